@@ -1,0 +1,27 @@
+//! What identifies a row downstream.
+
+use serde::{Deserialize, Serialize};
+
+/// How rows of base and head are paired.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Key {
+    /// These columns (positions in [`super::Table::columns`], in key order) identify a row.
+    Columns(Vec<usize>),
+    /// No unique key: the table is a multiset of whole rows.
+    WholeRow,
+}
+
+/// `REPLICA IDENTITY` of a table: what the slot would have sent of an old row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplicaIdentity {
+    /// The primary key, or nothing if there is none.
+    Default,
+    /// The columns of a chosen unique index.
+    Index,
+    /// The whole old row.
+    Full,
+    /// Nothing.
+    Nothing,
+}
