@@ -1,6 +1,17 @@
 //! DeltaCompare recovers the changes that downstream missed while a PostgreSQL logical replication
 //! slot was lost: it compares two point-in-time restores and emits what differs as events.
+//!
+//! One way through the program: [`recovery::Request`] → [`recovery::plan`] → work item →
+//! [`diff`] (changes) → [`event`] (bytes) → sink → status and [`recovery::Report`].
 
 pub mod catalog;
 pub mod diff;
+pub mod error;
 pub mod event;
+pub mod fdw;
+pub mod lineage;
+pub mod preflight;
+pub mod recovery;
+pub mod server;
+mod sink;
+pub mod sql;

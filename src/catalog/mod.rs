@@ -2,8 +2,15 @@
 
 mod column;
 mod key;
+mod pairing;
+mod publication;
+mod relation;
 mod table;
 
 pub use column::{BaseType, Column};
 pub use key::{Key, ReplicaIdentity};
+pub(crate) use pairing::{TablePair, pair_all};
+pub use publication::Operations;
+pub(crate) use publication::{PublishedTable, Selection, select};
+pub(crate) use relation::{Relation, RelationKind, relations};
 pub use table::{Table, TableName};

@@ -1,5 +1,7 @@
 //! A row's values as their types print them.
 
+use crate::error::{Error, Result};
+
 /// A row's values as text, in the order of [`crate::catalog::Table::columns`], as the server that
 /// holds the row printed them under the pinned settings (ISO dates, UTC, `extra_float_digits` 3,
 /// hex bytea, …). Two rows are the same downstream exactly when their images are equal.
@@ -8,14 +10,60 @@
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Image {
     text: String,
-    /// End of each value in `text`; a null has no text and is marked by `None`.
+    /// Start and end of each value in `text`; `None` is null.
     values: Box<[Option<(u32, u32)>]>,
 }
 
 impl Image {
+    /// Reads a `text[]` as PostgreSQL sends it in binary (src/backend/utils/adt/arrayfuncs.c,
+    /// `array_send`): dimensions, flags, element type, then length and lower bound of each
+    /// dimension, then each element with its length, -1 for null.
+    ///
+    /// # Errors
+    /// The bytes are not a one-dimensional array of text of this many elements.
+    pub(crate) fn from_text_array(bytes: &[u8], columns: usize) -> Result<Self> {
+        Self::read_text_array(bytes, columns)
+            .ok_or_else(|| Error::item("a row image has a form that PostgreSQL does not send"))
+    }
+
+    fn read_text_array(bytes: &[u8], columns: usize) -> Option<Self> {
+        let int = |at: usize| {
+            Some(i32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+        };
+        let dimensions = int(0)?;
+        if dimensions == 0 {
+            return (columns == 0).then(|| Self { text: String::new(), values: Box::default() });
+        }
+        if dimensions != 1 || usize::try_from(int(12)?).ok()? != columns {
+            return None;
+        }
+        let mut values = Vec::with_capacity(columns);
+        let mut text = String::with_capacity(bytes.len().checked_sub(20 + 4 * columns)?);
+        let mut at = 20;
+        for _ in 0..columns {
+            let length = int(at)?;
+            at += 4;
+            values.push(match usize::try_from(length) {
+                Ok(length) => {
+                    let start = u32::try_from(text.len()).ok()?;
+                    text.push_str(std::str::from_utf8(bytes.get(at..at + length)?).ok()?);
+                    at += length;
+                    Some((start, u32::try_from(text.len()).ok()?))
+                }
+                Err(_) => None,
+            });
+        }
+        (at == bytes.len()).then(|| Self { text, values: values.into() })
+    }
+
     /// The number of columns.
     pub fn len(&self) -> usize {
         self.values.len()
+    }
+
+    /// The memory that its text takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.text.len() + std::mem::size_of_val(&*self.values)
     }
 
     /// Whether the row has no columns at all (a table may have none).
@@ -48,5 +96,41 @@ impl<'a> FromIterator<Option<&'a str>> for Image {
             })
             .collect();
         Self { text, values }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn array(values: &[Option<&str>]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for header in [1, 0, 25, values.len() as i32, 1] {
+            bytes.extend(header.to_be_bytes());
+        }
+        for value in values {
+            bytes.extend(value.map_or(-1, |value| value.len() as i32).to_be_bytes());
+            bytes.extend(value.unwrap_or_default().as_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn reads_text_arrays() {
+        let values = [Some("a"), None, Some(""), Some("é🎉")];
+        let image = Image::from_text_array(&array(&values), 4).unwrap();
+        assert_eq!(image, values.into_iter().collect());
+        assert_eq!(image.iter().collect::<Vec<_>>(), values);
+        let empty = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 25];
+        assert!(Image::from_text_array(&empty, 0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn refuses_what_is_cut_or_of_another_width() {
+        let bytes = array(&[Some("abc"), None]);
+        assert!(Image::from_text_array(&bytes, 3).is_err());
+        for end in 0..bytes.len() {
+            assert!(Image::from_text_array(&bytes[..end], 2).is_err(), "{end}");
+        }
     }
 }

@@ -1,0 +1,65 @@
+-- The status of recoveries. It is the truth; queue messages are only hints.
+
+create table recovery (
+  id uuid primary key,
+  state text not null
+    check (state in ('planning', 'running', 'completed', 'failed', 'cancelled')),
+  -- What was asked for, without any secret.
+  request jsonb not null,
+  -- Where base and head are: user, host, port, database.
+  base text not null,
+  head text not null,
+  warnings jsonb not null default '[]',
+  -- Where the two restores ended, if their timeline histories could be read and agree.
+  base_end_lsn pg_lsn,
+  head_end_lsn pg_lsn,
+  created_at timestamptz not null default clock_timestamp(),
+  finished_at timestamptz
+);
+
+create table work_item (
+  recovery_id uuid not null references recovery on delete cascade,
+  number int not null,
+  schema_name text not null,
+  table_name text not null,
+  strategy text not null,
+  strategy_reason text not null,
+  -- What is compared with what, and how head reads base.
+  spec jsonb not null,
+  -- Expected size in bytes, to weigh progress.
+  bytes bigint not null,
+  state text not null default 'pending'
+    check (state in ('pending', 'running', 'completed', 'failed')),
+  -- Counts the claims. A worker may write only under the attempt that it was given.
+  attempt int not null default 0,
+  -- While it runs: when another worker may take it over.
+  lease_until timestamptz,
+  inserts bigint not null default 0,
+  updates bigint not null default 0,
+  deletes bigint not null default 0,
+  rows_compared bigint not null default 0,
+  -- Time spent in the attempt that completed or failed it.
+  seconds double precision,
+  warnings jsonb not null default '[]',
+  error text,
+  primary key (recovery_id, number),
+  check ((state = 'running') = (lease_until is not null)),
+  check ((state = 'failed') = (error is not null))
+);
+
+-- What a worker looks for: the next item that is open.
+create index work_item_open on work_item (recovery_id, number)
+  where state in ('pending', 'running');
+
+-- The recovered events, for SQL users, audits and claim checks.
+create table delta (
+  recovery_id uuid not null,
+  event_id uuid not null,
+  schema_name text not null,
+  table_name text not null,
+  op text not null check (op in ('I', 'U', 'D')),
+  -- The event as every other sink gets it.
+  event json not null,
+  created_at timestamptz not null default clock_timestamp(),
+  primary key (recovery_id, event_id)
+);

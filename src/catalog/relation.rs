@@ -1,0 +1,282 @@
+//! A table as one server's catalog describes it.
+
+use std::collections::BTreeMap;
+
+use sqlx::PgConnection;
+
+use super::{BaseType, Column, ReplicaIdentity, TableName};
+use crate::error::Result;
+
+/// A table on one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Relation {
+    pub(crate) oid: u32,
+    pub(crate) name: TableName,
+    pub(crate) kind: RelationKind,
+    /// All columns, generated ones included, in their order.
+    pub(crate) columns: Vec<RelationColumn>,
+    /// Names of the columns of the primary key, in key order; empty without one.
+    pub(crate) primary_key: Vec<String>,
+    /// The columns of the chosen replica identity index, in key order; empty without one.
+    pub(crate) identity_index: Vec<String>,
+    pub(crate) replica_identity: ReplicaIdentity,
+    /// Whether reading it as the session's user is subject to row security.
+    pub(crate) row_security: bool,
+    /// Whether row security is declared at all, and so binds whoever does not own the table.
+    pub(crate) row_security_enabled: bool,
+    /// Whether the session's user may read it.
+    pub(crate) readable: bool,
+    /// The planner's row count; `None` if never counted.
+    pub(crate) rows: Option<u64>,
+    /// Size on disk in bytes, TOAST included, indexes not.
+    pub(crate) bytes: u64,
+    /// Rows inserted, updated or deleted since the statistics began, that is, since the restore.
+    pub(crate) written: u64,
+}
+
+/// What a relation is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RelationKind {
+    /// A table without children.
+    Plain,
+    /// A table that others inherit from: read with `only`.
+    Parent,
+    /// A partitioned table: read through its root.
+    Partitioned,
+}
+
+/// A column on one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RelationColumn {
+    pub(crate) column: Column,
+    pub(crate) generated: bool,
+}
+
+#[derive(sqlx::FromRow)]
+struct RelationRow {
+    oid: i64,
+    schema: String,
+    name: String,
+    relkind: String,
+    has_children: bool,
+    relreplident: String,
+    primary_key: Vec<String>,
+    identity_index: Vec<String>,
+    row_security: bool,
+    row_security_enabled: bool,
+    readable: bool,
+    reltuples: f64,
+    bytes: i64,
+    written: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct ColumnRow {
+    relation: i64,
+    name: String,
+    attnum: i16,
+    declared: String,
+    not_null: bool,
+    generated: bool,
+    typmod: i32,
+    base_oid: i64,
+    base_schema: String,
+    base_name: String,
+    base_kind: String,
+    element_oid: Option<i64>,
+    element_schema: Option<String>,
+    element_name: Option<String>,
+    element_kind: Option<String>,
+}
+
+/// The named tables that exist on this server, with two queries however many there are.
+pub(crate) async fn relations(
+    connection: &mut PgConnection,
+    names: &[TableName],
+) -> Result<BTreeMap<TableName, Relation>> {
+    let (schemas, tables): (Vec<&str>, Vec<&str>) =
+        names.iter().map(|name| (name.schema.as_str(), name.name.as_str())).unzip();
+    let rows: Vec<RelationRow> = sqlx::query_as(
+        r#"
+        with selected as (
+          select c.oid, n.nspname, c.*
+            from unnest($1::text[], $2::text[]) as wanted (schema, name)
+            join pg_namespace n on n.nspname = wanted.schema
+            join pg_class c on c.relnamespace = n.oid and c.relname = wanted.name
+           where c.relkind in ('r', 'p')
+        ),
+        -- The relations that hold a selected table's rows: itself, or its leaf partitions.
+        storage as (
+          select s.oid as root, coalesce(p.relid, s.oid) as leaf
+            from selected s
+            left join lateral pg_partition_tree(s.oid) p on s.relkind = 'p' and p.isleaf
+        )
+        select c.oid::int8,
+               c.nspname::text as schema,
+               c.relname::text as name,
+               c.relkind::text,
+               exists (select from pg_inherits i where i.inhparent = c.oid) as has_children,
+               c.relreplident::text,
+               array(select a.attname::text
+                       from pg_index i
+                      cross join unnest(i.indkey) with ordinality as k (attnum, position)
+                       join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
+                      where i.indrelid = c.oid and i.indisprimary and k.position <= i.indnkeyatts
+                      order by k.position) as primary_key,
+               array(select a.attname::text
+                       from pg_index i
+                      cross join unnest(i.indkey) with ordinality as k (attnum, position)
+                       join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
+                      where i.indrelid = c.oid and i.indisreplident
+                        and k.position <= i.indnkeyatts
+                      order by k.position) as identity_index,
+               row_security_active(c.oid) as row_security,
+               c.relrowsecurity as row_security_enabled,
+               (has_table_privilege(c.oid, 'select')
+                 and has_schema_privilege(c.relnamespace, 'usage')) as readable,
+               (select coalesce(sum(nullif(l.reltuples, -1)), -1)::float8
+                  from storage s join pg_class l on l.oid = s.leaf
+                 where s.root = c.oid) as reltuples,
+               (select sum(pg_table_size(s.leaf))::int8
+                  from storage s where s.root = c.oid) as bytes,
+               (select sum(pg_stat_get_tuples_inserted(s.leaf)
+                           + pg_stat_get_tuples_updated(s.leaf)
+                           + pg_stat_get_tuples_deleted(s.leaf))::int8
+                  from storage s where s.root = c.oid) as written
+          from selected c
+        "#,
+    )
+    .bind(&schemas)
+    .bind(&tables)
+    .fetch_all(&mut *connection)
+    .await?;
+    let oids: Vec<i64> = rows.iter().map(|row| row.oid).collect();
+    let mut columns = columns(connection, &oids).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let columns = columns.remove(&row.oid).unwrap_or_default();
+            let relation = relation(row, columns);
+            (relation.name.clone(), relation)
+        })
+        .collect())
+}
+
+async fn columns(
+    connection: &mut PgConnection,
+    oids: &[i64],
+) -> Result<BTreeMap<i64, Vec<RelationColumn>>> {
+    let rows: Vec<ColumnRow> = sqlx::query_as(
+        r#"
+        with recursive
+        -- Each domain with the type at its bottom, the type modifier that is in force, and
+        -- whether any level forbids nulls.
+        step (oid, base, typmod, not_null) as (
+          select oid, typbasetype, typtypmod, typnotnull from pg_type where typtype = 'd'
+          union all
+          select s.oid, t.typbasetype,
+                 case when s.typmod = -1 then t.typtypmod else s.typmod end,
+                 s.not_null or t.typnotnull
+            from step s
+            join pg_type t on t.oid = s.base
+           where t.typtype = 'd'
+        ),
+        resolved (oid, base, typmod, not_null) as (
+          select s.oid, s.base, s.typmod, s.not_null
+            from step s
+            join pg_type t on t.oid = s.base
+           where t.typtype <> 'd'
+        )
+        select a.attrelid::int8 as relation,
+               a.attname::text as name,
+               a.attnum,
+               format_type(a.atttypid, a.atttypmod) as declared,
+               (a.attnotnull or coalesce(d.not_null, false)) as not_null,
+               (a.attgenerated <> '') as generated,
+               coalesce(d.typmod, a.atttypmod) as typmod,
+               b.oid::int8 as base_oid,
+               bn.nspname::text as base_schema,
+               b.typname::text as base_name,
+               b.typtype::text as base_kind,
+               e.oid::int8 as element_oid,
+               en.nspname::text as element_schema,
+               e.typname::text as element_name,
+               e.typtype::text as element_kind
+          from pg_attribute a
+          left join resolved d on d.oid = a.atttypid
+          join pg_type b on b.oid = coalesce(d.base, a.atttypid)
+          join pg_namespace bn on bn.oid = b.typnamespace
+          -- A true array has a subscripting function for arrays; name, point and the like are
+          -- subscriptable too, but not arrays.
+          left join pg_type ea
+            on ea.oid = b.typelem and b.typsubscript = 'array_subscript_handler'::regproc
+          left join resolved ed on ed.oid = ea.oid
+          left join pg_type e on e.oid = coalesce(ed.base, ea.oid)
+          left join pg_namespace en on en.oid = e.typnamespace
+         where a.attrelid = any ($1::int8[]) and a.attnum > 0 and not a.attisdropped
+         order by a.attrelid, a.attnum
+        "#,
+    )
+    .bind(oids)
+    .fetch_all(connection)
+    .await?;
+    let mut columns = BTreeMap::<i64, Vec<RelationColumn>>::new();
+    for row in rows {
+        columns.entry(row.relation).or_default().push(column(row));
+    }
+    Ok(columns)
+}
+
+fn relation(row: RelationRow, columns: Vec<RelationColumn>) -> Relation {
+    Relation {
+        oid: row.oid as u32,
+        name: TableName { schema: row.schema, name: row.name },
+        kind: match (row.relkind.as_str(), row.has_children) {
+            ("p", _) => RelationKind::Partitioned,
+            (_, true) => RelationKind::Parent,
+            _ => RelationKind::Plain,
+        },
+        columns,
+        primary_key: row.primary_key,
+        identity_index: row.identity_index,
+        replica_identity: match row.relreplident.as_str() {
+            "i" => ReplicaIdentity::Index,
+            "f" => ReplicaIdentity::Full,
+            "n" => ReplicaIdentity::Nothing,
+            _ => ReplicaIdentity::Default,
+        },
+        row_security: row.row_security,
+        row_security_enabled: row.row_security_enabled,
+        readable: row.readable,
+        rows: (row.reltuples >= 0.0).then_some(row.reltuples as u64),
+        bytes: row.bytes.max(0) as u64,
+        written: row.written.max(0) as u64,
+    }
+}
+
+fn column(row: ColumnRow) -> RelationColumn {
+    let kind = |kind: String| kind.chars().next().unwrap_or('b');
+    let element = match (row.element_oid, row.element_schema, row.element_name, row.element_kind) {
+        (Some(oid), Some(schema), Some(name), Some(element_kind)) => {
+            Some(BaseType { oid: oid as u32, schema, name, kind: kind(element_kind) })
+        }
+        _ => None,
+    };
+    RelationColumn {
+        column: Column {
+            name: row.name,
+            attnum: row.attnum,
+            declared: row.declared,
+            base: BaseType {
+                oid: row.base_oid as u32,
+                schema: row.base_schema,
+                name: row.base_name,
+                kind: kind(row.base_kind),
+            },
+            typmod: row.typmod,
+            element,
+            not_null: row.not_null,
+        },
+        generated: row.generated,
+    }
+}

@@ -1,0 +1,211 @@
+//! What can be said on the command line and in the environment.
+
+use std::path::PathBuf;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Parser, Subcommand};
+use deltacompare::catalog::TableName;
+use deltacompare::error::{Error, Result};
+use deltacompare::event::{BeforeImage, Format};
+use deltacompare::preflight::Servers;
+use deltacompare::recovery::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
+use deltacompare::server::{Server, Side, SslMode};
+use uuid::Uuid;
+
+/// Recovers the changes that downstream missed while a PostgreSQL logical replication slot was
+/// lost, by comparing two point-in-time restores.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Find every change between base and head and send it to the sinks.
+    Run(RunArguments),
+    /// Show what would be compared, how, how big, and every warning. Changes nothing.
+    Plan {
+        #[command(flatten)]
+        servers: ServerArguments,
+        #[command(flatten)]
+        selection: SelectionArguments,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove everything that DeltaCompare created on the two servers, the delta table included.
+    Cleanup {
+        #[command(flatten)]
+        servers: ServerArguments,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ServerArguments {
+    /// The restore to the moment when the slot was lost:
+    /// postgres://user@host:5432/database?sslmode=verify-full&sslrootcert=ca.pem
+    #[arg(long, env = "DELTACOMPARE_BASE", hide_env_values = true, value_name = "URL")]
+    base: String,
+    /// The restore to the moment when the slot was back
+    #[arg(long, env = "DELTACOMPARE_HEAD", hide_env_values = true, value_name = "URL")]
+    head: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SelectionArguments {
+    /// Only this publication's tables [default: every table of every publication]
+    #[arg(long, env = "DELTACOMPARE_PUBLICATION", value_name = "NAME")]
+    publication: Option<String>,
+    /// Only this table; may be repeated
+    #[arg(long = "table", value_name = "SCHEMA.TABLE")]
+    tables: Vec<TableName>,
+    /// Not this table; may be repeated
+    #[arg(long, value_name = "SCHEMA.TABLE")]
+    exclude: Vec<TableName>,
+    /// How tables are diffed
+    #[arg(long, env = "DELTACOMPARE_STRATEGY", value_enum, default_value_t = StrategyChoice::Auto)]
+    strategy: StrategyChoice,
+    /// Compare what is there although a restore was written to; the result is not proved
+    #[arg(long)]
+    accept_written: bool,
+    /// Base's host as head knows it [default: the one in --base]
+    #[arg(long, env = "DELTACOMPARE_FDW_HOST", value_name = "HOST")]
+    fdw_host: Option<String>,
+    /// Base's port as head knows it [default: the one in --base]
+    #[arg(long, env = "DELTACOMPARE_FDW_PORT", value_name = "PORT")]
+    fdw_port: Option<u16>,
+    /// sslmode from head to base [default: the one in --base]
+    #[arg(long, env = "DELTACOMPARE_FDW_SSLMODE", value_enum, value_name = "MODE")]
+    fdw_sslmode: Option<SslMode>,
+    /// The authority's certificate as a path on head's own machine, or "system"
+    #[arg(long, env = "DELTACOMPARE_FDW_SSLROOTCERT", value_name = "PATH")]
+    fdw_sslrootcert: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    #[command(flatten)]
+    pub(super) servers: ServerArguments,
+    #[command(flatten)]
+    selection: SelectionArguments,
+    /// Where events go: ndjson:<file> or delta-table; may be repeated
+    #[arg(long = "sink", value_name = "SINK", required_unless_present = "resume")]
+    sinks: Vec<SinkTarget>,
+    /// How an event looks
+    #[arg(long, env = "DELTACOMPARE_FORMAT", value_enum, default_value_t = Format::Debezium)]
+    format: Format,
+    /// What an event says of the old row: what the table's replica identity would have sent, or
+    /// all of it
+    #[arg(long, env = "DELTACOMPARE_BEFORE", value_enum, default_value_t = BeforeImage::ReplicaIdentity)]
+    before: BeforeImage,
+    /// How results are proved: full diffs every table once more by reading everything
+    #[arg(long, env = "DELTACOMPARE_VERIFY", value_enum, default_value_t = Verify::None)]
+    verify: Verify,
+    /// Tables at once
+    #[arg(long, env = "DELTACOMPARE_PARALLEL", value_name = "N", default_value_t = 4,
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    parallel: u16,
+    /// Write the report as JSON to this file
+    #[arg(long, value_name = "FILE")]
+    pub(super) report: Option<PathBuf>,
+    /// Go on with an interrupted recovery; everything that was asked for then still holds
+    #[arg(long, value_name = "RECOVERY ID", conflicts_with_all = ["sinks", "tables", "exclude"])]
+    pub(super) resume: Option<Uuid>,
+    /// How long a worker may be silent before its table is taken over, in seconds
+    #[arg(long, env = "DELTACOMPARE_LEASE_SECONDS", value_name = "S", default_value_t = 30,
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(super) lease_seconds: u64,
+    /// Keep foreign tables, helper views and the role on base when the recovery has ended
+    #[arg(long)]
+    pub(super) keep_objects: bool,
+    /// Show no progress
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
+impl ServerArguments {
+    /// The two servers, with their passwords from the URLs or from
+    /// `DELTACOMPARE_BASE_PASSWORD` and `DELTACOMPARE_HEAD_PASSWORD`.
+    pub(super) fn parse(&self) -> Result<Servers> {
+        let password = |variable| std::env::var(variable).ok().map(Into::into);
+        Ok(Servers {
+            base: Server::parse(Side::Base, &self.base, password("DELTACOMPARE_BASE_PASSWORD"))?,
+            head: Server::parse(Side::Head, &self.head, password("DELTACOMPARE_HEAD_PASSWORD"))?,
+        })
+    }
+}
+
+impl SelectionArguments {
+    /// The request of a plan: sinks and formats do not matter to it.
+    pub(super) fn request(self) -> Result<Request> {
+        if let Some(both) = self.tables.iter().find(|table| self.exclude.contains(table)) {
+            return Err(Error::refused(format!(
+                "{both} is both in --table and in --exclude: take it out of one"
+            )));
+        }
+        Ok(Request {
+            publication: self.publication,
+            tables: self.tables,
+            exclude: self.exclude,
+            sinks: Vec::new(),
+            format: Format::Debezium,
+            before: BeforeImage::ReplicaIdentity,
+            strategy: self.strategy,
+            verify: Verify::None,
+            parallel: 1,
+            accept_written: self.accept_written,
+            fdw: FdwOverrides {
+                host: self.fdw_host,
+                port: self.fdw_port,
+                ssl_mode: self.fdw_sslmode,
+                ssl_root_cert: self.fdw_sslrootcert,
+            },
+        })
+    }
+}
+
+impl RunArguments {
+    /// The request of a new recovery.
+    pub(super) fn request(&self) -> Result<Request> {
+        let selection = SelectionArguments {
+            publication: self.selection.publication.clone(),
+            tables: self.selection.tables.clone(),
+            exclude: self.selection.exclude.clone(),
+            fdw_host: self.selection.fdw_host.clone(),
+            fdw_sslrootcert: self.selection.fdw_sslrootcert.clone(),
+            ..self.selection
+        };
+        Ok(Request {
+            sinks: self.sinks.clone(),
+            format: self.format,
+            before: self.before,
+            verify: self.verify,
+            parallel: self.parallel,
+            ..selection.request()?
+        })
+    }
+}
+
+/// Command lines are visible to every user of the machine (`ps`) and kept in shell histories: a
+/// password there is refused before it is used.
+pub(super) fn refuse_passwords_in_sight(matches: &ArgMatches) -> Result<()> {
+    let Some((_, command)) = matches.subcommand() else { return Ok(()) };
+    for argument in ["base", "head"] {
+        let on_command_line = command.value_source(argument) == Some(ValueSource::CommandLine);
+        let has_password = command
+            .get_one::<String>(argument)
+            .and_then(|url| url::Url::parse(url).ok())
+            .is_some_and(|url| url.password().is_some());
+        if on_command_line && has_password {
+            let variable = argument.to_uppercase();
+            return Err(Error::refused(format!(
+                "--{argument} has a password, which every user of this machine can see: put the \
+                 URL into DELTACOMPARE_{variable}, or the password alone into \
+                 DELTACOMPARE_{variable}_PASSWORD"
+            )));
+        }
+    }
+    Ok(())
+}

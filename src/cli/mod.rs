@@ -1,0 +1,124 @@
+//! `deltacompare <command>`: reads arguments, calls the library, prints, sets the exit code.
+
+mod arguments;
+mod output;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{CommandFactory, FromArgMatches};
+use deltacompare::error::{Error, ErrorKind, Result};
+use deltacompare::fdw;
+use deltacompare::recovery::{self, Control, Outcome, Progress, Start};
+use tracing_subscriber::EnvFilter;
+
+use arguments::{Arguments, Command, RunArguments};
+
+/// Exit codes, the same for every command.
+const COMPLETED: u8 = 0;
+const FAILED: u8 = 1;
+const REFUSED: u8 = 2;
+const INTERRUPTED: u8 = 130;
+
+pub(crate) fn main() -> ExitCode {
+    let matches = Arguments::command().get_matches();
+    let arguments =
+        Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            EnvFilter::try_from_env("DELTACOMPARE_LOG").unwrap_or_else(|_| "warn".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime could not start: {error}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    let outcome = runtime.block_on(async {
+        arguments::refuse_passwords_in_sight(&matches)?;
+        match arguments.command {
+            Command::Run(arguments) => run(arguments).await,
+            Command::Plan { servers, selection, json } => {
+                let plan = recovery::plan(&servers.parse()?, &selection.request()?).await?;
+                output::plan(&plan, json)?;
+                Ok(COMPLETED)
+            }
+            Command::Cleanup { servers } => {
+                let servers = servers.parse()?;
+                let (mut base, mut head) = tokio::try_join!(
+                    servers.base.connect("deltacompare cleanup"),
+                    servers.head.connect("deltacompare cleanup"),
+                )?;
+                output::removed(&fdw::cleanup(&mut base, &mut head).await?);
+                Ok(COMPLETED)
+            }
+        }
+    });
+    // Sessions in the middle of a query are of no use any more: do not wait for them.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            for line in error.to_string().lines() {
+                eprintln!("error: {line}");
+            }
+            ExitCode::from(match error.kind() {
+                ErrorKind::Refused => REFUSED,
+                _ => FAILED,
+            })
+        }
+    }
+}
+
+async fn run(arguments: RunArguments) -> Result<u8> {
+    let servers = arguments.servers.parse()?;
+    let start = match arguments.resume {
+        Some(id) => Start::Resume(id),
+        None => Start::New(Box::new(arguments.request()?)),
+    };
+    let progress = Progress::new(arguments.quiet);
+    let control = Control {
+        progress: &progress,
+        lease: Duration::from_secs(arguments.lease_seconds),
+        keep_objects: arguments.keep_objects,
+    };
+    match recovery::run(&servers, start, &control, stop_signal()).await? {
+        Outcome::Finished(report) => {
+            if let Some(path) = &arguments.report {
+                output::write_report(&report, path)?;
+            }
+            output::report(&report);
+            Ok(if report.is_completed() { COMPLETED } else { FAILED })
+        }
+        Outcome::Interrupted(id) => {
+            eprintln!(
+                "interrupted; nothing is lost. Go on with:\n  deltacompare run --resume {id} (and \
+                 the same --base and --head)"
+            );
+            Ok(INTERRUPTED)
+        }
+    }
+}
+
+/// Resolves when the operator (Ctrl-C) or the system (SIGTERM) asks to stop.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(mut interrupt), Ok(mut terminate)) => {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        // Without handlers the signals end the process; that is crash-safe too.
+        _ => std::future::pending().await,
+    }
+}
+
+fn io_refused(what: &str, path: &std::path::Path, error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Recovery, format!("{what} {} failed: {error}", path.display()))
+        .because(error)
+}

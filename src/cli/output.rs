@@ -1,0 +1,113 @@
+//! What goes to standard output: tables for people, JSON for scripts.
+#![allow(clippy::print_stdout, reason = "this is the program's output")]
+
+use std::path::Path;
+
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+use deltacompare::error::{Error, Result};
+use deltacompare::recovery::{Plan, Report};
+use indicatif::{HumanBytes, HumanCount};
+
+use super::io_refused;
+
+pub(super) fn plan(plan: &Plan, json: bool) -> Result<()> {
+    if json {
+        println!("{}", to_json(plan)?);
+        return Ok(());
+    }
+    let mut table = table(&["table", "strategy", "key", "rows", "size"]);
+    for planned in &plan.tables {
+        table.add_row([
+            Cell::new(&planned.name),
+            Cell::new(format!("{} ({})", planned.strategy.as_str(), planned.strategy_reason)),
+            Cell::new(if planned.key.is_empty() { "-".into() } else { planned.key.join(", ") }),
+            right(planned.rows.map_or("?".into(), |rows| HumanCount(rows).to_string())),
+            right(HumanBytes(planned.bytes).to_string()),
+        ]);
+    }
+    println!("{table}");
+    let bytes = plan.tables.iter().map(|table| table.bytes).sum();
+    println!("{} tables, {}", plan.tables.len(), HumanBytes(bytes));
+    if let Some((base, head)) = plan.ends {
+        println!("base ends at {base}, head at {head}, on one history");
+    }
+    for warning in &plan.warnings {
+        println!("warning: {warning}");
+    }
+    for planned in &plan.tables {
+        for warning in &planned.warnings {
+            println!("warning: {}: {warning}", planned.name);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn report(report: &Report) {
+    let mut table =
+        table(&["table", "state", "inserts", "updates", "deletes", "rows compared", "seconds"]);
+    for found in &report.tables {
+        table.add_row([
+            Cell::new(&found.name),
+            Cell::new(found.state),
+            right(HumanCount(found.counts.inserts).to_string()),
+            right(HumanCount(found.counts.updates).to_string()),
+            right(HumanCount(found.counts.deletes).to_string()),
+            right(HumanCount(found.counts.rows_compared).to_string()),
+            right(found.seconds.map_or(String::new(), |seconds| format!("{seconds:.1}"))),
+        ]);
+    }
+    table.add_row([
+        Cell::new("all"),
+        Cell::new(report.state),
+        right(HumanCount(report.totals.inserts).to_string()),
+        right(HumanCount(report.totals.updates).to_string()),
+        right(HumanCount(report.totals.deletes).to_string()),
+        right(HumanCount(report.totals.rows_compared).to_string()),
+        Cell::new(""),
+    ]);
+    println!("{table}");
+    for found in &report.tables {
+        for warning in &found.warnings {
+            println!("warning: {}: {warning}", found.name);
+        }
+    }
+    for found in &report.tables {
+        if let Some(error) = &found.error {
+            println!("failed: {}: {error}", found.name);
+        }
+    }
+    println!("recovery {} {}", report.recovery_id, report.state);
+}
+
+pub(super) fn removed(removed: &[String]) {
+    for object in removed {
+        println!("dropped {object}");
+    }
+    if removed.is_empty() {
+        println!("nothing to remove");
+    }
+}
+
+pub(super) fn write_report(report: &Report, path: &Path) -> Result<()> {
+    std::fs::write(path, to_json(report)? + "\n")
+        .map_err(|error| io_refused("writing the report to", path, error))
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string_pretty(value)
+        .map_err(|error| Error::recovery("the result could not be written as JSON").because(error))
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(UTF8_HORIZONTAL_ONLY)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header);
+    table
+}
+
+fn right(text: String) -> Cell {
+    Cell::new(text).set_alignment(CellAlignment::Right)
+}

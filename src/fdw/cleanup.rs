@@ -1,0 +1,140 @@
+//! Removing what recoveries created on the two servers.
+
+use sqlx::{AssertSqlSafe, PgConnection, raw_sql};
+
+use super::{MARKER, STATUS_SCHEMA, role};
+use crate::error::Result;
+use crate::sql::Ident;
+
+/// What a clean-up removed, for the operator: one line an object.
+pub type Removed = Vec<String>;
+
+/// Drops what this recovery created on both servers, the status tables aside. May be repeated.
+/// Sessions that still use it are ended first.
+pub(crate) async fn remove(
+    base: &mut PgConnection,
+    head: &mut PgConnection,
+    name: &Ident,
+) -> Result<Removed> {
+    let mut removed = Vec::new();
+    end_sessions(head, name).await?;
+    if exists(head, "select from pg_foreign_server where srvname = $1", name).await? {
+        raw_sql(AssertSqlSafe(format!("drop server {name} cascade"))).execute(&mut *head).await?;
+        removed.push(format!("head: foreign server, user mapping and foreign tables {name}"));
+    }
+    drop_schema(head, name, "head", &mut removed).await?;
+    end_sessions(base, name).await?;
+    drop_schema(base, name, "base", &mut removed).await?;
+    if role::drop(base, name).await? {
+        removed.push(format!("base: role {name}"));
+    }
+    Ok(removed)
+}
+
+/// Drops everything that any recovery ever created on the two servers, the status tables and the
+/// delta table included, and the extension where a recovery created it and nothing else uses it.
+pub async fn cleanup(base: &mut PgConnection, head: &mut PgConnection) -> Result<Removed> {
+    let mut names = our_schemas(head).await?;
+    names.extend(our_schemas(base).await?);
+    let servers: Vec<String> = sqlx::query_scalar(
+        r#"
+        select s.srvname::text from pg_foreign_server s
+         where s.srvname ~ '^deltacompare_[0-9a-f]{12}$'
+           and obj_description(s.oid, 'pg_foreign_server') like $1 || ' %'
+        "#,
+    )
+    .bind(MARKER)
+    .fetch_all(&mut *head)
+    .await?;
+    names.extend(servers);
+    let roles: Vec<String> = sqlx::query_scalar(
+        "select rolname::text from pg_roles where rolname ~ '^deltacompare_[0-9a-f]{12}$'",
+    )
+    .fetch_all(&mut *base)
+    .await?;
+    names.extend(roles);
+    names.sort();
+    names.dedup();
+    let mut removed = Vec::new();
+    for name in names {
+        removed.extend(remove(base, head, &Ident::new(name)).await?);
+    }
+    let extension_is_ours = exists(
+        head,
+        "select from pg_extension where extname = 'postgres_fdw' \
+            and extnamespace = (select oid from pg_namespace where nspname = $1)",
+        &Ident::new(STATUS_SCHEMA),
+    )
+    .await?;
+    if extension_is_ours {
+        let used: bool = sqlx::query_scalar(
+            "select exists (select from pg_foreign_server s join pg_foreign_data_wrapper w \
+             on w.oid = s.srvfdw where w.fdwname = 'postgres_fdw')",
+        )
+        .fetch_one(&mut *head)
+        .await?;
+        if used {
+            // Somebody else's foreign servers live on it now: it is theirs.
+            raw_sql("alter extension postgres_fdw set schema public").execute(&mut *head).await?;
+        } else {
+            raw_sql("drop extension postgres_fdw").execute(&mut *head).await?;
+            removed.push("head: extension postgres_fdw".to_owned());
+        }
+    }
+    if exists(head, "select from pg_namespace where nspname = $1", &Ident::new(STATUS_SCHEMA)).await? {
+        raw_sql("drop schema deltacompare cascade").execute(head).await?;
+        removed.push("head: schema deltacompare (status and delta tables)".to_owned());
+    }
+    Ok(removed)
+}
+
+async fn our_schemas(connection: &mut PgConnection) -> Result<Vec<String>> {
+    Ok(sqlx::query_scalar(
+        r#"
+        select n.nspname::text from pg_namespace n
+         where n.nspname ~ '^deltacompare_[0-9a-f]{12}$'
+           and obj_description(n.oid, 'pg_namespace') like $1 || ' %'
+        "#,
+    )
+    .bind(MARKER)
+    .fetch_all(connection)
+    .await?)
+}
+
+async fn drop_schema(
+    connection: &mut PgConnection,
+    name: &Ident,
+    side: &str,
+    removed: &mut Removed,
+) -> Result<()> {
+    if exists(connection, "select from pg_namespace where nspname = $1", name).await? {
+        raw_sql(AssertSqlSafe(format!("drop schema {name} cascade"))).execute(connection).await?;
+        removed.push(format!("{side}: schema {name}"));
+    }
+    Ok(())
+}
+
+async fn exists(connection: &mut PgConnection, query: &str, name: &Ident) -> Result<bool> {
+    Ok(sqlx::query_scalar(AssertSqlSafe(format!("select exists ({query})")))
+        .bind(name.name())
+        .fetch_one(connection)
+        .await?)
+}
+
+/// Ends this recovery's sessions on a server: a query of a worker that died keeps its locks until
+/// it notices. Workers and the foreign server carry the recovery's name as `application_name`.
+async fn end_sessions(connection: &mut PgConnection, name: &Ident) -> Result<()> {
+    sqlx::query(
+        r#"
+        select pg_terminate_backend(pid, 5000)
+          from pg_stat_activity
+         where application_name = $1
+           and pid <> pg_backend_pid()
+           and pg_has_role(current_user, usesysid, 'usage')
+        "#,
+    )
+    .bind(name.name())
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! The foreign server and the user mapping.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
+use uuid::Uuid;
+
+use super::{MARKER, STATUS_SCHEMA, object_name, role};
+use crate::error::{Error, Result};
+use crate::recovery::FdwOverrides;
+use crate::server::{SESSION_SETTINGS, Server, SslMode};
+use crate::sql::{Ident, Literal};
+
+/// How head reaches base: not always the way in which this process does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FdwTarget {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) database: String,
+    pub(crate) ssl_mode: SslMode,
+    /// A path on head's own machine, or `system`.
+    pub(crate) ssl_root_cert: Option<String>,
+}
+
+impl FdwTarget {
+    /// The target from base's URL and what the operator says otherwise.
+    ///
+    /// # Errors
+    /// Refused: certificates are to be verified, but nothing says where head finds the authority.
+    pub(crate) fn new(base: &Server, overrides: &FdwOverrides, head_version: u32) -> Result<Self> {
+        let FdwOverrides { host, port, ssl_mode, ssl_root_cert } = overrides.clone();
+        let ssl_mode = ssl_mode.unwrap_or(base.ssl_mode());
+        let verifies = matches!(ssl_mode, SslMode::VerifyCa | SslMode::VerifyFull);
+        let ssl_root_cert = match ssl_root_cert {
+            None if verifies && head_version >= 160_000 && ssl_mode == SslMode::VerifyFull => {
+                Some("system".to_owned())
+            }
+            None if verifies => {
+                return Err(Error::refused(format!(
+                    "sslmode {} for the connection from head to base needs the authority's \
+                     certificate on head: name its path there with --fdw-sslrootcert, or set \
+                     --fdw-sslmode require",
+                    ssl_mode.as_str()
+                )));
+            }
+            given => given,
+        };
+        Ok(Self {
+            host: host.unwrap_or_else(|| base.host().to_owned()),
+            port: port.unwrap_or(base.port()),
+            database: base.database().to_owned(),
+            ssl_mode,
+            ssl_root_cert,
+        })
+    }
+
+    /// The options of the foreign server. Sessions on base are pinned as our own are.
+    fn server_options(&self, application_name: &str) -> Vec<(&'static str, String)> {
+        let settings: Vec<String> = SESSION_SETTINGS
+            .iter()
+            .map(|(name, value)| format!("-c {name}={value}"))
+            .collect();
+        let mut options = vec![
+            ("host", self.host.clone()),
+            ("port", self.port.to_string()),
+            ("dbname", self.database.clone()),
+            ("sslmode", self.ssl_mode.as_str().to_owned()),
+            ("connect_timeout", "15".to_owned()),
+            ("application_name", application_name.to_owned()),
+            ("options", settings.join(" ")),
+            // Estimates of base's own planner, from base's own statistics: no ANALYZE of foreign
+            // tables, which would read them whole.
+            ("use_remote_estimate", "true".to_owned()),
+        ];
+        if let Some(path) = &self.ssl_root_cert {
+            options.push(("sslrootcert", path.clone()));
+        }
+        options
+    }
+}
+
+impl fmt::Display for FdwTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, database, ssl_mode, .. } = self;
+        write!(f, "host {host}, port {port}, database {database}, sslmode {}", ssl_mode.as_str())
+    }
+}
+
+/// The way from head to base, for one recovery.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    /// The name of the foreign server, of both schemas and of the role on base.
+    pub(crate) name: Ident,
+    pub(crate) target: FdwTarget,
+    pub(crate) recovery: Uuid,
+}
+
+impl Link {
+    pub(crate) fn new(recovery: Uuid, target: FdwTarget) -> Self {
+        Self { name: Ident::new(object_name(recovery)), target, recovery }
+    }
+
+    /// Creates role, foreign server, user mapping and schema, then reads one row through. What an
+    /// earlier attempt left must be gone ([`super::remove`]).
+    ///
+    /// # Errors
+    /// Refused, with nothing left behind, if base does not answer head.
+    pub(crate) async fn establish(
+        &self,
+        base: &mut PgConnection,
+        head: &mut PgConnection,
+    ) -> Result<()> {
+        let password = role::random_password();
+        role::create(base, &self.name, &password).await?;
+        let linked = async {
+            let mut transaction = head.begin().await?;
+            self.create(&mut transaction, &Ident::new(STATUS_SCHEMA), &password).await?;
+            self.read_through(&mut transaction).await?;
+            transaction.commit().await?;
+            Ok(())
+        };
+        if let Err(error) = linked.await {
+            // The first failure is the one to report; a role that stays behind is found by cleanup.
+            let _ = role::drop(base, &self.name).await;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// The extension goes into a schema of ours if it is not there yet, so that a clean-up can tell
+    /// that it is ours.
+    async fn create(
+        &self,
+        head: &mut PgConnection,
+        extension_schema: &Ident,
+        password: &SecretString,
+    ) -> Result<()> {
+        let Self { name, target, recovery } = self;
+        let comment = format!("{MARKER} {recovery}; `deltacompare cleanup` drops it");
+        let comment = Literal(&comment);
+        let options: Vec<String> = target
+            .server_options(name.name())
+            .iter()
+            .map(|(option, value)| format!("{option} {}", Literal(value)))
+            .collect();
+        raw_sql(AssertSqlSafe(format!(
+            r#"
+            create schema {name};
+            comment on schema {name} is {comment};
+            create schema if not exists {extension_schema};
+            create extension if not exists postgres_fdw with schema {extension_schema};
+            create server {name} foreign data wrapper postgres_fdw options ({options});
+            comment on server {name} is {comment};
+            create user mapping for current_user server {name}
+              options (user {user}, password {password});
+            "#,
+            options = options.join(", "),
+            user = Literal(name.name()),
+            password = Literal(password.expose_secret()),
+        )))
+        .execute(head)
+        .await?;
+        Ok(())
+    }
+
+    async fn read_through(&self, head: &mut PgConnection) -> Result<()> {
+        let name = &self.name;
+        raw_sql(AssertSqlSafe(format!(
+            r#"
+            create foreign table {name}.reachable (oid oid)
+              server {name} options (schema_name 'pg_catalog', table_name 'pg_class');
+            select 1 from {name}.reachable limit 1;
+            drop foreign table {name}.reachable;
+            "#
+        )))
+        .execute(head)
+        .await
+        .map_err(|error| self.target.unreachable(Error::from(error)))?;
+        Ok(())
+    }
+}
+
+impl FdwTarget {
+    fn unreachable(&self, error: Error) -> Error {
+        Error::refused(format!(
+            "head cannot read base over postgres_fdw ({self}): {error}; if head reaches base under \
+             another name, say --fdw-host and --fdw-port, and let base's firewall accept head"
+        ))
+        .because(error)
+    }
+}
+
+/// Whether base answers head at all, in a transaction that rolls back and with a role that does
+/// not exist: that base refuses the role is the proof that it was reached.
+///
+/// # Errors
+/// Refused, naming host, port and TLS mode tried.
+pub(crate) async fn probe(head: &mut PgConnection, target: &FdwTarget) -> Result<()> {
+    let mut transaction = head.begin().await?;
+    let link = Link::new(Uuid::new_v4(), target.clone());
+    let name = link.name.name().to_owned();
+    link.create(&mut transaction, &link.name, &role::random_password()).await.map_err(|error| {
+        Error::refused(format!(
+            "head does not let this role set up postgres_fdw: {error}; see the rights in the \
+             README (on Azure, add POSTGRES_FDW to the server parameter azure.extensions)"
+        ))
+        .because(error)
+    })?;
+    let outcome = link.read_through(&mut transaction).await;
+    transaction.rollback().await?;
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let text = error.to_string();
+            // postgres_fdw names the foreign server; a second mention is base's own refusal of the
+            // role, in whatever language it speaks. pg_hba.conf would refuse any role.
+            let answered = text.matches(&name).count() >= 2 && !text.contains("pg_hba.conf");
+            if answered { Ok(()) } else { Err(error) }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The throw-away role on base.
+
+use postgres_protocol::password::scram_sha_256;
+use rand::Rng;
+use rand::distr::Alphanumeric;
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{AssertSqlSafe, PgConnection, raw_sql};
+
+use crate::error::{Error, Result};
+use crate::sql::{Ident, Literal, Relation};
+
+/// 32 letters and digits (190 bits) from the operating system's generator, and one sign of each
+/// class that password policies ask for.
+pub(super) fn random_password() -> SecretString {
+    let letters: String =
+        rand::rng().sample_iter(&Alphanumeric).take(32).map(char::from).collect();
+    SecretString::from(format!("{letters}aA1-"))
+}
+
+/// Creates the role. The server sees only the SCRAM verifier, so its log never shows the password.
+/// It may log in for 30 days and read every table where this session's user may hand that on
+/// (`pg_read_all_data`); otherwise [`grant`] it the tables one by one.
+pub(super) async fn create(
+    base: &mut PgConnection,
+    name: &Ident,
+    password: &SecretString,
+) -> Result<()> {
+    let verifier = scram_sha_256(password.expose_secret().as_bytes());
+    let until: String = sqlx::query_scalar("select (now() + interval '30 days')::text")
+        .fetch_one(&mut *base)
+        .await?;
+    let bypass = if may_bypass_row_security(base).await? { "bypassrls" } else { "" };
+    raw_sql(AssertSqlSafe(format!(
+        "create role {name} login inherit {bypass} password {} valid until {}",
+        Literal(&verifier),
+        Literal(&until)
+    )))
+    .execute(&mut *base)
+    .await
+    .map_err(|error| {
+        let error = Error::from(error);
+        Error::refused(format!(
+            "base does not let this role create a login role for head: {error}; give it CREATEROLE"
+        ))
+        .because(error)
+    })?;
+    if reads_all(base).await? {
+        raw_sql(AssertSqlSafe(format!("grant pg_read_all_data to {name}"))).execute(base).await?;
+    }
+    Ok(())
+}
+
+/// Whether the role can be made to bypass row security, as decoding a slot does.
+pub(crate) async fn may_bypass_row_security(base: &mut PgConnection) -> Result<bool> {
+    Ok(sqlx::query_scalar(
+        r#"
+        select rolsuper or (rolbypassrls and rolcreaterole
+                            and current_setting('server_version_num')::int >= 160000)
+          from pg_roles where rolname = current_user
+        "#,
+    )
+    .fetch_one(base)
+    .await?)
+}
+
+/// Whether this session's user may grant `pg_read_all_data`. Before PostgreSQL 16 CREATEROLE
+/// sufficed for that.
+pub(super) async fn reads_all(base: &mut PgConnection) -> Result<bool> {
+    Ok(sqlx::query_scalar(
+        r#"
+        select rolsuper
+               or (rolcreaterole and current_setting('server_version_num')::int < 160000)
+               or pg_has_role(current_user, 'pg_read_all_data', 'member with admin option')
+          from pg_roles where rolname = current_user
+        "#,
+    )
+    .fetch_one(base)
+    .await?)
+}
+
+/// Lets the role read these relations, unless it may read everything anyway.
+pub(super) async fn grant(
+    base: &mut PgConnection,
+    name: &Ident,
+    relations: &[Relation],
+) -> Result<()> {
+    if reads_all(base).await? {
+        return Ok(());
+    }
+    for relation in relations {
+        raw_sql(AssertSqlSafe(format!(
+            "grant usage on schema {} to {name}; grant select on {relation} to {name}",
+            relation.schema
+        )))
+        .execute(&mut *base)
+        .await
+        .map_err(|error| {
+            let error = Error::from(error);
+            Error::refused(format!(
+                "base does not let this role hand on the right to read {relation}: {error}; \
+                 grant it pg_read_all_data with admin option"
+            ))
+            .because(error)
+        })?;
+    }
+    Ok(())
+}
+
+/// Drops the role with what was granted to it. Does nothing if it is not there.
+pub(super) async fn drop(base: &mut PgConnection, name: &Ident) -> Result<bool> {
+    let exists: bool =
+        sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
+            .bind(name.name())
+            .fetch_one(&mut *base)
+            .await?;
+    if !exists {
+        return Ok(false);
+    }
+    // `drop owned` would need membership in the role, which its creator need not have.
+    let grants: Vec<(String, String, String)> = sqlx::query_as(
+        r#"
+        select 'table', n.nspname::text, c.relname::text
+          from pg_class c
+          join pg_namespace n on n.oid = c.relnamespace
+         cross join aclexplode(c.relacl) acl
+          join pg_roles r on r.oid = acl.grantee
+         where r.rolname = $1
+        union
+        select 'schema', n.nspname::text, ''
+          from pg_namespace n
+         cross join aclexplode(n.nspacl) acl
+          join pg_roles r on r.oid = acl.grantee
+         where r.rolname = $1
+        "#,
+    )
+    .bind(name.name())
+    .fetch_all(&mut *base)
+    .await?;
+    for (kind, schema, table) in grants {
+        let object = match kind.as_str() {
+            "schema" => format!("schema {}", Ident::new(schema)),
+            _ => format!("table {}", Relation::new(schema, table)),
+        };
+        raw_sql(AssertSqlSafe(format!("revoke all on {object} from {name}")))
+            .execute(&mut *base)
+            .await?;
+    }
+    raw_sql(AssertSqlSafe(format!("drop role {name}"))).execute(base).await?;
+    Ok(true)
+}

@@ -1,0 +1,162 @@
+//! A foreign table on head for each compared table of base.
+//!
+//! Every column is declared `text`, whatever its type: base prints the values, head passes them on
+//! unread. That makes the images base's own, survives drifted types, and never meets "invalid
+//! input value for enum". The price: no condition or order on these columns may reach base, where
+//! they have other types; queries fence the foreign tables (see [`crate::diff`]).
+//!
+//! Two kinds of table cannot be read as they are and go through a helper view on base: a parent of
+//! an inheritance tree, because postgres_fdw knows no `only`, and a table with a row filter, which
+//! base must decide by its own types.
+
+use serde::{Deserialize, Serialize};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
+
+use super::{Link, MARKER, role};
+use crate::catalog::{RelationKind, TablePair};
+use crate::error::{Error, Result};
+use crate::sql::{Ident, Literal, Relation};
+
+/// Bytes that one fetch of postgres_fdw may hold on head, which buffers it whole.
+const FETCH_BYTES: u64 = 16 << 20;
+
+/// Tables created in one transaction; each holds locks in a table of fixed size until its end.
+const TABLES_PER_TRANSACTION: usize = 100;
+
+/// Where head finds a table of base.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ForeignTable {
+    /// The foreign table on head.
+    pub(crate) relation: Relation,
+    /// What it reads on base: the table or its helper view.
+    remote: Relation,
+    columns: Vec<Ident>,
+    fetch_size: u64,
+    /// The helper view's query, where one is needed.
+    view: Option<String>,
+}
+
+impl ForeignTable {
+    /// The foreign table for a pair; `None` if base does not have the table.
+    pub(crate) fn of(link: &Link, pair: &TablePair) -> Option<Self> {
+        let base = pair.base.as_ref()?;
+        let source = Relation::from(&base.name);
+        let columns: Vec<Ident> =
+            pair.table.columns.iter().map(|column| Ident::new(&column.name)).collect();
+        let local_name = format!("t{}", base.oid);
+        let needs_view = base.kind == RelationKind::Parent || pair.published.filter.is_some();
+        let view = needs_view.then(|| {
+            let list: Vec<String> = columns.iter().map(Ident::to_string).collect();
+            let only = if base.kind == RelationKind::Parent { "only " } else { "" };
+            let filter = pair.published.filter.as_deref();
+            format!(
+                "select {} from {only}{source}{}",
+                list.join(", "),
+                filter.map(|filter| format!(" where {filter}")).unwrap_or_default()
+            )
+        });
+        let relation = Relation { schema: link.name.clone(), name: Ident::new(&local_name) };
+        Some(Self {
+            remote: if needs_view { relation.clone() } else { source },
+            relation,
+            columns,
+            fetch_size: fetch_size(base.bytes, base.rows),
+            view,
+        })
+    }
+
+    fn definition(&self, link: &Link) -> String {
+        let columns: Vec<String> =
+            self.columns.iter().map(|column| format!("{column} text")).collect();
+        format!(
+            "create foreign table if not exists {} ({}) server {} \
+             options (schema_name {}, table_name {}, fetch_size '{}')",
+            self.relation,
+            columns.join(", "),
+            link.name,
+            Literal(self.remote.schema.name()),
+            Literal(self.remote.name.name()),
+            self.fetch_size
+        )
+    }
+}
+
+/// Rows a fetch, so that a fetch stays within [`FETCH_BYTES`]: rows of 50 MB come one by one.
+/// Compressed values print longer than they are stored, hence the factor.
+fn fetch_size(bytes: u64, rows: Option<u64>) -> u64 {
+    let width = match rows {
+        Some(rows) if rows > 0 => (bytes * 4 / rows).max(1),
+        // Never counted: assume every row as wide as a page.
+        _ => 8192,
+    };
+    (FETCH_BYTES / width).clamp(1, 10_000)
+}
+
+/// Creates the foreign tables and helper views that are missing. May be repeated.
+///
+/// # Errors
+/// Refused if base does not let the role read a table or hold a helper view.
+pub(crate) async fn create_foreign_tables(
+    link: &Link,
+    base: &mut PgConnection,
+    head: &mut PgConnection,
+    tables: &[ForeignTable],
+) -> Result<()> {
+    let name = &link.name;
+    let views: Vec<&ForeignTable> = tables.iter().filter(|table| table.view.is_some()).collect();
+    if !views.is_empty() {
+        let comment = format!("{MARKER} {}; `deltacompare cleanup` drops it", link.recovery);
+        let refused = |error: sqlx::Error| {
+            let error = Error::from(error);
+            Error::refused(format!(
+                "base does not let this role hold helper views (for row filters and inheritance \
+                 parents): {error}; grant it CREATE on the database"
+            ))
+            .because(error)
+        };
+        raw_sql(AssertSqlSafe(format!(
+            "create schema if not exists {name}; comment on schema {name} is {};
+             grant usage on schema {name} to {name}",
+            Literal(&comment)
+        )))
+        .execute(&mut *base)
+        .await
+        .map_err(refused)?;
+        for (view, query) in views.iter().filter_map(|table| Some((table, table.view.as_ref()?))) {
+            let relation = &view.remote;
+            raw_sql(AssertSqlSafe(format!(
+                "create or replace view {relation} as {query}; grant select on {relation} to {name}"
+            )))
+            .execute(&mut *base)
+            .await
+            .map_err(refused)?;
+        }
+    }
+    let direct: Vec<Relation> = tables
+        .iter()
+        .filter(|table| table.view.is_none())
+        .map(|table| table.remote.clone())
+        .collect();
+    role::grant(base, name, &direct).await?;
+    for batch in tables.chunks(TABLES_PER_TRANSACTION) {
+        let mut transaction = head.begin().await?;
+        for table in batch {
+            raw_sql(AssertSqlSafe(table.definition(link))).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fetch_stays_small_however_wide_the_rows() {
+        assert_eq!(fetch_size(814 << 20, Some(5_000_000)), 10_000);
+        assert_eq!(fetch_size(50_000_000 * 20, Some(20)), 1);
+        assert_eq!(fetch_size(0, None), 2048);
+        assert_eq!(fetch_size(8192, Some(0)), 2048);
+    }
+}

@@ -1,0 +1,275 @@
+//! Where each restore ended and whether one grew out of the other, from timeline histories.
+//!
+//! A restored server starts a timeline of its own when its recovery ends; its history names every
+//! timeline before and the LSN at which each was left. The last of these is where its recovery
+//! ended. Histories survive restarts; `pg_last_wal_replay_lsn()` does not. Read over a replication
+//! connection (PostgreSQL manual, "Streaming Replication Protocol": `IDENTIFY_SYSTEM`,
+//! `TIMELINE_HISTORY`), which needs the role attribute REPLICATION.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use pgwire_replication as pgwire;
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::server::{Server, SslMode};
+
+/// A position in the write-ahead log, in bytes. `Display` is PostgreSQL's `X/X` form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Lsn(pub u64);
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xFFFF_FFFF)
+    }
+}
+
+impl FromStr for Lsn {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parse = |half: &str| {
+            (!half.is_empty() && half.len() <= 8).then(|| u64::from_str_radix(half, 16).ok())?
+        };
+        text.split_once('/')
+            .and_then(|(high, low)| Some(Self(parse(high)? << 32 | parse(low)?)))
+            .ok_or_else(|| {
+                Error::refused(format!("{text:?} is not an LSN; one looks like 16/B374D848"))
+            })
+    }
+}
+
+impl TryFrom<String> for Lsn {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<Lsn> for String {
+    fn from(lsn: Lsn) -> Self {
+        lsn.to_string()
+    }
+}
+
+/// A server's past: the timelines before its own, oldest first, each with the LSN where it was
+/// left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// The cluster's identity, equal in every restore of one server.
+    pub system_identifier: String,
+    /// The timeline that the server writes now.
+    pub timeline: u32,
+    /// What came before.
+    pub ancestors: Vec<Ancestor>,
+}
+
+/// A timeline that a server left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ancestor {
+    /// Its number.
+    pub timeline: u32,
+    /// Where it was left.
+    pub left_at: Lsn,
+}
+
+/// How base's past relates to head's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lineage {
+    /// Head's history runs through base's end: what differs is what happened in between.
+    OneHistory {
+        /// Where base's recovery ended.
+        base_end: Lsn,
+        /// Where head's recovery ended.
+        head_end: Lsn,
+    },
+    /// Base's history runs through head's end: the two were given the wrong way round.
+    Swapped,
+    /// One cluster, but base is on a branch that head never was on (a failover between them).
+    Forked,
+    /// Two clusters.
+    Strangers,
+}
+
+impl History {
+    /// Reads a server's history.
+    ///
+    /// # Errors
+    /// Transient if the server cannot be reached; otherwise says what is missing, most often the
+    /// role attribute REPLICATION.
+    pub async fn read(server: &Server) -> Result<Self> {
+        let reading = tokio::time::timeout(Duration::from_secs(15), Self::read_unbounded(server));
+        reading.await.unwrap_or_else(|_| {
+            Err(Error::new(
+                ErrorKind::Transient,
+                format!("the timeline history of {server} could not be read in 15 s"),
+            ))
+        })
+    }
+
+    async fn read_unbounded(server: &Server) -> Result<Self> {
+        let failed = |error: pgwire::PgWireError| {
+            Error::item(format!(
+                "the timeline history of {} cannot be read: {error}; give the role REPLICATION \
+                 (alter role … with replication)",
+                server.side()
+            ))
+        };
+        let mut config = pgwire::ReplicationConfig::default();
+        config.host = server.host().to_owned();
+        config.port = server.port();
+        config.user = server.user().to_owned();
+        config.password =
+            server.password().map_or_else(String::new, |password| password.expose_secret().into());
+        config.database = server.database().to_owned();
+        config.tls.mode = match server.ssl_mode() {
+            SslMode::Disable => pgwire::SslMode::Disable,
+            SslMode::Prefer => pgwire::SslMode::Prefer,
+            SslMode::Require => pgwire::SslMode::Require,
+            SslMode::VerifyCa => pgwire::SslMode::VerifyCa,
+            SslMode::VerifyFull => pgwire::SslMode::VerifyFull,
+        };
+        config.tls.ca_pem_path = server.ssl_root_cert().cloned();
+        let mut client = pgwire::ReplicationClient::connect_gated(config).await.map_err(failed)?;
+        let system = client.identify_system().await.map_err(failed)?;
+        let content = if system.timeline == 1 {
+            None
+        } else {
+            Some(client.timeline_history(system.timeline).await.map_err(failed)?.content)
+        };
+        client.abort();
+        let content = content.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+        Ok(Self {
+            system_identifier: system.system_id,
+            timeline: system.timeline,
+            ancestors: parse_history(&content)?,
+        })
+    }
+
+    /// Where the server's recovery ended; `None` for a server that was never restored or promoted.
+    pub fn recovery_end(&self) -> Option<Lsn> {
+        self.ancestors.last().map(|ancestor| ancestor.left_at)
+    }
+}
+
+impl Lineage {
+    /// Relates two histories.
+    ///
+    /// One history: base's chain without its last entry is a prefix of head's chain, and base's
+    /// end is not past the point where head's chain leaves that timeline.
+    pub fn of(base: &History, head: &History) -> Self {
+        if base.system_identifier != head.system_identifier {
+            return Self::Strangers;
+        }
+        match (base.recovery_end(), head.recovery_end()) {
+            (Some(base_end), Some(head_end)) if runs_through(head, base) => {
+                Self::OneHistory { base_end, head_end }
+            }
+            _ if runs_through(base, head) => Self::Swapped,
+            _ => Self::Forked,
+        }
+    }
+}
+
+/// Whether `later`'s history contains the moment at which `earlier`'s recovery ended.
+fn runs_through(later: &History, earlier: &History) -> bool {
+    let Some((end, before)) = earlier.ancestors.split_last() else { return false };
+    later.ancestors.starts_with(before)
+        && later
+            .ancestors
+            .get(before.len())
+            .is_some_and(|left| left.timeline == end.timeline && end.left_at <= left.left_at)
+}
+
+/// A history file: `timeline LSN reason` a line, oldest first (PostgreSQL sources, timeline.c).
+fn parse_history(content: &str) -> Result<Vec<Ancestor>> {
+    content
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| {
+            let mut words = line.split_whitespace();
+            let timeline = words.next().and_then(|word| word.parse().ok());
+            let left_at = words.next().and_then(|word| word.parse().ok());
+            timeline.zip(left_at).map(|(timeline, left_at)| Ancestor { timeline, left_at }).ok_or_else(
+                || Error::item(format!("a timeline history has a line of unknown form: {line:?}")),
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(ancestors: &[(u32, u64)]) -> History {
+        History {
+            system_identifier: "7".into(),
+            timeline: ancestors.last().map_or(1, |(timeline, _)| timeline + 1),
+            ancestors: ancestors
+                .iter()
+                .map(|&(timeline, lsn)| Ancestor { timeline, left_at: Lsn(lsn) })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn two_restores_of_one_timeline() {
+        let (base, head) = (history(&[(1, 100)]), history(&[(1, 200)]));
+        assert_eq!(
+            Lineage::of(&base, &head),
+            Lineage::OneHistory { base_end: Lsn(100), head_end: Lsn(200) }
+        );
+        assert_eq!(Lineage::of(&head, &base), Lineage::Swapped);
+    }
+
+    #[test]
+    fn a_failover_in_the_gap_is_one_history_only_if_base_is_before_it() {
+        let head = history(&[(1, 150), (2, 300)]);
+        assert!(matches!(
+            Lineage::of(&history(&[(1, 100)]), &head),
+            Lineage::OneHistory { base_end: Lsn(100), head_end: Lsn(300) }
+        ));
+        // Base was restored from the old primary, past the point where the new one left it.
+        assert_eq!(Lineage::of(&history(&[(1, 160)]), &head), Lineage::Forked);
+    }
+
+    #[test]
+    fn equal_timeline_numbers_prove_nothing() {
+        let base = history(&[(1, 100), (2, 180)]);
+        let head = history(&[(1, 120), (2, 200)]);
+        assert_eq!((base.timeline, head.timeline), (3, 3));
+        assert_eq!(Lineage::of(&base, &head), Lineage::Forked);
+    }
+
+    #[test]
+    fn other_clusters_and_servers_never_restored() {
+        let base = history(&[(1, 100)]);
+        let other = History { system_identifier: "8".into(), ..history(&[(1, 200)]) };
+        assert_eq!(Lineage::of(&base, &other), Lineage::Strangers);
+        assert_eq!(Lineage::of(&base, &history(&[])), Lineage::Forked);
+    }
+
+    #[test]
+    fn lsns_read_and_print() {
+        let lsn: Lsn = "16/B374D848".parse().unwrap();
+        assert_eq!(lsn, Lsn(0x16_B374_D848));
+        assert_eq!(lsn.to_string(), "16/B374D848");
+        for bad in ["", "16", "16/", "/1", "16/B374D8480", "x/1", "-1/1"] {
+            assert!(bad.parse::<Lsn>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn history_files_parse() {
+        let parsed =
+            parse_history("1\t0/3000148\tno recovery target specified\n\n2\t0/5000060\tat \"x\"\n");
+        assert_eq!(parsed.unwrap(), history(&[(1, 0x300_0148), (2, 0x500_0060)]).ancestors);
+        assert!(parse_history("one 0/1").is_err());
+    }
+}

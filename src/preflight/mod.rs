@@ -1,0 +1,198 @@
+//! Everything that must hold before a recovery may change anything: the servers, the selection, the
+//! rights. All refusals are collected, so that an operator meets them once and not one by one.
+
+mod restores;
+mod rights;
+
+pub(crate) use restores::{writers, written};
+
+use std::collections::BTreeSet;
+
+use sqlx::{Connection, PgConnection};
+
+use crate::catalog::{self, Selection, TableName, TablePair};
+use crate::error::{Error, Result};
+use crate::fdw::{self, FdwTarget};
+use crate::lineage::{History, Lineage, Lsn};
+use crate::recovery::Request;
+use crate::server::{Server, Side};
+
+/// The two servers of a recovery, as this process reaches them.
+#[derive(Clone, Debug)]
+pub struct Servers {
+    /// The restore to the moment when the slot was lost.
+    pub base: Server,
+    /// The restore to the moment when the slot was back.
+    pub head: Server,
+}
+
+/// A request that may go ahead.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub(crate) pairs: Vec<TablePair>,
+    pub(crate) target: FdwTarget,
+    /// What an operator should know about the recovery as a whole.
+    pub(crate) warnings: Vec<String>,
+    /// Where the two restores ended, where the histories could be read and agree.
+    pub(crate) ends: Option<(Lsn, Lsn)>,
+}
+
+/// What stands against a request, and what should be known about it.
+#[derive(Debug, Default)]
+struct Findings {
+    refusals: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Findings {
+    fn refuse(&mut self, sentence: impl Into<String>) {
+        self.refusals.push(sentence.into());
+    }
+
+    fn warn(&mut self, sentence: impl Into<String>) {
+        self.warnings.push(sentence.into());
+    }
+
+    fn into_result(self) -> Result<Vec<String>> {
+        if self.refusals.is_empty() {
+            Ok(self.warnings)
+        } else {
+            Err(Error::refused(self.refusals.join("\n")))
+        }
+    }
+}
+
+/// Checks a request against both servers. Changes nothing on either.
+///
+/// # Errors
+/// Refused, with every reason found, one a line; or transient, if a server cannot be reached.
+pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checked> {
+    let (base, head) = tokio::try_join!(
+        servers.base.connect("deltacompare preflight"),
+        servers.head.connect("deltacompare preflight"),
+    )?;
+    let (mut base, mut head) = (base, head);
+    let mut findings = Findings::default();
+    let base_facts = restores::facts(&mut base).await?;
+    let head_facts = restores::facts(&mut head).await?;
+    restores::comparable(&base_facts, &head_facts, &mut findings);
+    if restores::same_server(&mut base, &mut head).await? {
+        findings.refuse(
+            "base and head are the same server: name the restore to the moment when the slot was \
+             lost as base, and the one to the moment when it was back as head",
+        );
+    }
+    if !findings.refusals.is_empty() {
+        // Everything else would be asked of the wrong servers.
+        return Err(Error::refused(findings.refusals.join("\n")));
+    }
+    let ends = lineage(servers, &base_facts, &head_facts, &mut findings).await;
+
+    let selection = Selection {
+        publication: request.publication.clone(),
+        tables: request.tables.clone(),
+        exclude: request.exclude.clone(),
+    };
+    let published = catalog::select(&mut head, head_facts.version, &selection).await?;
+    let names: Vec<TableName> = published.keys().cloned().collect();
+    let on_head = catalog::relations(&mut head, &names).await?;
+    let on_base = catalog::relations(&mut base, &names).await?;
+    dropped(&mut base, base_facts.version, &selection, &names, &mut findings).await?;
+    let pairs = catalog::pair_all(published, on_head, on_base);
+
+    for (side, server, connection) in
+        [(Side::Base, &servers.base, &mut base), (Side::Head, &servers.head, &mut head)]
+    {
+        restores::quiet(side, server, connection, &mut findings).await?;
+        let oids: Vec<i64> = pairs
+            .iter()
+            .filter_map(|pair| match side {
+                Side::Head => Some(i64::from(pair.head.oid)),
+                Side::Base => pair.base.as_ref().map(|base| i64::from(base.oid)),
+            })
+            .collect();
+        restores::locked(side, connection, &oids, &mut findings).await?;
+    }
+    restores::unwritten(&pairs, request.accept_written, &mut findings);
+    rights::check(&mut base, &mut head, &pairs, &mut findings).await?;
+
+    let target = FdwTarget::new(&servers.base, &request.fdw, head_facts.version);
+    let target = match target {
+        Ok(target) => Some(target),
+        Err(error) => {
+            findings.refuse(error.to_string());
+            None
+        }
+    };
+    if let Some(target) = target.as_ref().filter(|_| findings.refusals.is_empty())
+        && let Err(error) = fdw::probe(&mut head, target).await
+    {
+        findings.refuse(error.to_string());
+    }
+    let _ = tokio::join!(base.close(), head.close());
+    let warnings = findings.into_result()?;
+    let target = target.ok_or_else(|| Error::refused("head has no way to base"))?;
+    Ok(Checked { pairs, target, warnings, ends })
+}
+
+/// Relates the two restores. What cannot be read is a warning; two servers given the wrong way
+/// round are refused, by their histories if they can be read, else by their transaction counters.
+async fn lineage(
+    servers: &Servers,
+    base: &restores::Facts,
+    head: &restores::Facts,
+    findings: &mut Findings,
+) -> Option<(Lsn, Lsn)> {
+    const SWAPPED: &str = "base and head are swapped: head was restored to an earlier moment than \
+                           base; exchange --base and --head";
+    let histories =
+        tokio::try_join!(History::read(&servers.base), History::read(&servers.head));
+    match histories.map(|(base, head)| Lineage::of(&base, &head)) {
+        Ok(Lineage::OneHistory { base_end, head_end }) => return Some((base_end, head_end)),
+        Ok(Lineage::Swapped) => findings.refuse(SWAPPED),
+        Ok(Lineage::Forked) => findings.warn(
+            "base is not on head's history (restores of two sides of a failover, or a server that \
+             was never restored): the events turn base's state into head's, which need not be \
+             what downstream missed",
+        ),
+        Ok(Lineage::Strangers) => findings.warn(
+            "base and head are restores of different servers: the events turn base's state into \
+             head's, which need not be what downstream missed",
+        ),
+        Err(error) => {
+            if base.system_identifier == head.system_identifier
+                && head.next_transaction < base.next_transaction
+            {
+                findings.refuse(SWAPPED);
+            }
+            findings.warn(format!("that head continues base's history is not proved: {error}"));
+        }
+    }
+    None
+}
+
+/// Tables that base's publications have and head's do not: reported, not compared.
+async fn dropped(
+    base: &mut PgConnection,
+    base_version: u32,
+    selection: &Selection,
+    selected: &[TableName],
+    findings: &mut Findings,
+) -> Result<()> {
+    if !selection.tables.is_empty() {
+        return Ok(());
+    }
+    let everything = Selection { exclude: Vec::new(), ..selection.clone() };
+    // Base may lack the publication, or have an empty one: then it had nothing to drop.
+    let Ok(on_base) = catalog::select(base, base_version, &everything).await else {
+        return Ok(());
+    };
+    let known: BTreeSet<&TableName> = selected.iter().chain(&selection.exclude).collect();
+    for name in on_base.keys().filter(|name| !known.contains(name)) {
+        findings.warn(format!(
+            "{name} was published on base and is not on head: dropped, renamed or taken out of \
+             the publication in the gap; no events are sent for it"
+        ));
+    }
+    Ok(())
+}

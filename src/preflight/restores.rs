@@ -1,0 +1,367 @@
+//! What must hold of the two restored servers.
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+
+use super::Findings;
+use crate::catalog::TablePair;
+use crate::error::Result;
+use crate::server::{Server, Side};
+
+/// What a server says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub(super) struct Facts {
+    #[sqlx(try_from = "i32")]
+    /// `server_version_num`.
+    pub(super) version: u32,
+    pub(super) in_recovery: bool,
+    pub(super) system_identifier: String,
+    /// The next transaction id, with its epoch.
+    pub(super) next_transaction: i64,
+    pub(super) track_counts: bool,
+}
+
+pub(super) async fn facts(connection: &mut PgConnection) -> Result<Facts> {
+    Ok(sqlx::query_as(
+        r#"
+        select current_setting('server_version_num')::int as version,
+               pg_is_in_recovery() as in_recovery,
+               (select system_identifier::text from pg_control_system()) as system_identifier,
+               case when pg_is_in_recovery() then 0
+                    else pg_snapshot_xmax(pg_current_snapshot())::text::int8
+               end as next_transaction,
+               current_setting('track_counts')::bool as track_counts
+        "#,
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+/// Versions and recovery state.
+pub(super) fn comparable(base: &Facts, head: &Facts, findings: &mut Findings) {
+    for (side, facts) in [(Side::Base, base), (Side::Head, head)] {
+        if facts.in_recovery {
+            findings.refuse(format!(
+                "{side} is still in recovery: wait until its restore has ended, or promote it \
+                 (select pg_promote())"
+            ));
+        }
+        if facts.version < 140_000 {
+            findings.refuse(format!(
+                "{side} runs PostgreSQL {}: 14 is the oldest that is supported",
+                facts.version / 10_000
+            ));
+        }
+        if !facts.track_counts {
+            findings.warn(format!(
+                "track_counts is off on {side}: whether it was written to since its restore \
+                 cannot be seen"
+            ));
+        }
+    }
+    let (base, head) = (base.version / 10_000, head.version / 10_000);
+    if base != head {
+        findings.refuse(format!(
+            "base runs PostgreSQL {base} and head runs {head}: values print differently across \
+             major versions; restore both from the same server"
+        ));
+    }
+}
+
+/// Whether both sessions are on one server: a lock taken in one is seen in the other.
+pub(super) async fn same_server(base: &mut PgConnection, head: &mut PgConnection) -> Result<bool> {
+    let key: i64 = rand::random();
+    sqlx::query("select pg_advisory_lock($1)").bind(key).execute(&mut *base).await?;
+    let seen = sqlx::query_scalar(
+        r#"
+        select exists (select from pg_locks
+                        where locktype = 'advisory'
+                          and classid::int8 = ($1 >> 32) & 4294967295
+                          and objid::int8 = $1 & 4294967295)
+        "#,
+    )
+    .bind(key)
+    .fetch_one(head)
+    .await;
+    sqlx::query("select pg_advisory_unlock($1)").bind(key).execute(base).await?;
+    Ok(seen?)
+}
+
+/// Nothing on the server may act by itself: subscriptions, jobs, event triggers, other writers.
+pub(super) async fn quiet(
+    side: Side,
+    server: &Server,
+    connection: &mut PgConnection,
+    findings: &mut Findings,
+) -> Result<()> {
+    let subscriptions: Vec<String> =
+        sqlx::query_scalar("select subname::text from pg_subscription where subenabled order by 1")
+            .fetch_all(&mut *connection)
+            .await?;
+    if !subscriptions.is_empty() {
+        findings.refuse(format!(
+            "{side} has enabled subscriptions ({}): a restored subscriber takes changes from its \
+             publisher for good; isolate it and run: alter subscription … disable",
+            subscriptions.join(", ")
+        ));
+    }
+    jobs(side, server, connection, findings).await?;
+    event_triggers(side, connection, findings).await?;
+    let writers: Vec<i32> = writers(connection).await?;
+    if !writers.is_empty() {
+        findings.refuse(format!(
+            "{side} is being written to by other sessions (pids {}): keep applications away from \
+             the restores and end these sessions",
+            writers.iter().map(i32::to_string).collect::<Vec<_>>().join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// Client sessions other than ours that have a transaction id in this database. `pg_locks` shows
+/// them to every role; `pg_stat_activity.backend_xid` does not.
+pub(crate) async fn writers(connection: &mut PgConnection) -> Result<Vec<i32>> {
+    Ok(sqlx::query_scalar(
+        r#"
+        select distinct a.pid
+          from pg_locks l
+          join pg_stat_activity a on a.pid = l.pid
+         where l.locktype = 'transactionid' and l.mode = 'ExclusiveLock' and l.granted
+           and a.datname = current_database()
+           and a.usesysid is not null
+           and coalesce(a.application_name, '') not like 'deltacompare%'
+           and a.pid <> pg_backend_pid()
+         order by 1
+        "#,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Active jobs of pg_cron (which may live in another database) and pgAgent.
+async fn jobs(
+    side: Side,
+    server: &Server,
+    connection: &mut PgConnection,
+    findings: &mut Findings,
+) -> Result<()> {
+    let cron_database: Option<String> =
+        sqlx::query_scalar("select current_setting('cron.database_name', true)")
+            .fetch_one(&mut *connection)
+            .await?;
+    let mut jobs = active_jobs(side, connection, findings).await?;
+    if let Some(database) = cron_database.filter(|database| database != server.database()) {
+        match server.with_database(&database).connect("deltacompare preflight").await {
+            Ok(mut other) => {
+                jobs.extend(active_jobs(side, &mut other, findings).await?);
+                let _ = other.close().await;
+            }
+            Err(error) => findings.warn(format!(
+                "pg_cron on {side} keeps its jobs in database {database:?}, which cannot be \
+                 looked into ({error}): make sure that no job runs"
+            )),
+        }
+    }
+    if !jobs.is_empty() {
+        findings.refuse(format!(
+            "{side} has active scheduled jobs ({}): they run on the restored copy too; unschedule \
+             them there (pg_cron: update cron.job set active = false; pgAgent: update \
+             pgagent.pga_job set jobenabled = false)",
+            jobs.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+async fn active_jobs(
+    side: Side,
+    connection: &mut PgConnection,
+    findings: &mut Findings,
+) -> Result<Vec<String>> {
+    let mut jobs = Vec::new();
+    for (table, query) in [
+        (
+            "cron.job",
+            "select coalesce(to_jsonb(j) ->> 'jobname', 'job ' || j.jobid) from cron.job j \
+             where j.active order by j.jobid",
+        ),
+        ("pgagent.pga_job", "select jobname from pgagent.pga_job where jobenabled order by 1"),
+    ] {
+        let exists: bool = sqlx::query_scalar("select to_regclass($1) is not null")
+            .bind(table)
+            .fetch_one(&mut *connection)
+            .await?;
+        if !exists {
+            continue;
+        }
+        // pg_cron shows each user only its own jobs; our sessions ask for all rows or an error.
+        match sqlx::query(query).fetch_all(&mut *connection).await {
+            Ok(rows) => {
+                for row in rows {
+                    jobs.push(row.try_get::<String, _>(0)?);
+                }
+            }
+            Err(error) => {
+                let mut transaction = connection.begin().await?;
+                sqlx::query("set local row_security = on").execute(&mut *transaction).await?;
+                let own = sqlx::query(query).fetch_all(&mut *transaction).await;
+                transaction.rollback().await?;
+                for row in own.unwrap_or_default() {
+                    jobs.push(row.try_get::<String, _>(0)?);
+                }
+                findings.warn(format!(
+                    "jobs of other users in {table} on {side} cannot be seen ({error}): make sure \
+                     that none is active"
+                ));
+            }
+        }
+    }
+    Ok(jobs)
+}
+
+/// The commands that we run on either server and that event triggers can see.
+const OUR_COMMANDS: &str = "{ALTER EXTENSION,COMMENT,CREATE EXTENSION,CREATE FOREIGN TABLE,\
+    CREATE INDEX,CREATE SCHEMA,CREATE SERVER,CREATE TABLE,CREATE USER MAPPING,CREATE VIEW,\
+    DROP EXTENSION,DROP FOREIGN TABLE,DROP SCHEMA,DROP SERVER,DROP TABLE,DROP USER MAPPING,\
+    DROP VIEW,GRANT,REVOKE}";
+
+async fn event_triggers(
+    side: Side,
+    connection: &mut PgConnection,
+    findings: &mut Findings,
+) -> Result<()> {
+    let triggers: Vec<(String, bool)> = sqlx::query_as(
+        r#"
+        select e.evtname::text,
+               exists (select from pg_depend d
+                        where d.classid = 'pg_event_trigger'::regclass and d.objid = e.oid
+                          and d.deptype = 'e')
+          from pg_event_trigger e
+         where e.evtenabled in ('O', 'A')
+           and e.evtevent in ('ddl_command_start', 'ddl_command_end', 'sql_drop')
+           and (e.evttags is null or e.evttags && $1::text[])
+         order by 1
+        "#,
+    )
+    .bind(OUR_COMMANDS)
+    .fetch_all(connection)
+    .await?;
+    let (extension, own): (Vec<_>, Vec<_>) =
+        triggers.into_iter().partition(|(_, of_extension)| *of_extension);
+    let names = |triggers: &[(String, bool)]| {
+        triggers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    if !own.is_empty() {
+        findings.refuse(format!(
+            "{side} has event triggers that would fire on our own commands ({}) and may write to \
+             published tables: run alter event trigger … disable on the restored copy",
+            names(&own)
+        ));
+    }
+    if !extension.is_empty() {
+        findings.warn(format!(
+            "event triggers of extensions fire on our own commands on {side} ({})",
+            names(&extension)
+        ));
+    }
+    Ok(())
+}
+
+/// Prepared transactions survive a restore with their locks. Those that would keep us from reading
+/// are refused, the rest is told.
+pub(super) async fn locked(
+    side: Side,
+    connection: &mut PgConnection,
+    relations: &[i64],
+    findings: &mut Findings,
+) -> Result<()> {
+    let prepared: Vec<(String, bool)> = sqlx::query_as(
+        r#"
+        select p.gid,
+               exists (select from pg_locks l
+                        where l.virtualtransaction like '%/' || p.transaction
+                          and l.pid is null
+                          and l.mode = 'AccessExclusiveLock'
+                          and l.relation in (select coalesce(t.relid, wanted.oid::oid)
+                                               from unnest($1::int8[]) wanted (oid)
+                                               left join lateral
+                                                 pg_partition_tree(wanted.oid::oid::regclass) t
+                                                 on true))
+          from pg_prepared_xacts p
+         where p.database = current_database()
+         order by 1
+        "#,
+    )
+    .bind(relations)
+    .fetch_all(connection)
+    .await?;
+    for (gid, blocking) in prepared {
+        if blocking {
+            findings.refuse(format!(
+                "the prepared transaction {gid:?} on {side} holds a lock that keeps a selected \
+                 table from being read: on this copy it is safe to run rollback prepared '{}'",
+                gid.replace('\'', "''")
+            ));
+        } else {
+            findings.warn(format!(
+                "the prepared transaction {gid:?} is open on {side}: its changes count as not made"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Neither side may have been written to since its restore.
+pub(super) fn unwritten(pairs: &[TablePair], accept: bool, findings: &mut Findings) {
+    for side in [Side::Base, Side::Head] {
+        let written: Vec<String> = pairs
+            .iter()
+            .filter_map(|pair| match side {
+                Side::Head => Some(&pair.head),
+                Side::Base => pair.base.as_ref(),
+            })
+            .filter(|relation| relation.written > 0)
+            .map(|relation| format!("{} ({} rows)", relation.name, relation.written))
+            .collect();
+        if written.is_empty() {
+            continue;
+        }
+        let tables = written.join(", ");
+        if accept {
+            findings.warn(format!(
+                "{side} was written to since its restore: {tables}; the result is not proved for \
+                 these tables"
+            ));
+        } else {
+            findings.refuse(format!(
+                "{side} was written to since its restore: {tables}; restore it again and keep \
+                 applications away, leave the tables out with --exclude, or compare what is there \
+                 with --accept-written"
+            ));
+        }
+    }
+}
+
+/// The rows written to these relations since the statistics began, by oid, where there are any.
+pub(crate) async fn written(
+    connection: &mut PgConnection,
+    relations: &[i64],
+) -> Result<Vec<(i64, i64)>> {
+    Ok(sqlx::query_as(AssertSqlSafe(
+        r#"
+        select oid, written
+          from (select wanted.oid,
+                       (select sum(pg_stat_get_tuples_inserted(leaf)
+                                   + pg_stat_get_tuples_updated(leaf)
+                                   + pg_stat_get_tuples_deleted(leaf))::int8
+                          from (select coalesce(t.relid, wanted.oid::oid) as leaf
+                                  from (select) one
+                                  left join lateral pg_partition_tree(wanted.oid::oid::regclass) t
+                                    on t.isleaf) leaves) as written
+                  from unnest($1::int8[]) wanted (oid)) counted
+         where written > 0
+        "#,
+    ))
+    .bind(relations)
+    .fetch_all(connection)
+    .await?)
+}

@@ -1,0 +1,109 @@
+//! What the two roles must be allowed to do. Nothing here needs a superuser.
+
+use sqlx::PgConnection;
+
+use super::Findings;
+use crate::catalog::TablePair;
+use crate::error::Result;
+use crate::fdw;
+
+#[derive(sqlx::FromRow)]
+struct HeadRights {
+    role: String,
+    database: String,
+    create: bool,
+    /// Null without the extension.
+    wrapper_usage: Option<bool>,
+    available: bool,
+    /// Azure's allow-list; null elsewhere.
+    allow_list: Option<String>,
+}
+
+pub(super) async fn check(
+    base: &mut PgConnection,
+    head: &mut PgConnection,
+    pairs: &[TablePair],
+    findings: &mut Findings,
+) -> Result<()> {
+    let rights: HeadRights = sqlx::query_as(
+        r#"
+        select current_user::text as role,
+               current_database()::text as database,
+               has_database_privilege(current_database(), 'create') as create,
+               (select has_foreign_data_wrapper_privilege(fdwname::text, 'usage')
+                  from pg_foreign_data_wrapper where fdwname = 'postgres_fdw') as wrapper_usage,
+               exists (select from pg_available_extensions
+                        where name = 'postgres_fdw') as available,
+               current_setting('azure.extensions', true) as allow_list
+        "#,
+    )
+    .fetch_one(&mut *head)
+    .await?;
+    let HeadRights { role, database, .. } = &rights;
+    if !rights.create {
+        findings.refuse(format!(
+            "{role} may not create schemas on head: grant create on database {database} to {role}"
+        ));
+    }
+    match rights.wrapper_usage {
+        Some(true) => {}
+        Some(false) => findings.refuse(format!(
+            "{role} may not use postgres_fdw on head: grant usage on foreign data wrapper \
+             postgres_fdw to {role}"
+        )),
+        None if !rights.available => findings.refuse(
+            "head has no extension postgres_fdw to install: install PostgreSQL's contrib package \
+             there",
+        ),
+        None => {
+            let allowed = rights.allow_list.as_deref().is_none_or(|list| {
+                list.split(',').any(|name| name.trim().eq_ignore_ascii_case("postgres_fdw"))
+            });
+            if !allowed {
+                findings.refuse(
+                    "head does not allow the extension postgres_fdw: add POSTGRES_FDW to its \
+                     server parameter azure.extensions (Azure portal, or az postgres \
+                     flexible-server parameter set)",
+                );
+            }
+        }
+    }
+    let (role, creates_roles): (String, bool) = sqlx::query_as(
+        r#"
+        select rolname::text, rolcreaterole or rolsuper from pg_roles where rolname = current_user
+        "#,
+    )
+    .fetch_one(&mut *base)
+    .await?;
+    if !creates_roles {
+        findings.refuse(format!(
+            "{role} may not create the throw-away role on base with which head logs in: alter \
+             role {role} createrole"
+        ));
+    }
+    let bypasses = fdw::may_bypass_row_security(base).await?;
+    for pair in pairs {
+        let name = &pair.table.name;
+        if !pair.head.readable {
+            findings.refuse(format!("{name} on head may not be read: grant select on it"));
+        }
+        if pair.head.row_security {
+            findings.refuse(format!(
+                "{name} has row security, which would hide rows of head: give the role BYPASSRLS, \
+                 or leave the table out with --exclude"
+            ));
+        }
+        let Some(on_base) = &pair.base else { continue };
+        if !on_base.readable {
+            findings.refuse(format!("{name} on base may not be read: grant select on it"));
+        }
+        if on_base.row_security_enabled && !bypasses {
+            findings.refuse(format!(
+                "{name} has row security, which would hide rows of base from head: run as a \
+                 superuser or (PostgreSQL 16 and newer) a role with BYPASSRLS and CREATEROLE, or \
+                 leave the table out with --exclude"
+            ));
+        }
+    }
+    Ok(())
+}

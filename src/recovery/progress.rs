@@ -1,0 +1,138 @@
+//! How far a recovery is: bars on a terminal, plain lines elsewhere. Writes to standard error.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use indicatif::{
+    HumanBytes, HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget,
+    ProgressStyle,
+};
+
+use super::executor::LiveCounts;
+use super::work_item::{ItemState, WorkItem};
+
+/// Shows a recovery while it runs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    bars: MultiProgress,
+    /// All tables together, in bytes.
+    total: ProgressBar,
+    terminal: bool,
+    quiet: bool,
+}
+
+/// What is shown of one running table.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    bar: ProgressBar,
+    refresher: tokio::task::JoinHandle<()>,
+    started: Instant,
+}
+
+impl Progress {
+    /// Bars if standard error is a terminal, plain lines otherwise, nothing at all if `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal() && !quiet;
+        let target =
+            if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bars = MultiProgress::with_draw_target(target);
+        Self { total: ProgressBar::hidden(), bars, terminal, quiet }
+    }
+
+    /// One line for the operator.
+    pub fn say(&self, line: &str) {
+        if self.terminal {
+            // Above the bars; a terminal that is gone is no reason to fail.
+            let _ = self.bars.println(line);
+        } else if !self.quiet {
+            eprintln!("{line}");
+        }
+    }
+
+    /// One line that should not be missed.
+    pub fn warn(&self, line: &str) {
+        self.say(&format!("warning: {line}"));
+    }
+
+    pub(crate) fn start(&self, items: &[WorkItem]) {
+        let done: u64 = items
+            .iter()
+            .filter(|item| matches!(item.state, ItemState::Completed | ItemState::Failed(_)))
+            .map(|item| item.bytes.max(1))
+            .sum();
+        let all: u64 = items.iter().map(|item| item.bytes.max(1)).sum();
+        self.total.set_draw_target(ProgressDrawTarget::hidden());
+        let total = self.bars.add(self.total.clone());
+        total.set_style(style(
+            "{prefix:>24} [{bar:30}] {percent:>3} %  {elapsed} elapsed, {eta} left",
+        ));
+        total.set_prefix("all tables");
+        total.set_length(all);
+        total.set_position(done);
+        total.reset_eta();
+        if self.terminal {
+            total.enable_steady_tick(Duration::from_millis(500));
+        }
+        self.say(&format!("{} tables, {}", items.len(), HumanBytes(all)));
+    }
+
+    pub(crate) fn begin(&self, item: &WorkItem, live: Arc<LiveCounts>) -> Shown {
+        let bar = self.bars.insert_before(&self.total, ProgressBar::new_spinner());
+        bar.set_style(style("{prefix:>24} {spinner} {elapsed:>4} {wide_msg}"));
+        bar.set_prefix(item.spec.tables.table.name.to_string());
+        let started = Instant::now();
+        let refreshed = bar.clone();
+        let refresher = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                let counts = live.get();
+                let rate = counts.changes() as f64 / started.elapsed().as_secs_f64().max(0.001);
+                refreshed.set_message(format!(
+                    "{} rows, {} changes, {}/s",
+                    HumanCount(counts.rows_compared),
+                    HumanCount(counts.changes()),
+                    HumanCount(rate as u64)
+                ));
+                refreshed.tick();
+            }
+        });
+        Shown { bar, refresher, started }
+    }
+
+    pub(crate) fn end(&self, shown: Shown, item: &WorkItem) {
+        shown.refresher.abort();
+        shown.bar.finish_and_clear();
+        let name = &item.spec.tables.table.name;
+        match &item.state {
+            ItemState::Completed => self.say(&format!(
+                "{name}: {} inserts, {} updates, {} deletes in {} rows, {}",
+                HumanCount(item.counts.inserts),
+                HumanCount(item.counts.updates),
+                HumanCount(item.counts.deletes),
+                HumanCount(item.counts.rows_compared),
+                HumanDuration(shown.started.elapsed()),
+            )),
+            ItemState::Failed(error) => self.say(&format!("{name}: failed: {error}")),
+            ItemState::Pending | ItemState::Running => {}
+        }
+        if matches!(item.state, ItemState::Completed | ItemState::Failed(_)) {
+            self.total.inc(item.bytes.max(1));
+        }
+    }
+
+    pub(crate) fn interrupt(&self) {
+        self.total.finish_and_clear();
+        self.say("stopping");
+    }
+
+    pub(crate) fn finish(&self) {
+        self.total.finish_and_clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}

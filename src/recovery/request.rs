@@ -1,0 +1,136 @@
+//! What an operator asks for. Stored with the recovery; holds no secret.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::TableName;
+use crate::error::Error;
+use crate::event::{BeforeImage, Format};
+use crate::server::SslMode;
+
+/// Everything about a recovery but how to log in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Only this publication's tables; otherwise those of every publication.
+    pub publication: Option<String>,
+    /// Only these tables.
+    pub tables: Vec<TableName>,
+    /// Not these tables.
+    pub exclude: Vec<TableName>,
+    /// Where the events go.
+    pub sinks: Vec<SinkTarget>,
+    /// How an event looks.
+    pub format: Format,
+    /// What an event says of the old row.
+    pub before: BeforeImage,
+    /// How tables are diffed.
+    pub strategy: StrategyChoice,
+    /// How results are proved.
+    pub verify: Verify,
+    /// Work items at once in one process.
+    pub parallel: u16,
+    /// Compare what is there although a restore was written to.
+    pub accept_written: bool,
+    /// How head reaches base.
+    pub fdw: FdwOverrides,
+}
+
+/// Where head finds base, if not where this process finds it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FdwOverrides {
+    /// Base's host name as head knows it.
+    pub host: Option<String>,
+    /// Base's port as head knows it.
+    pub port: Option<u16>,
+    /// libpq's `sslmode` from head to base.
+    #[serde(with = "ssl_mode_name")]
+    pub ssl_mode: Option<SslMode>,
+    /// The authority's certificate, as a path on head.
+    pub ssl_root_cert: Option<String>,
+}
+
+/// `--strategy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum StrategyChoice {
+    /// The best that each table allows.
+    Auto,
+    /// Read every row of both sides.
+    Full,
+}
+
+/// `--verify`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Verify {
+    /// Trust the strategy.
+    None,
+    /// Diff every table once more with `full` and fail it if the results differ.
+    Full,
+}
+
+/// Where events go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum SinkTarget {
+    /// A file, one event a line.
+    Ndjson(PathBuf),
+    /// `deltacompare.delta` in the control database.
+    DeltaTable,
+}
+
+impl fmt::Display for SinkTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ndjson(path) => write!(f, "ndjson:{}", path.display()),
+            Self::DeltaTable => f.write_str("delta-table"),
+        }
+    }
+}
+
+impl FromStr for SinkTarget {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text.split_once(':') {
+            Some(("ndjson", path)) if !path.is_empty() => Ok(Self::Ndjson(path.into())),
+            None if text == "delta-table" => Ok(Self::DeltaTable),
+            _ => Err(Error::refused(format!(
+                "{text:?} is not a sink: use ndjson:<file> or delta-table"
+            ))),
+        }
+    }
+}
+
+impl TryFrom<String> for SinkTarget {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<SinkTarget> for String {
+    fn from(sink: SinkTarget) -> Self {
+        sink.to_string()
+    }
+}
+
+mod ssl_mode_name {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    use crate::server::SslMode;
+
+    pub(super) fn serialize<S: Serializer>(mode: &Option<SslMode>, to: S) -> Result<S::Ok, S::Error> {
+        mode.map(SslMode::as_str).serialize(to)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Option<SslMode>, D::Error> {
+        Option::<String>::deserialize(from)?
+            .map(|mode| mode.parse().map_err(de::Error::custom))
+            .transpose()
+    }
+}

@@ -1,0 +1,339 @@
+//! A recovery in this one process, from request to report: `deltacompare run`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::{Connection, PgConnection};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::executor::{Executor, LiveCounts};
+use super::plan::planned_tables;
+use super::progress::Progress;
+use super::report::Report;
+use super::request::{Request, SinkTarget};
+use super::store::{NextItem, RecoveryState, Store, StoredRecovery};
+use super::work_item::{ItemState, WorkItem};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::EncoderSettings;
+use crate::fdw::{self, ForeignTable, Link};
+use crate::preflight::{self, Servers};
+use crate::sink::{DeltaTable, Ndjson, Sink};
+
+/// A new recovery or one that was interrupted.
+#[derive(Clone, Debug)]
+pub enum Start {
+    /// Begin.
+    New(Box<Request>),
+    /// Go on where it stopped. What was asked for then still holds.
+    Resume(Uuid),
+}
+
+/// What steers a run from outside.
+#[derive(Debug)]
+pub struct Control<'a> {
+    /// Shows how far it is.
+    pub progress: &'a Progress,
+    /// How long a worker may be silent before another takes its table over.
+    pub lease: Duration,
+    /// Leave foreign tables, helper views and the role on base when the recovery has ended.
+    pub keep_objects: bool,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// All tables have ended.
+    Finished(Box<Report>),
+    /// It was told to stop; resume it under this id.
+    Interrupted(Uuid),
+}
+
+/// Statistics of writes lag behind by up to this time (PostgreSQL manual, "Monitoring Database
+/// Activity"), so the last look for writes waits for it.
+const STATISTICS_LAG: Duration = Duration::from_secs(2);
+
+/// Runs a recovery until every table has ended or `interrupted` resolves.
+///
+/// Killing the process at any instant loses nothing: [`Start::Resume`] goes on, and events that
+/// are sent again have the same ids.
+///
+/// # Errors
+/// Refused, with nothing changed; or what keeps the recovery as a whole from going on. A table
+/// that fails is part of the report instead.
+pub async fn run(
+    servers: &Servers,
+    start: Start,
+    control: &Control<'_>,
+    interrupted: impl Future<Output = ()>,
+) -> Result<Outcome> {
+    let (store, recovery) = match start {
+        Start::New(request) => begin(servers, &request, control).await?,
+        Start::Resume(id) => resume(servers, id, control).await?,
+    };
+    let id = recovery.id;
+    let name = fdw::object_name(id);
+    let items = store.items(id).await?;
+    control.progress.start(&items);
+    if recovery.state == RecoveryState::Running {
+        let executor = Arc::new(Executor {
+            sinks: open_sinks(&recovery, &store)?,
+            settings: EncoderSettings {
+                recovery_id: id,
+                database: servers.head.database().to_owned(),
+                recovered_at: recovery.created_at,
+                format: recovery.request.format,
+                before: recovery.request.before,
+                ..EncoderSettings::default()
+            },
+            store: store.clone(),
+            servers: servers.clone(),
+            request: recovery.request.clone(),
+            session_name: name.clone(),
+            lease: control.lease,
+        });
+        let worked = tokio::select! {
+            worked = work(&executor, id, control.progress) => Some(worked),
+            () = interrupted => None,
+        };
+        match worked {
+            None => {
+                control.progress.interrupt();
+                // Sessions of ours may be in the middle of a long join: end them, and leave no role
+                // behind. Resuming sets everything up again.
+                let removing = tokio::time::timeout(
+                    Duration::from_secs(10),
+                    remove_objects(servers, &store, id, true),
+                );
+                if !matches!(removing.await, Ok(Ok(()))) {
+                    tracing::warn!("not everything could be removed; resume, or run cleanup");
+                }
+                return Ok(Outcome::Interrupted(id));
+            }
+            Some(worked) => worked?,
+        }
+        look_for_writes(servers, &store, &recovery).await?;
+        store.close(id).await?;
+    }
+    let recovery = stored(&store, id).await?;
+    if !control.keep_objects
+        && matches!(recovery.state, RecoveryState::Completed | RecoveryState::Failed)
+    {
+        remove_objects(servers, &store, id, false).await?;
+    }
+    let report = Report::new(recovery, store.items(id).await?);
+    control.progress.finish();
+    Ok(Outcome::Finished(Box::new(report)))
+}
+
+/// Preflight, then the first changes: the status schema, the link, the plan.
+async fn begin(
+    servers: &Servers,
+    request: &Request,
+    control: &Control<'_>,
+) -> Result<(Store, StoredRecovery)> {
+    refuse_bad_sinks(request)?;
+    let id = Uuid::new_v4();
+    control.progress.say("checking the two servers");
+    let checked = preflight::check(servers, request).await?;
+    for warning in &checked.warnings {
+        control.progress.warn(warning);
+    }
+    let store = Store::open(&servers.head).await?;
+    store.create_recovery(id, request, &servers.base, &servers.head, checked.ends).await?;
+    control.progress.say(&format!("recovery {id}"));
+    set_up_and_start(servers, &store, id, request, &checked, control).await?;
+    Ok((store.clone(), stored(&store, id).await?))
+}
+
+/// Finds the recovery, and plans it if that was not done, or sets the link up again.
+async fn resume(
+    servers: &Servers,
+    id: Uuid,
+    control: &Control<'_>,
+) -> Result<(Store, StoredRecovery)> {
+    let store = Store::open(&servers.head).await?;
+    let recovery = store.recovery(id).await?.ok_or_else(|| {
+        Error::refused(format!(
+            "{} knows no recovery {id}: check the id and that this is the head it ran on",
+            servers.head
+        ))
+    })?;
+    control.progress.say(&format!("resuming recovery {id} ({})", recovery.state.as_str()));
+    match recovery.state {
+        RecoveryState::Planning => {
+            let checked = preflight::check(servers, &recovery.request).await?;
+            set_up_and_start(servers, &store, id, &recovery.request, &checked, control).await?;
+        }
+        RecoveryState::Running => {
+            let checked = preflight::check(servers, &recovery.request).await?;
+            remove_objects(servers, &store, id, false).await?;
+            let link = Link::new(id, checked.target);
+            let foreign: Vec<ForeignTable> = store
+                .items(id)
+                .await?
+                .into_iter()
+                .filter(|item| matches!(item.state, ItemState::Pending | ItemState::Running))
+                .filter_map(|item| item.spec.foreign)
+                .collect();
+            set_up_link(servers, &link, &foreign).await?;
+        }
+        RecoveryState::Completed | RecoveryState::Failed | RecoveryState::Cancelled => {}
+    }
+    Ok((store.clone(), stored(&store, id).await?))
+}
+
+async fn set_up_and_start(
+    servers: &Servers,
+    store: &Store,
+    id: Uuid,
+    request: &Request,
+    checked: &preflight::Checked,
+    control: &Control<'_>,
+) -> Result<()> {
+    let link = Link::new(id, checked.target.clone());
+    remove_objects(servers, store, id, false).await?;
+    let planned = planned_tables(checked, request, &link);
+    let foreign: Vec<ForeignTable> =
+        planned.iter().filter_map(|table| table.spec.foreign.clone()).collect();
+    control.progress.say(&format!("setting up {} foreign tables", foreign.len()));
+    set_up_link(servers, &link, &foreign).await?;
+    store.start(id, &checked.warnings, &planned).await
+}
+
+async fn set_up_link(servers: &Servers, link: &Link, foreign: &[ForeignTable]) -> Result<()> {
+    let (mut base, mut head) = connect_both(servers, "deltacompare set-up").await?;
+    link.establish(&mut base, &mut head).await?;
+    fdw::create_foreign_tables(link, &mut base, &mut head, foreign).await?;
+    let _ = tokio::join!(base.close(), head.close());
+    Ok(())
+}
+
+async fn connect_both(servers: &Servers, name: &str) -> Result<(PgConnection, PgConnection)> {
+    tokio::try_join!(servers.base.connect(name), servers.head.connect(name))
+}
+
+/// Drops what the recovery created on the servers; `release` also gives running items back.
+async fn remove_objects(servers: &Servers, store: &Store, id: Uuid, release: bool) -> Result<()> {
+    let (mut base, mut head) = connect_both(servers, "deltacompare clean-up").await?;
+    fdw::remove(&mut base, &mut head, &crate::sql::Ident::new(fdw::object_name(id))).await?;
+    if release {
+        store.release_all(id).await?;
+    }
+    let _ = tokio::join!(base.close(), head.close());
+    Ok(())
+}
+
+async fn stored(store: &Store, id: Uuid) -> Result<StoredRecovery> {
+    store
+        .recovery(id)
+        .await?
+        .ok_or_else(|| Error::recovery(format!("recovery {id} has vanished from the status store")))
+}
+
+/// Sinks that cannot work are refused before anything is changed.
+fn refuse_bad_sinks(request: &Request) -> Result<()> {
+    for sink in &request.sinks {
+        if let SinkTarget::Ndjson(path) = sink {
+            Ndjson::check(path)?;
+        }
+    }
+    Ok(())
+}
+
+fn open_sinks(recovery: &StoredRecovery, store: &Store) -> Result<Vec<Arc<dyn Sink>>> {
+    let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
+    for sink in &recovery.request.sinks {
+        sinks.push(match sink {
+            SinkTarget::Ndjson(path) => Arc::new(Ndjson::open(path)?),
+            SinkTarget::DeltaTable => {
+                Arc::new(DeltaTable::new(store.pool().clone(), recovery.id))
+            }
+        });
+    }
+    Ok(sinks)
+}
+
+/// Works off items, several at once, until none is open.
+async fn work(executor: &Arc<Executor>, id: Uuid, progress: &Progress) -> Result<()> {
+    let mut workers = JoinSet::new();
+    for _ in 0..executor.request.parallel.max(1) {
+        let executor = Arc::clone(executor);
+        let progress = progress.clone();
+        workers.spawn(async move { worker(&executor, id, &progress).await });
+    }
+    while let Some(worker) = workers.join_next().await {
+        worker.map_err(|error| Error::recovery("a worker ended unexpectedly").because(error))??;
+    }
+    Ok(())
+}
+
+async fn worker(executor: &Executor, id: Uuid, progress: &Progress) -> Result<()> {
+    loop {
+        match executor.store.claim_next(id, executor.lease).await? {
+            NextItem::NoneOpen => return Ok(()),
+            NextItem::AllLeased(wait) => tokio::time::sleep(wait).await,
+            NextItem::Claimed(claim) => {
+                let live = Arc::new(LiveCounts::default());
+                let shown = progress.begin(&claim.item, Arc::clone(&live));
+                match executor.execute(&claim, &live).await {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == ErrorKind::LeaseLost => {
+                        tracing::warn!(%error, "work item abandoned");
+                    }
+                    Err(error) => return Err(error),
+                }
+                progress.end(shown, &executor.store.item(id, claim.item.number).await?);
+            }
+        }
+    }
+}
+
+/// The last look: whoever wrote to a restore while it was read makes the result of these tables
+/// worthless.
+async fn look_for_writes(
+    servers: &Servers,
+    store: &Store,
+    recovery: &StoredRecovery,
+) -> Result<()> {
+    if recovery.request.accept_written {
+        return Ok(());
+    }
+    let last_read = Instant::now();
+    let completed: Vec<WorkItem> = store
+        .items(recovery.id)
+        .await?
+        .into_iter()
+        .filter(|item| item.state == ItemState::Completed)
+        .collect();
+    tokio::time::sleep_until((last_read + STATISTICS_LAG).into()).await;
+    let (mut base, mut head) = connect_both(servers, "deltacompare last look").await?;
+    let mut disproved = Vec::new();
+    let sides: [(&str, &mut PgConnection, fn(&WorkItem) -> Option<u32>); 2] = [
+        ("base", &mut base, |item| item.spec.base_oid),
+        ("head", &mut head, |item| Some(item.spec.head_oid)),
+    ];
+    for (side, connection, oid) in sides {
+        let oids: Vec<i64> = completed.iter().filter_map(oid).map(i64::from).collect();
+        let written = preflight::written(connection, &oids).await?;
+        for (written_oid, rows) in written {
+            for item in completed.iter().filter(|item| oid(item).map(i64::from) == Some(written_oid)) {
+                disproved.push((
+                    item.number,
+                    format!(
+                        "{side} was written to while it was compared ({rows} rows of {}): keep \
+                         applications away, restore again and recover the table anew",
+                        item.spec.tables.table.name
+                    ),
+                ));
+            }
+        }
+        let writers = preflight::writers(connection).await?;
+        if !writers.is_empty() {
+            tracing::warn!(side, ?writers, "sessions are writing to a restored server");
+        }
+    }
+    store.disprove(recovery.id, &disproved).await?;
+    let _ = tokio::join!(base.close(), head.close());
+    Ok(())
+}

@@ -1,0 +1,514 @@
+//! The status store: recoveries and their work items, in schema `deltacompare` of the control
+//! database. Every change of state is one transaction; killing any process between any two calls
+//! loses nothing.
+
+use std::time::Duration;
+
+use serde_json::json;
+use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::types::Json;
+use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
+
+use super::plan::PlannedTable;
+use super::request::Request;
+use super::work_item::{Counts, ItemState, WorkItem, WorkItemSpec};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lineage::Lsn;
+use crate::server::Server;
+
+/// The control database's side of a recovery. Cheap to clone; sessions are pooled.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    pool: PgPool,
+}
+
+/// How a recovery stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RecoveryState {
+    Planning,
+    Running,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+impl RecoveryState {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Planning => "planning",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    fn read(text: &str) -> Result<Self> {
+        [Self::Planning, Self::Running, Self::Completed, Self::Failed, Self::Cancelled]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| Error::recovery(format!("the status store has the unknown state {text:?}")))
+    }
+}
+
+/// A recovery as it is stored.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredRecovery {
+    pub(crate) id: Uuid,
+    pub(crate) state: RecoveryState,
+    pub(crate) request: Request,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) created_at: jiff::Timestamp,
+    pub(crate) finished_at: Option<jiff::Timestamp>,
+    /// Where base's and head's recovery ended, if known.
+    pub(crate) ends: Option<(Lsn, Lsn)>,
+}
+
+/// A claim on a work item. Only the holder of the newest attempt may write its result.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    pub(crate) recovery: Uuid,
+    pub(crate) attempt: i32,
+    pub(crate) item: WorkItem,
+}
+
+/// What a worker finds when it asks for work.
+#[derive(Debug)]
+pub(crate) enum NextItem {
+    /// This one is the worker's now.
+    Claimed(Box<Claim>),
+    /// All open items are leased to others; ask again when the first lease may have ended.
+    AllLeased(Duration),
+    /// Every item has ended.
+    NoneOpen,
+}
+
+impl Store {
+    /// Opens the store, creating or migrating its schema.
+    ///
+    /// # Errors
+    /// Transient if the database cannot be reached, refused if the role may not create a schema.
+    pub(crate) async fn open(control: &Server) -> Result<Self> {
+        let mut connection = control.connect("deltacompare status").await?;
+        migrate(&mut connection).await?;
+        connection.close().await?;
+        let pool = PgPoolOptions::new()
+            .max_connections(4)
+            .acquire_timeout(Duration::from_secs(30))
+            .connect_with(control.options().application_name("deltacompare status"))
+            .await?;
+        Ok(Self { pool })
+    }
+
+    /// Registers a recovery. Its id is the caller's, so that a repetition does nothing.
+    pub(crate) async fn create_recovery(
+        &self,
+        id: Uuid,
+        request: &Request,
+        base: &Server,
+        head: &Server,
+        ends: Option<(Lsn, Lsn)>,
+    ) -> Result<()> {
+        sqlx::query(
+            r#"
+            insert into deltacompare.recovery
+              (id, state, request, base, head, base_end_lsn, head_end_lsn)
+            values ($1, 'planning', $2, $3, $4, $5::pg_lsn, $6::pg_lsn)
+            on conflict (id) do nothing
+            "#,
+        )
+        .bind(id)
+        .bind(Json(request))
+        .bind(base.to_string())
+        .bind(head.to_string())
+        .bind(ends.map(|(base, _)| base.to_string()))
+        .bind(ends.map(|(_, head)| head.to_string()))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// The recovery, if there is one with this id.
+    pub(crate) async fn recovery(&self, id: Uuid) -> Result<Option<StoredRecovery>> {
+        let row: Option<RecoveryRow> = sqlx::query_as(
+            r#"
+            select state, request, warnings,
+                   (extract(epoch from created_at) * 1000)::int8 as created_at,
+                   (extract(epoch from finished_at) * 1000)::int8 as finished_at,
+                   base_end_lsn::text, head_end_lsn::text
+              from deltacompare.recovery
+             where id = $1
+            "#,
+        )
+        .bind(id)
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(|row| row.read(id)).transpose()
+    }
+
+    /// Stores the plan and lets the recovery run, in one transaction. Planning twice plans once:
+    /// if the recovery is not being planned any more, nothing happens.
+    pub(crate) async fn start(
+        &self,
+        id: Uuid,
+        warnings: &[String],
+        tables: &[PlannedTable],
+    ) -> Result<()> {
+        let mut transaction = self.pool.begin().await?;
+        let planning = sqlx::query(
+            r#"
+            update deltacompare.recovery set state = 'running', warnings = $2
+             where id = $1 and state = 'planning'
+            "#,
+        )
+        .bind(id)
+        .bind(Json(warnings))
+        .execute(&mut *transaction)
+        .await?;
+        if planning.rows_affected() == 0 {
+            return Ok(());
+        }
+        for (number, table) in (0i32..).zip(tables) {
+            sqlx::query(
+                r#"
+                insert into deltacompare.work_item
+                  (recovery_id, number, schema_name, table_name, strategy, strategy_reason,
+                   spec, bytes, warnings)
+                values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                "#,
+            )
+            .bind(id)
+            .bind(number)
+            .bind(&table.spec.tables.table.name.schema)
+            .bind(&table.spec.tables.table.name.name)
+            .bind(table.spec.strategy.as_str())
+            .bind(&table.strategy_reason)
+            .bind(Json(&table.spec))
+            .bind(table.bytes as i64)
+            .bind(json!(table.warnings))
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Claims the next open item for as long as `lease`. Two callers never get the same item while
+    /// its lease lasts; one whose lease has run out is claimed anew under a higher attempt.
+    pub(crate) async fn claim_next(&self, recovery: Uuid, lease: Duration) -> Result<NextItem> {
+        let claimed: Option<(i32, i32)> = sqlx::query_as(
+            r#"
+            update deltacompare.work_item i
+               set state = 'running', attempt = i.attempt + 1,
+                   lease_until = clock_timestamp() + make_interval(secs => $2),
+                   inserts = 0, updates = 0, deletes = 0, rows_compared = 0
+              from (select recovery_id, number
+                      from deltacompare.work_item
+                     where recovery_id = $1
+                       and (state = 'pending'
+                            or (state = 'running' and lease_until < clock_timestamp()))
+                       and exists (select from deltacompare.recovery
+                                    where id = $1 and state = 'running')
+                     order by number
+                     limit 1
+                       for update skip locked) next
+             where i.recovery_id = next.recovery_id and i.number = next.number
+            returning i.number, i.attempt
+            "#,
+        )
+        .bind(recovery)
+        .bind(lease.as_secs_f64())
+        .fetch_optional(&self.pool)
+        .await?;
+        if let Some((number, attempt)) = claimed {
+            let item = self.item(recovery, number).await?;
+            return Ok(NextItem::Claimed(Box::new(Claim { recovery, attempt, item })));
+        }
+        let wait: Option<f64> = sqlx::query_scalar(
+            r#"
+            select extract(epoch from min(lease_until) - clock_timestamp())::float8
+              from deltacompare.work_item
+             where recovery_id = $1 and state = 'running'
+            "#,
+        )
+        .bind(recovery)
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(match wait {
+            Some(seconds) => NextItem::AllLeased(Duration::from_secs_f64(seconds.clamp(0.1, 5.0))),
+            None => NextItem::NoneOpen,
+        })
+    }
+
+    /// Extends the lease and stores how far the item is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::LeaseLost`] if another worker has it by now.
+    pub(crate) async fn renew(&self, claim: &Claim, lease: Duration, counts: &Counts) -> Result<()> {
+        let renewed = sqlx::query(
+            r#"
+            update deltacompare.work_item
+               set lease_until = clock_timestamp() + make_interval(secs => $4),
+                   inserts = $5, updates = $6, deletes = $7, rows_compared = $8
+             where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
+            "#,
+        )
+        .bind(claim.recovery)
+        .bind(claim.item.number)
+        .bind(claim.attempt)
+        .bind(lease.as_secs_f64())
+        .bind(counts.inserts as i64)
+        .bind(counts.updates as i64)
+        .bind(counts.deletes as i64)
+        .bind(counts.rows_compared as i64)
+        .execute(&self.pool)
+        .await?;
+        if renewed.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
+    }
+
+    /// Stores that the item completed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::LeaseLost`] if another worker has it by now.
+    pub(crate) async fn complete(
+        &self,
+        claim: &Claim,
+        counts: &Counts,
+        warnings: &[String],
+        took: Duration,
+    ) -> Result<()> {
+        let done = sqlx::query(
+            r#"
+            update deltacompare.work_item
+               set state = 'completed', lease_until = null, seconds = $4,
+                   inserts = $5, updates = $6, deletes = $7, rows_compared = $8,
+                   warnings = warnings || $9
+             where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
+            "#,
+        )
+        .bind(claim.recovery)
+        .bind(claim.item.number)
+        .bind(claim.attempt)
+        .bind(took.as_secs_f64())
+        .bind(counts.inserts as i64)
+        .bind(counts.updates as i64)
+        .bind(counts.deletes as i64)
+        .bind(counts.rows_compared as i64)
+        .bind(json!(warnings))
+        .execute(&self.pool)
+        .await?;
+        if done.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
+    }
+
+    /// Stores that the item failed for good.
+    ///
+    /// # Errors
+    /// [`ErrorKind::LeaseLost`] if another worker has it by now.
+    pub(crate) async fn fail(&self, claim: &Claim, reason: &str, took: Duration) -> Result<()> {
+        let failed = sqlx::query(
+            r#"
+            update deltacompare.work_item
+               set state = 'failed', lease_until = null, error = $4, seconds = $5
+             where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
+            "#,
+        )
+        .bind(claim.recovery)
+        .bind(claim.item.number)
+        .bind(claim.attempt)
+        .bind(reason)
+        .bind(took.as_secs_f64())
+        .execute(&self.pool)
+        .await?;
+        if failed.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
+    }
+
+    /// Gives all running items back, so that a resumption need not wait for their leases. Workers
+    /// that still hold one lose it.
+    pub(crate) async fn release_all(&self, recovery: Uuid) -> Result<()> {
+        sqlx::query(
+            r#"
+            update deltacompare.work_item
+               set state = 'pending', lease_until = null, attempt = attempt + 1
+             where recovery_id = $1 and state = 'running'
+            "#,
+        )
+        .bind(recovery)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Fails completed items after the fact, each with its reason.
+    pub(crate) async fn disprove(&self, recovery: Uuid, items: &[(i32, String)]) -> Result<()> {
+        for (number, reason) in items {
+            sqlx::query(
+                r#"
+                update deltacompare.work_item set state = 'failed', error = $3
+                 where recovery_id = $1 and number = $2 and state = 'completed'
+                "#,
+            )
+            .bind(recovery)
+            .bind(number)
+            .bind(reason)
+            .execute(&self.pool)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Closes the recovery if all its items have ended: completed if none failed. Decided and
+    /// stored in one statement; a repetition changes nothing.
+    pub(crate) async fn close(&self, recovery: Uuid) -> Result<()> {
+        sqlx::query(
+            r#"
+            update deltacompare.recovery r
+               set finished_at = clock_timestamp(),
+                   state = case when exists (select from deltacompare.work_item i
+                                              where i.recovery_id = r.id and i.state = 'failed')
+                                then 'failed' else 'completed' end
+             where r.id = $1 and r.state = 'running'
+               and not exists (select from deltacompare.work_item i
+                                where i.recovery_id = r.id and i.state in ('pending', 'running'))
+            "#,
+        )
+        .bind(recovery)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// All items in order.
+    pub(crate) async fn items(&self, recovery: Uuid) -> Result<Vec<WorkItem>> {
+        let rows: Vec<ItemRow> = sqlx::query_as(ITEMS)
+            .bind(recovery)
+            .bind(None::<i32>)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.into_iter().map(WorkItem::try_from).collect()
+    }
+
+    /// One item.
+    pub(crate) async fn item(&self, recovery: Uuid, number: i32) -> Result<WorkItem> {
+        let row: ItemRow =
+            sqlx::query_as(ITEMS).bind(recovery).bind(number).fetch_one(&self.pool).await?;
+        row.try_into()
+    }
+
+    /// The pool, for sinks that live in the same database.
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+}
+
+const ITEMS: &str = r#"
+    select number, strategy_reason, spec, bytes, state, inserts, updates, deletes, rows_compared,
+           seconds, warnings, error
+      from deltacompare.work_item
+     where recovery_id = $1 and ($2::int is null or number = $2)
+     order by number
+"#;
+
+#[derive(sqlx::FromRow)]
+struct RecoveryRow {
+    state: String,
+    request: Json<Request>,
+    warnings: Json<Vec<String>>,
+    created_at: i64,
+    finished_at: Option<i64>,
+    base_end_lsn: Option<String>,
+    head_end_lsn: Option<String>,
+}
+
+impl RecoveryRow {
+    fn read(self, id: Uuid) -> Result<StoredRecovery> {
+        let timestamp = |milliseconds: i64| {
+            jiff::Timestamp::from_millisecond(milliseconds).map_err(|error| {
+                Error::recovery("the status store has a time out of range").because(error)
+            })
+        };
+        let lsn = |text: Option<String>| text.map(|text| text.parse()).transpose();
+        Ok(StoredRecovery {
+            id,
+            state: RecoveryState::read(&self.state)?,
+            request: self.request.0,
+            warnings: self.warnings.0,
+            created_at: timestamp(self.created_at)?,
+            finished_at: self.finished_at.map(timestamp).transpose()?,
+            ends: lsn(self.base_end_lsn)?.zip(lsn(self.head_end_lsn)?),
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct ItemRow {
+    number: i32,
+    strategy_reason: String,
+    spec: Json<WorkItemSpec>,
+    bytes: i64,
+    state: String,
+    inserts: i64,
+    updates: i64,
+    deletes: i64,
+    rows_compared: i64,
+    seconds: Option<f64>,
+    warnings: Json<Vec<String>>,
+    error: Option<String>,
+}
+
+impl TryFrom<ItemRow> for WorkItem {
+    type Error = Error;
+
+    fn try_from(row: ItemRow) -> Result<Self> {
+        Ok(Self {
+            number: row.number,
+            strategy_reason: row.strategy_reason,
+            spec: row.spec.0,
+            bytes: row.bytes as u64,
+            state: match (row.state.as_str(), row.error) {
+                ("pending", None) => ItemState::Pending,
+                ("running", None) => ItemState::Running,
+                ("completed", None) => ItemState::Completed,
+                ("failed", Some(error)) => ItemState::Failed(error),
+                (state, _) => {
+                    return Err(Error::recovery(format!(
+                        "the status store has a work item in the unknown state {state:?}"
+                    )));
+                }
+            },
+            counts: Counts {
+                inserts: row.inserts as u64,
+                updates: row.updates as u64,
+                deletes: row.deletes as u64,
+                rows_compared: row.rows_compared as u64,
+            },
+            seconds: row.seconds,
+            warnings: row.warnings.0,
+        })
+    }
+}
+
+fn lease_lost(claim: &Claim) -> Error {
+    Error::new(
+        ErrorKind::LeaseLost,
+        format!(
+            "another worker took over {} (attempt {} is not the newest)",
+            claim.item.spec.tables.table.name, claim.attempt
+        ),
+    )
+}
+
+/// Creates or updates the schema. sqlx keeps its own table of migrations there, and an advisory
+/// lock lets one process migrate at a time.
+async fn migrate(connection: &mut PgConnection) -> Result<()> {
+    let exists: bool =
+        sqlx::query_scalar("select exists (select from pg_namespace where nspname = 'deltacompare')")
+            .fetch_one(&mut *connection)
+            .await?;
+    if !exists {
+        sqlx::query("create schema if not exists deltacompare").execute(&mut *connection).await?;
+    }
+    sqlx::query("set search_path = deltacompare, pg_catalog").execute(&mut *connection).await?;
+    sqlx::migrate!().run(&mut *connection).await?;
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! The unit of work: one table.
+
+use serde::{Deserialize, Serialize};
+
+use crate::diff::{Strategy, Tables};
+use crate::fdw::ForeignTable;
+
+/// What a worker needs to know, besides how to log in to the servers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WorkItemSpec {
+    pub(crate) strategy: Strategy,
+    pub(crate) tables: Tables,
+    /// Head reads base's side through it; `None` if base does not have the table.
+    pub(crate) foreign: Option<ForeignTable>,
+    /// The relations' oids, to look after writes.
+    pub(crate) head_oid: u32,
+    pub(crate) base_oid: Option<u32>,
+}
+
+/// A work item as it is stored.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkItem {
+    pub(crate) number: i32,
+    pub(crate) strategy_reason: String,
+    pub(crate) spec: WorkItemSpec,
+    pub(crate) bytes: u64,
+    pub(crate) state: ItemState,
+    pub(crate) counts: Counts,
+    pub(crate) seconds: Option<f64>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// How a work item stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ItemState {
+    Pending,
+    Running,
+    Completed,
+    /// With the reason, which names the next step.
+    Failed(String),
+}
+
+impl ItemState {
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+/// What a work item found so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Rows in head only.
+    pub inserts: u64,
+    /// Rows in both with different images.
+    pub updates: u64,
+    /// Rows in base only.
+    pub deletes: u64,
+    /// Rows of head plus rows in base only.
+    pub rows_compared: u64,
+}
+
+impl Counts {
+    /// All changes together.
+    pub fn changes(&self) -> u64 {
+        self.inserts + self.updates + self.deletes
+    }
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.inserts += other.inserts;
+        self.updates += other.updates;
+        self.deletes += other.deletes;
+        self.rows_compared += other.rows_compared;
+    }
+}

@@ -1,0 +1,354 @@
+//! The two restored servers: where they are and how a session on them is pinned.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::{ConnectOptions, Connection, PgConnection};
+use url::Url;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Which of the two restores a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The restore to the moment when the slot was lost.
+    Base,
+    /// The restore to the moment when the slot was back.
+    Head,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Base => "base",
+            Self::Head => "head",
+        })
+    }
+}
+
+/// Settings that decide how values are printed, pinned in every session on either server so that
+/// equal rows have equal images. postgres_fdw pins the first four by itself; see
+/// [`crate::fdw::Link`] for the sessions that it opens.
+///
+/// The rest keeps a session from waiting or lying: row security raises an error instead of hiding
+/// rows, locks of forgotten transactions are not waited for, JIT (slow to start, never worth it
+/// here) is off.
+pub const SESSION_SETTINGS: [(&str, &str); 10] = [
+    ("search_path", "pg_catalog"),
+    ("extra_float_digits", "3"),
+    ("intervalstyle", "postgres"),
+    ("datestyle", "ISO,MDY"),
+    ("bytea_output", "hex"),
+    ("lc_monetary", "C"),
+    ("row_security", "off"),
+    ("jit", "off"),
+    ("lock_timeout", "10s"),
+    ("statement_timeout", "0"),
+];
+
+/// How long one attempt to connect may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Where a server is and how to log in. `Debug` and `Display` leave the password out.
+#[derive(Clone)]
+pub struct Server {
+    side: Side,
+    host: String,
+    port: u16,
+    user: String,
+    password: Option<SecretString>,
+    database: String,
+    ssl_mode: SslMode,
+    ssl_root_cert: Option<PathBuf>,
+}
+
+/// libpq's `sslmode`, with its meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "kebab-case")]
+pub enum SslMode {
+    /// No TLS.
+    Disable,
+    /// TLS if the server offers it.
+    Prefer,
+    /// TLS, whoever the server is.
+    Require,
+    /// TLS, and the certificate comes from a trusted authority.
+    VerifyCa,
+    /// TLS, and the certificate is this host's.
+    VerifyFull,
+}
+
+impl SslMode {
+    /// libpq's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+}
+
+impl FromStr for SslMode {
+    type Err = Error;
+
+    fn from_str(mode: &str) -> Result<Self> {
+        [Self::Disable, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull]
+            .into_iter()
+            .find(|known| known.as_str() == mode)
+            .ok_or_else(|| {
+                Error::refused(format!(
+                    "unknown sslmode {mode:?}: use disable, prefer, require, verify-ca or verify-full"
+                ))
+            })
+    }
+}
+
+impl Server {
+    /// A server from `postgres://user[:password]@host[:port]/database[?sslmode=…&sslrootcert=…]`,
+    /// and the password from elsewhere if the URL has none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] for anything that is not such a URL, for parameters that would be
+    /// ignored, and for two passwords that differ. The message never repeats the URL.
+    pub fn parse(side: Side, url: &str, password: Option<SecretString>) -> Result<Self> {
+        let bad = |what: &str| {
+            Error::refused(format!(
+                "the {side} URL {what}; it must look like \
+                 postgres://user@host:5432/database?sslmode=verify-full"
+            ))
+        };
+        let parsed = Url::parse(url).map_err(|error| bad(&format!("is malformed ({error})")))?;
+        if !["postgres", "postgresql"].contains(&parsed.scheme()) {
+            return Err(bad("does not start with postgres://"));
+        }
+        let decode = |text: &str| {
+            percent_decode_str(text)
+                .decode_utf8()
+                .map(|text| text.into_owned())
+                .map_err(|_| bad("is not UTF-8"))
+        };
+        let host = match parsed.host() {
+            Some(url::Host::Ipv6(address)) => address.to_string(),
+            Some(host) => decode(&host.to_string())?,
+            None => return Err(bad("names no host")),
+        };
+        let database = decode(parsed.path().trim_start_matches('/'))?;
+        if database.is_empty() {
+            return Err(bad("names no database"));
+        }
+        if parsed.username().is_empty() {
+            return Err(bad("names no user"));
+        }
+        let in_url = parsed.password().map(decode).transpose()?.map(SecretString::from);
+        let password = match (in_url, password) {
+            (Some(a), Some(b)) if a.expose_secret() != b.expose_secret() => {
+                return Err(Error::refused(format!(
+                    "the {side} URL has a password and another one is set beside it: keep one"
+                )));
+            }
+            (a, b) => a.or(b),
+        };
+        let mut ssl_mode = SslMode::Prefer;
+        let mut ssl_root_cert = None;
+        for (name, value) in parsed.query_pairs() {
+            match name.as_ref() {
+                "sslmode" => ssl_mode = value.parse()?,
+                "sslrootcert" => ssl_root_cert = Some(PathBuf::from(value.as_ref())),
+                "application_name" => {}
+                other => {
+                    return Err(bad(&format!(
+                        "has the parameter {other:?}, which is not supported (sslmode and \
+                         sslrootcert are)"
+                    )));
+                }
+            }
+        }
+        Ok(Self {
+            side,
+            host,
+            port: parsed.port().unwrap_or(5432),
+            user: decode(parsed.username())?,
+            password,
+            database,
+            ssl_mode,
+            ssl_root_cert,
+        })
+    }
+
+    /// Which restore this is.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// The host name or address.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The login role.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The database.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// `sslmode` as given.
+    pub fn ssl_mode(&self) -> SslMode {
+        self.ssl_mode
+    }
+
+    pub(crate) fn ssl_root_cert(&self) -> Option<&PathBuf> {
+        self.ssl_root_cert.as_ref()
+    }
+
+    pub(crate) fn password(&self) -> Option<&SecretString> {
+        self.password.as_ref()
+    }
+
+    /// The same server, another database on it.
+    pub(crate) fn with_database(&self, database: &str) -> Self {
+        Self { database: database.to_owned(), ..self.clone() }
+    }
+
+    /// Opens a session with the pinned settings. `application_name` shows in `pg_stat_activity`.
+    ///
+    /// # Errors
+    /// Names side, host, port, `sslmode` and the next step. Transient unless the server itself
+    /// refused (password, unknown database, `pg_hba.conf`).
+    pub async fn connect(&self, application_name: &str) -> Result<PgConnection> {
+        let options = self.options().application_name(application_name);
+        let attempt = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options));
+        match attempt.await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => {
+                let refused = matches!(&error, sqlx::Error::Database(e)
+                    if e.code().is_some_and(|code| code.starts_with("28") || code == "3D000"));
+                let tls = matches!(&error, sqlx::Error::Tls(_));
+                let error = Error::from(error);
+                let kind = if refused || tls { ErrorKind::Refused } else { ErrorKind::Transient };
+                let advice = if tls {
+                    "check sslmode and sslrootcert in the URL"
+                } else if refused {
+                    "check user, password and database, and the server's access rules"
+                } else {
+                    "check that it runs and that this machine may reach it (firewall, private DNS)"
+                };
+                Err(Error::new(kind, format!("cannot log in to {self}: {error}; {advice}"))
+                    .because(error))
+            }
+            Err(_) => Err(Error::new(
+                ErrorKind::Transient,
+                format!(
+                    "cannot reach {self}: no answer in {} s; check that it runs and that this \
+                     machine may reach it (firewall, private DNS)",
+                    CONNECT_TIMEOUT.as_secs()
+                ),
+            )),
+        }
+    }
+
+    /// Options for sessions and pools with the pinned settings.
+    pub(crate) fn options(&self) -> PgConnectOptions {
+        let mut options = PgConnectOptions::new_without_pgpass()
+            .host(&self.host)
+            .port(self.port)
+            .username(&self.user)
+            .database(&self.database)
+            .ssl_mode(match self.ssl_mode {
+                SslMode::Disable => PgSslMode::Disable,
+                SslMode::Prefer => PgSslMode::Prefer,
+                SslMode::Require => PgSslMode::Require,
+                SslMode::VerifyCa => PgSslMode::VerifyCa,
+                SslMode::VerifyFull => PgSslMode::VerifyFull,
+            })
+            .options(SESSION_SETTINGS)
+            .disable_statement_logging();
+        if let Some(password) = &self.password {
+            options = options.password(password.expose_secret());
+        }
+        if let Some(path) = &self.ssl_root_cert {
+            options = options.ssl_root_cert(path);
+        }
+        options
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { side, host, port, user, database, ssl_mode, .. } = self;
+        write!(
+            f,
+            "{side} ({user}@{host}:{port}/{database}, sslmode {})",
+            ssl_mode.as_str()
+        )
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Server({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<Server> {
+        Server::parse(Side::Base, url, None)
+    }
+
+    #[test]
+    fn reads_what_libpq_reads() {
+        let server =
+            parse("postgres://us%40er:p%2Fw@[::1]:6432/my%20db?sslmode=verify-ca&sslrootcert=/ca")
+                .unwrap();
+        assert_eq!(server.host(), "::1");
+        assert_eq!(server.port(), 6432);
+        assert_eq!(server.user(), "us@er");
+        assert_eq!(server.database(), "my db");
+        assert_eq!(server.ssl_mode(), SslMode::VerifyCa);
+        assert_eq!(server.password().unwrap().expose_secret(), "p/w");
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_never_the_password() {
+        for url in [
+            "postgres://u:hunter2@/db",
+            "postgres://u:hunter2@h",
+            "mysql://u:hunter2@h/db",
+            "postgres://u:hunter2@h/db?sslmode=maybe",
+            "postgres://u:hunter2@h/db?keepalives=1",
+            "postgres://u:hunter2@h:port/db",
+            "postgres://:hunter2@h/db",
+        ] {
+            let error = parse(url).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Refused, "{url}");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+        }
+        let both = Server::parse(Side::Head, "postgres://u:a@h/db", Some("hunter2".into()));
+        assert!(both.unwrap_err().to_string().contains("keep one"));
+    }
+
+    #[test]
+    fn debug_and_display_hide_the_password() {
+        let server = parse("postgres://u:hunter2@h/db").unwrap();
+        assert!(!format!("{server} {server:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,66 @@
+//! `deltacompare.delta`: the events for SQL users.
+
+use futures_util::future::BoxFuture;
+use sqlx::postgres::PgPool;
+use uuid::Uuid;
+
+use super::Sink;
+use crate::error::Result;
+use crate::event::Event;
+
+/// Writes events to the delta table of the control database. Each write is one statement and
+/// durable when it returns; an event that is there already is left as it is.
+pub(crate) struct DeltaTable {
+    pool: PgPool,
+    recovery: Uuid,
+}
+
+impl DeltaTable {
+    pub(crate) fn new(pool: PgPool, recovery: Uuid) -> Self {
+        Self { pool, recovery }
+    }
+
+    async fn insert(&self, events: &[Event]) -> Result<()> {
+        let mut ids = Vec::with_capacity(events.len());
+        let mut schemas = Vec::with_capacity(events.len());
+        let mut tables = Vec::with_capacity(events.len());
+        let mut operations = Vec::with_capacity(events.len());
+        let mut bodies = Vec::with_capacity(events.len());
+        for event in events {
+            ids.push(event.id);
+            schemas.push(event.table.schema.as_str());
+            tables.push(event.table.name.as_str());
+            operations.push(event.op.letter());
+            bodies.push(event.text());
+        }
+        sqlx::query(
+            r#"
+            insert into deltacompare.delta
+              (recovery_id, event_id, schema_name, table_name, op, event)
+            select $1, e.id, e.schema, e.name, e.op, e.body::json
+              from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
+                     as e (id, schema, name, op, body)
+            on conflict do nothing
+            "#,
+        )
+        .bind(self.recovery)
+        .bind(&ids)
+        .bind(&schemas)
+        .bind(&tables)
+        .bind(&operations)
+        .bind(&bodies)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}
+
+impl Sink for DeltaTable {
+    fn write<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.insert(events))
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+}

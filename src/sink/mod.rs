@@ -1,0 +1,25 @@
+//! Where events go.
+
+mod delta_table;
+mod ndjson;
+
+use futures_util::future::BoxFuture;
+
+pub(crate) use delta_table::DeltaTable;
+pub(crate) use ndjson::Ndjson;
+
+use crate::error::Result;
+use crate::event::Event;
+
+/// A destination of events, shared by all work items of a process.
+///
+/// Delivery is at least once: the same event may be written again after a crash, with the same id
+/// and the same bytes. Calls may come from many tasks at once; the events of one call stay in
+/// order.
+pub(crate) trait Sink: Send + Sync {
+    /// Takes events over. They need not be durable yet.
+    fn write<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Result<()>>;
+
+    /// Returns once every event that any earlier call of [`Sink::write`] took over is durable.
+    fn flush(&self) -> BoxFuture<'_, Result<()>>;
+}
