@@ -170,6 +170,8 @@ impl Production {
             format!("recovery_target_name = '{}'", to.name.replace('\'', "''")),
             format!("recovery_target_timeline = '{}'", options.timeline.unwrap_or(to.timeline)),
             "recovery_target_action = promote".to_owned(),
+            // Else the server calls itself ready before it has reached the target.
+            "hot_standby = off".to_owned(),
         ];
         conf.extend(options.conf);
         cluster.configure(&data, options.archive, &conf)?;

@@ -20,7 +20,7 @@ pub(crate) async fn lineage(server: &Server) -> Result<(String, u32, String)> {
     .with_port(server.port())
     .with_tls(match server.ca_pem_path() {
         None => TlsConfig::disabled(),
-        Some(path) => TlsConfig::verify_full(Some(path.to_owned())),
+        Some(path) => TlsConfig::verify_full(Some(path.to_owned())).with_sni_hostname("localhost"),
     });
     let mut client = ReplicationClient::connect_gated(config).await?;
     let system = client.identify_system().await?;
