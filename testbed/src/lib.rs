@@ -1,1 +1,35 @@
-//! Development only.
+//! Development only: a real pair of point-in-time restores, for tests, benchmarks and the demo.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! use deltacompare_testbed::{Options, Postgres, Production, Role};
+//!
+//! let production = Production::start(&Postgres::find(None)?, Options::default()).await?;
+//! production.sql("create table t (id int primary key); insert into t values (1)").await?;
+//! production.base_backup().await?;
+//! let lost = production.restore_point("lost").await?;
+//! production.sql("insert into t values (2)").await?;
+//! let back = production.restore_point("back").await?;
+//! let (base, head) = tokio::try_join!(production.restore(&lost), production.restore(&back))?;
+//! println!("{} {}", base.url(Role::Admin), head.url(Role::Admin));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The servers are real: `initdb`, a WAL archive, a base backup taken while production runs,
+//! recovery to a named point, promotion. Nothing survives the process that started them, not even
+//! when it is killed. Works as root (servers then run as `postgres` or `nobody`) and as anybody
+//! else. What it does not cover is in this crate's `README.md`.
+
+mod account;
+mod binaries;
+mod cluster;
+mod production;
+mod scratch;
+mod server;
+mod tls;
+
+pub use binaries::Postgres;
+pub use production::{Options, Production, RestoreOptions};
+pub use server::{DecodedChange, RestorePoint, Role, Server, StopMode};
+pub use tls::Tls;

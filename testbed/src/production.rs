@@ -1,0 +1,250 @@
+//! The server that is backed up and restored.
+
+use std::fs;
+use std::ops::Deref;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail, ensure};
+use sqlx::{AssertSqlSafe, Connection};
+
+use crate::account::Account;
+use crate::binaries::Postgres;
+use crate::cluster::Cluster;
+use crate::scratch::create_private;
+use crate::server::{RestorePoint, Server};
+use crate::tls::Tls;
+
+/// How production, and the servers restored from it, are set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The tests' database.
+    pub database: String,
+    /// Whether the servers speak TLS.
+    pub tls: Tls,
+    /// Lines for `postgresql.conf`, of production and, as on Azure, of its restores.
+    pub conf: Vec<String>,
+    /// The size of a WAL segment in MB: 1 makes archiving cheap, 16 is PostgreSQL's default.
+    pub wal_segment_mb: u32,
+    /// Where the temporary folder is created, by default the system's; for runs that need much
+    /// space. The account that runs the servers must be able to enter it, and its name may
+    /// hold only letters, digits, `/`, `_`, `.` and `-`.
+    pub folder: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            database: "shop".to_owned(),
+            tls: Tls::Off,
+            conf: Vec::new(),
+            wal_segment_mb: 1,
+            folder: None,
+        }
+    }
+}
+
+/// How one restore is done.
+#[derive(Clone, Debug, Default)]
+pub struct RestoreOptions {
+    /// Whether it archives its own WAL to where production's is. So a fork in the timeline is
+    /// built: restore with `archive`, mark a point there, and restore to that.
+    pub archive: bool,
+    /// The timeline to follow, by default the point's.
+    pub timeline: Option<u32>,
+    /// More lines for `postgresql.conf`; they win over those of [`Options::conf`].
+    pub conf: Vec<String>,
+}
+
+/// The server whose slot gets lost: it archives its WAL, decodes logically, and can be restored to
+/// any [`RestorePoint`] after its base backup.
+///
+/// The folder that holds it, its archive and its restores is removed when the last of them is
+/// dropped.
+#[derive(Debug)]
+pub struct Production {
+    server: Server,
+    backup: Mutex<Option<PathBuf>>,
+}
+
+impl Production {
+    /// A new cluster with a system identifier of its own, running, with the roles and the database
+    /// that [`Role`](crate::Role) and [`Options`] tell.
+    pub async fn start(postgres: &Postgres, options: Options) -> Result<Self> {
+        let cluster = Arc::new(Cluster::create(postgres, options)?);
+        let data = cluster.scratch.path().join("production");
+        let segment = format!("--wal-segsize={}", cluster.options.wal_segment_mb);
+        cluster
+            .run(
+                &postgres.bin().join("initdb"),
+                &[
+                    "--username=postgres",
+                    "--auth-host=scram-sha-256",
+                    "--auth-local=trust",
+                    "--encoding=UTF8",
+                    "--locale=C.UTF-8",
+                    "--data-checksums",
+                    "--no-sync",
+                    &segment,
+                    "-D",
+                    &data.to_string_lossy(),
+                ],
+            )
+            .await?;
+        cluster.configure(&data, true, &[])?;
+        let server = Server::launch(cluster, data).await?;
+
+        let mut connection = server.connect_to("postgres").await?;
+        let roles = format!(
+            "alter role postgres password '{}';
+             create role azure_admin login createdb createrole replication password '{}';
+             grant pg_monitor, pg_read_all_data, pg_signal_backend
+                to azure_admin with admin option",
+            server.cluster.superuser_password, server.cluster.admin_password,
+        );
+        let database = format!(
+            "create database \"{}\" owner azure_admin",
+            server.database().replace('"', "\"\"")
+        );
+        for statements in [roles, database] {
+            sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await?;
+        }
+        connection.close().await?;
+        Ok(Self { server, backup: Mutex::new(None) })
+    }
+
+    /// Takes the base backup that later restores start from, while the server goes on working.
+    /// Taken again, it replaces the earlier one for the restores that follow.
+    pub async fn base_backup(&self) -> Result<()> {
+        let cluster = &self.server.cluster;
+        let folder = cluster.scratch.path().join(format!("backup-{}", cluster.next_number()));
+        let (start, stop) = if cluster.postgres.major() < 15 {
+            (
+                "select pg_start_backup('testbed', true, false)::text",
+                "select labelfile, spcmapfile from pg_stop_backup(false)",
+            )
+        } else {
+            (
+                "select pg_backup_start('testbed', true)::text",
+                "select labelfile, spcmapfile from pg_backup_stop()",
+            )
+        };
+        let mut connection = self.server.connect().await?;
+        sqlx::query(start).execute(&mut connection).await?;
+        let (from, to) = (self.server.data_dir().to_owned(), folder.clone());
+        let account = cluster.account.clone();
+        tokio::task::spawn_blocking(move || copy_running(&from, &to, &account)).await??;
+        let (label, tablespaces): (String, String) =
+            sqlx::query_as(stop).fetch_one(&mut connection).await?;
+        connection.close().await?;
+        ensure!(tablespaces.is_empty(), "the testbed does not back up tablespaces");
+        let path = folder.join("backup_label");
+        fs::write(&path, label)?;
+        cluster.account.give(&path)?;
+
+        *self.backup.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder);
+        Ok(())
+    }
+
+    /// [`restore_with`](Self::restore_with) the default options.
+    pub async fn restore(&self, to: &RestorePoint) -> Result<Server> {
+        self.restore_with(to, RestoreOptions::default()).await
+    }
+
+    /// A new server that is what the cluster was at this point: promoted, ready for writing, on a
+    /// timeline of its own, its statistics empty. Restores may run at the same time.
+    pub async fn restore_with(&self, to: &RestorePoint, options: RestoreOptions) -> Result<Server> {
+        let cluster = &self.server.cluster;
+        let backup = self.backup.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let backup = backup.context("take a base backup before the restore point")?;
+        let data = cluster.scratch.path().join(format!("restore-{}", cluster.next_number()));
+        cluster
+            .run(
+                Path::new("cp"),
+                &["-a", "--reflink=auto", &backup.to_string_lossy(), &data.to_string_lossy()],
+            )
+            .await?;
+        let mut conf = vec![
+            format!("restore_command = 'cp \"{}/%f\" \"%p\"'", cluster.archive.display()),
+            format!("recovery_target_name = '{}'", to.name.replace('\'', "''")),
+            format!("recovery_target_timeline = '{}'", options.timeline.unwrap_or(to.timeline)),
+            "recovery_target_action = promote".to_owned(),
+            // Else the server calls itself ready before it has reached the target.
+            "hot_standby = off".to_owned(),
+        ];
+        conf.extend(options.conf);
+        cluster.configure(&data, options.archive, &conf)?;
+        let signal = data.join("recovery.signal");
+        fs::write(&signal, "")?;
+        cluster.account.give(&signal)?;
+        Server::launch(Arc::clone(cluster), data)
+            .await
+            .with_context(|| format!("cannot restore to {}", to.name))
+    }
+}
+
+impl Deref for Production {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+/// Copies the data folder of a running server as a base backup wants it: files may vanish meanwhile,
+/// and what a restore must not have stays behind.
+/// <https://www.postgresql.org/docs/15/continuous-archiving.html#BACKUP-LOWLEVEL-BASE-BACKUP-DATA>
+fn copy_running(from: &Path, to: &Path, account: &Account) -> Result<()> {
+    const FILES: &[&str] = &[
+        "postmaster.pid",
+        "postmaster.opts",
+        "backup_label",
+        "tablespace_map",
+        "pg_internal.init",
+    ];
+    const CONTENTS: &[&str] = &[
+        "pg_wal",
+        "pg_replslot",
+        "pg_dynshmem",
+        "pg_notify",
+        "pg_serial",
+        "pg_snapshots",
+        "pg_stat_tmp",
+        "pg_subtrans",
+    ];
+
+    create_private(to).with_context(|| format!("cannot create {}", to.display()))?;
+    account.give(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let target = to.join(&*name);
+        let Some(kind) = present(entry.file_type())? else { continue };
+        if kind.is_dir() {
+            if CONTENTS.contains(&&*name) {
+                create_private(&target)?;
+                account.give(&target)?;
+            } else if !name.starts_with("pgsql_tmp") {
+                copy_running(&entry.path(), &target, account)?;
+            }
+        } else if kind.is_file() {
+            if !FILES.contains(&&*name) && present(fs::copy(entry.path(), &target))?.is_some() {
+                fs::set_permissions(&target, fs::Permissions::from_mode(0o600))?;
+                account.give(&target)?;
+            }
+        } else {
+            bail!("{} is neither file nor folder", entry.path().display());
+        }
+    }
+    Ok(())
+}
+
+/// None for what has vanished.
+fn present<T>(result: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match result {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
