@@ -196,9 +196,12 @@ fn parse_history(content: &str) -> Result<Vec<Ancestor>> {
             let mut words = line.split_whitespace();
             let timeline = words.next().and_then(|word| word.parse().ok());
             let left_at = words.next().and_then(|word| word.parse().ok());
-            timeline.zip(left_at).map(|(timeline, left_at)| Ancestor { timeline, left_at }).ok_or_else(
-                || Error::item(format!("a timeline history has a line of unknown form: {line:?}")),
-            )
+            timeline
+                .zip(left_at)
+                .map(|(timeline, left_at)| Ancestor { timeline, left_at })
+                .ok_or_else(|| {
+                    Error::item(format!("a timeline history has a line of unknown form: {line:?}"))
+                })
         })
         .collect()
 }

@@ -292,11 +292,7 @@ impl Server {
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { side, host, port, user, database, ssl_mode, .. } = self;
-        write!(
-            f,
-            "{side} ({user}@{host}:{port}/{database}, sslmode {})",
-            ssl_mode.as_str()
-        )
+        write!(f, "{side} ({user}@{host}:{port}/{database}, sslmode {})", ssl_mode.as_str())
     }
 }
 

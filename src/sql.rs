@@ -64,7 +64,11 @@ pub struct Literal<'a>(pub &'a str);
 
 impl fmt::Display for Literal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.contains('\\') { f.write_str(" E'")? } else { f.write_str("'")? }
+        if self.0.contains('\\') {
+            f.write_str(" E'")?
+        } else {
+            f.write_str("'")?
+        }
         for c in self.0.chars() {
             match c {
                 '\'' => f.write_str("''")?,

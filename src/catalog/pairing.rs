@@ -24,11 +24,7 @@ impl TablePair {
 }
 
 /// Pairs one selected table. Columns are those that both sides have by name.
-fn pair(
-    published: PublishedTable,
-    head: Relation,
-    base: Option<Relation>,
-) -> TablePair {
+fn pair(published: PublishedTable, head: Relation, base: Option<Relation>) -> TablePair {
     let mut warnings = Vec::new();
     if published.unpublished {
         warnings.push("it is in no publication: compared whole".to_owned());
@@ -81,7 +77,8 @@ fn pair(
     let mut key = key(&head, &columns);
     if let (Key::Columns(positions), Some(base)) = (&key, &base) {
         let names: Vec<&String> = positions.iter().map(|&at| &columns[at].name).collect();
-        let same = |key: &[String]| key.len() == names.len() && names.iter().all(|n| key.contains(n));
+        let same =
+            |key: &[String]| key.len() == names.len() && names.iter().all(|n| key.contains(n));
         if !same(&base.primary_key) && !same(&base.identity_index) {
             warnings.push(
                 "its key is not a key on base: compared as a multiset, an update is a delete and \
@@ -95,12 +92,8 @@ fn pair(
             "it has no key: compared as a multiset, an update is a delete and an insert".to_owned(),
         );
     }
-    let table = Table {
-        name: head.name.clone(),
-        columns,
-        key,
-        replica_identity: head.replica_identity,
-    };
+    let table =
+        Table { name: head.name.clone(), columns, key, replica_identity: head.replica_identity };
     TablePair { table, published, head, base, warnings }
 }
 
@@ -111,10 +104,8 @@ fn key(head: &Relation, columns: &[super::Column]) -> Key {
         ReplicaIdentity::Index if !head.identity_index.is_empty() => &head.identity_index,
         _ => &head.primary_key,
     };
-    let positions: Option<Vec<usize>> = names
-        .iter()
-        .map(|name| columns.iter().position(|column| &column.name == name))
-        .collect();
+    let positions: Option<Vec<usize>> =
+        names.iter().map(|name| columns.iter().position(|column| &column.name == name)).collect();
     match positions {
         Some(positions) if !positions.is_empty() => Key::Columns(positions),
         _ => Key::WholeRow,

@@ -179,11 +179,8 @@ fn merge(rows: Vec<Row>) -> BTreeMap<TableName, PublishedTable> {
     for row in rows {
         let name = TableName { schema: row.schemaname, name: row.tablename };
         let columns = row.attnames.map(BTreeSet::from_iter);
-        let operations = Operations {
-            insert: row.pubinsert,
-            update: row.pubupdate,
-            delete: row.pubdelete,
-        };
+        let operations =
+            Operations { insert: row.pubinsert, update: row.pubupdate, delete: row.pubdelete };
         match tables.get_mut(&name) {
             None => {
                 let table = PublishedTable {
@@ -230,10 +227,7 @@ mod tests {
         let table = merge(rows).into_values().next().unwrap();
         assert_eq!(table.filter.as_deref(), Some("(a > 1) or (b)"));
         assert_eq!(table.columns.unwrap().len(), 2);
-        assert_eq!(
-            table.operations,
-            Operations { insert: true, update: false, delete: true }
-        );
+        assert_eq!(table.operations, Operations { insert: true, update: false, delete: true });
     }
 
     #[test]

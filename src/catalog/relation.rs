@@ -99,7 +99,7 @@ pub(crate) async fn relations(
     let rows: Vec<RelationRow> = sqlx::query_as(
         r#"
         with selected as (
-          select c.oid, n.nspname, c.*
+          select n.nspname, c.*
             from unnest($1::text[], $2::text[]) as wanted (schema, name)
             join pg_namespace n on n.nspname = wanted.schema
             join pg_class c on c.relnamespace = n.oid and c.relname = wanted.name

@@ -22,8 +22,7 @@ const INTERRUPTED: u8 = 130;
 
 pub(crate) fn main() -> ExitCode {
     let matches = Arguments::command().get_matches();
-    let arguments =
-        Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     tracing_subscriber::fmt()
         .with_env_filter(
             EnvFilter::try_from_env("DELTACOMPARE_LOG").unwrap_or_else(|_| "warn".into()),

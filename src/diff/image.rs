@@ -27,9 +27,7 @@ impl Image {
     }
 
     fn read_text_array(bytes: &[u8], columns: usize) -> Option<Self> {
-        let int = |at: usize| {
-            Some(i32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-        };
+        let int = |at: usize| Some(i32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let dimensions = int(0)?;
         if dimensions == 0 {
             return (columns == 0).then(|| Self { text: String::new(), values: Box::default() });

@@ -81,7 +81,9 @@ pub async fn cleanup(base: &mut PgConnection, head: &mut PgConnection) -> Result
             removed.push("head: extension postgres_fdw".to_owned());
         }
     }
-    if exists(head, "select from pg_namespace where nspname = $1", &Ident::new(STATUS_SCHEMA)).await? {
+    if exists(head, "select from pg_namespace where nspname = $1", &Ident::new(STATUS_SCHEMA))
+        .await?
+    {
         raw_sql("drop schema deltacompare cascade").execute(head).await?;
         removed.push("head: schema deltacompare (status and delta tables)".to_owned());
     }

@@ -57,10 +57,8 @@ impl FdwTarget {
 
     /// The options of the foreign server. Sessions on base are pinned as our own are.
     fn server_options(&self, application_name: &str) -> Vec<(&'static str, String)> {
-        let settings: Vec<String> = SESSION_SETTINGS
-            .iter()
-            .map(|(name, value)| format!("-c {name}={value}"))
-            .collect();
+        let settings: Vec<String> =
+            SESSION_SETTINGS.iter().map(|(name, value)| format!("-c {name}={value}")).collect();
         let mut options = vec![
             ("host", self.host.clone()),
             ("port", self.port.to_string()),

@@ -12,8 +12,7 @@ use crate::sql::{Ident, Literal, Relation};
 /// 32 letters and digits (190 bits) from the operating system's generator, and one sign of each
 /// class that password policies ask for.
 pub(super) fn random_password() -> SecretString {
-    let letters: String =
-        rand::rng().sample_iter(&Alphanumeric).take(32).map(char::from).collect();
+    let letters: String = rand::rng().sample_iter(&Alphanumeric).take(32).map(char::from).collect();
     SecretString::from(format!("{letters}aA1-"))
 }
 

@@ -145,8 +145,7 @@ async fn lineage(
 ) -> Option<(Lsn, Lsn)> {
     const SWAPPED: &str = "base and head are swapped: head was restored to an earlier moment than \
                            base; exchange --base and --head";
-    let histories =
-        tokio::try_join!(History::read(&servers.base), History::read(&servers.head));
+    let histories = tokio::try_join!(History::read(&servers.base), History::read(&servers.head));
     match histories.map(|(base, head)| Lineage::of(&base, &head)) {
         Ok(Lineage::OneHistory { base_end, head_end }) => return Some((base_end, head_end)),
         Ok(Lineage::Swapped) => findings.refuse(SWAPPED),

@@ -124,11 +124,16 @@ mod ssl_mode_name {
 
     use crate::server::SslMode;
 
-    pub(super) fn serialize<S: Serializer>(mode: &Option<SslMode>, to: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        mode: &Option<SslMode>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         mode.map(SslMode::as_str).serialize(to)
     }
 
-    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Option<SslMode>, D::Error> {
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(
+        from: D,
+    ) -> Result<Option<SslMode>, D::Error> {
         Option::<String>::deserialize(from)?
             .map(|mode| mode.parse().map_err(de::Error::custom))
             .transpose()

@@ -246,9 +246,7 @@ fn open_sinks(recovery: &StoredRecovery, store: &Store) -> Result<Vec<Arc<dyn Si
     for sink in &recovery.request.sinks {
         sinks.push(match sink {
             SinkTarget::Ndjson(path) => Arc::new(Ndjson::open(path)?),
-            SinkTarget::DeltaTable => {
-                Arc::new(DeltaTable::new(store.pool().clone(), recovery.id))
-            }
+            SinkTarget::DeltaTable => Arc::new(DeltaTable::new(store.pool().clone(), recovery.id)),
         });
     }
     Ok(sinks)
@@ -317,7 +315,9 @@ async fn look_for_writes(
         let oids: Vec<i64> = completed.iter().filter_map(oid).map(i64::from).collect();
         let written = preflight::written(connection, &oids).await?;
         for (written_oid, rows) in written {
-            for item in completed.iter().filter(|item| oid(item).map(i64::from) == Some(written_oid)) {
+            for item in
+                completed.iter().filter(|item| oid(item).map(i64::from) == Some(written_oid))
+            {
                 disproved.push((
                     item.number,
                     format!(

@@ -48,7 +48,9 @@ impl RecoveryState {
         [Self::Planning, Self::Running, Self::Completed, Self::Failed, Self::Cancelled]
             .into_iter()
             .find(|state| state.as_str() == text)
-            .ok_or_else(|| Error::recovery(format!("the status store has the unknown state {text:?}")))
+            .ok_or_else(|| {
+                Error::recovery(format!("the status store has the unknown state {text:?}"))
+            })
     }
 }
 
@@ -78,7 +80,7 @@ pub(crate) struct Claim {
 pub(crate) enum NextItem {
     /// This one is the worker's now.
     Claimed(Box<Claim>),
-    /// All open items are leased to others; ask again when the first lease may have ended.
+    /// All open items are leased to others, who may finish or die; ask again after this time.
     AllLeased(Duration),
     /// Every item has ended.
     NoneOpen,
@@ -236,7 +238,9 @@ impl Store {
         .fetch_one(&self.pool)
         .await?;
         Ok(match wait {
-            Some(seconds) => NextItem::AllLeased(Duration::from_secs_f64(seconds.clamp(0.1, 5.0))),
+            Some(seconds) => {
+                NextItem::AllLeased(Duration::from_secs_f64(seconds.clamp(0.05, 0.25)))
+            }
             None => NextItem::NoneOpen,
         })
     }
@@ -245,7 +249,12 @@ impl Store {
     ///
     /// # Errors
     /// [`ErrorKind::LeaseLost`] if another worker has it by now.
-    pub(crate) async fn renew(&self, claim: &Claim, lease: Duration, counts: &Counts) -> Result<()> {
+    pub(crate) async fn renew(
+        &self,
+        claim: &Claim,
+        lease: Duration,
+        counts: &Counts,
+    ) -> Result<()> {
         let renewed = sqlx::query(
             r#"
             update deltacompare.work_item
@@ -380,11 +389,8 @@ impl Store {
 
     /// All items in order.
     pub(crate) async fn items(&self, recovery: Uuid) -> Result<Vec<WorkItem>> {
-        let rows: Vec<ItemRow> = sqlx::query_as(ITEMS)
-            .bind(recovery)
-            .bind(None::<i32>)
-            .fetch_all(&self.pool)
-            .await?;
+        let rows: Vec<ItemRow> =
+            sqlx::query_as(ITEMS).bind(recovery).bind(None::<i32>).fetch_all(&self.pool).await?;
         rows.into_iter().map(WorkItem::try_from).collect()
     }
 
@@ -501,10 +507,11 @@ fn lease_lost(claim: &Claim) -> Error {
 /// Creates or updates the schema. sqlx keeps its own table of migrations there, and an advisory
 /// lock lets one process migrate at a time.
 async fn migrate(connection: &mut PgConnection) -> Result<()> {
-    let exists: bool =
-        sqlx::query_scalar("select exists (select from pg_namespace where nspname = 'deltacompare')")
-            .fetch_one(&mut *connection)
-            .await?;
+    let exists: bool = sqlx::query_scalar(
+        "select exists (select from pg_namespace where nspname = 'deltacompare')",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
     if !exists {
         sqlx::query("create schema if not exists deltacompare").execute(&mut *connection).await?;
     }

@@ -105,8 +105,7 @@ impl Ndjson {
 
 impl Sink for Ndjson {
     fn write<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Result<()>> {
-        let mut lines =
-            Vec::with_capacity(events.iter().map(|event| event.body.len() + 1).sum());
+        let mut lines = Vec::with_capacity(events.iter().map(|event| event.body.len() + 1).sum());
         for event in events {
             lines.extend_from_slice(&event.body);
             lines.push(b'\n');

@@ -1,0 +1,36 @@
+//! A gap: production with a history, restored to its begin and to its end.
+
+use deltacompare_testbed::{Options, Postgres, Production, Server};
+
+/// Production and its two restores. All end when this is dropped.
+pub(crate) struct Gap {
+    pub(crate) production: Production,
+    pub(crate) base: Server,
+    pub(crate) head: Server,
+}
+
+impl Gap {
+    /// Runs `before`, then (in the gap) `during`, and restores to the moments around it. Both are
+    /// run as a superuser; head is then allowed to use postgres_fdw.
+    pub(crate) async fn between(before: &str, during: &str) -> Self {
+        Self::with_options(Options::default(), before, during).await
+    }
+
+    pub(crate) async fn with_options(options: Options, before: &str, during: &str) -> Self {
+        let production = Production::start(&Postgres::find(None).unwrap(), options).await.unwrap();
+        production.sql(before).await.unwrap();
+        Self::after(production, during).await
+    }
+
+    /// The same with a production that has its history already.
+    pub(crate) async fn after(production: Production, during: &str) -> Self {
+        production.base_backup().await.unwrap();
+        let lost = production.restore_point("lost").await.unwrap();
+        production.sql(during).await.unwrap();
+        let back = production.restore_point("back").await.unwrap();
+        let (base, head) =
+            tokio::try_join!(production.restore(&lost), production.restore(&back)).unwrap();
+        head.allow_postgres_fdw().await.unwrap();
+        Self { production, base, head }
+    }
+}
