@@ -1,1 +1,29 @@
-//! A change as bytes.
+//! A change → bytes: one line of JSON an event, in one of two formats.
+//!
+//! [`Encoder`] is built once per recovery and table and turns each [`crate::diff::Change`] into an
+//! [`Event`]. Encoding depends on nothing but the settings, the table and the change, so an event
+//! that is sent again after a crash is byte for byte the one that was sent before.
+//!
+//! The formats, type by type, and where each rule comes from: `docs/events.md`.
+
+mod debezium;
+mod encoder;
+mod error;
+mod identity;
+mod json;
+mod landing;
+mod row;
+mod settings;
+mod value;
+
+#[cfg(test)]
+mod speed;
+#[cfg(test)]
+mod testing;
+
+pub use encoder::{Encoder, Event, Op};
+pub use error::EncodeError;
+pub use settings::{
+    BeforeImage, BinaryMode, DebeziumOptions, DecimalMode, EncoderSettings, Format, HstoreMode,
+    IntervalMode, TimePrecision,
+};
