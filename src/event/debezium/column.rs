@@ -24,6 +24,10 @@ impl DebeziumValue {
     /// The writer of a column.
     pub(in super::super) fn of(column: &Column, options: &DebeziumOptions) -> Chosen {
         let kind = match &column.element {
+            // Arrays by their catalog entry, but they print like nothing else.
+            _ if matches!(column.base.name.as_str(), "int2vector" | "oidvector") => {
+                scalar(&column.base, column.typmod, options)
+            }
             Some(element) => array(column, element, options),
             None => scalar(&column.base, column.typmod, options),
         };
