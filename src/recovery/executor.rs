@@ -146,7 +146,9 @@ impl Executor {
                         for change in &changes {
                             counts.count(change);
                             digest.add(change);
-                            events.push(encoder.encode(change)?);
+                            events.push(encoder.encode(change).map_err(|error| {
+                                Error::item(error.to_string()).because(error)
+                            })?);
                         }
                         for sink in &self.sinks {
                             sink.write(&events).await?;
@@ -167,7 +169,14 @@ impl Executor {
         };
         diffed.await?;
         let _ = head.close().await;
-        Ok((counts, encoder.warnings()))
+        let mut warnings = encoder.warnings().to_vec();
+        if encoder.lost_values() > 0 {
+            warnings.push(format!(
+                "{} values have no form in this event format and were sent as null",
+                encoder.lost_values()
+            ));
+        }
+        Ok((counts, warnings))
     }
 }
 

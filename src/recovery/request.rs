@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::TableName;
 use crate::error::Error;
-use crate::event::{BeforeImage, Format};
+use crate::event::{BeforeImage, DebeziumOptions, Format};
 use crate::server::SslMode;
 
 /// Everything about a recovery but how to log in.
@@ -26,6 +26,10 @@ pub struct Request {
     pub format: Format,
     /// What an event says of the old row.
     pub before: BeforeImage,
+    /// Debezium's `topic.prefix`, which its events name as their source.
+    pub topic_prefix: String,
+    /// How Debezium's connector is set to encode values.
+    pub debezium: DebeziumOptions,
     /// How tables are diffed.
     pub strategy: StrategyChoice,
     /// How results are proved.

@@ -81,10 +81,12 @@ pub async fn run(
             settings: EncoderSettings {
                 recovery_id: id,
                 database: servers.head.database().to_owned(),
-                recovered_at: recovery.created_at,
+                server_name: recovery.request.topic_prefix.clone(),
                 format: recovery.request.format,
+                recovered_at: recovery.created_at,
                 before: recovery.request.before,
-                ..EncoderSettings::default()
+                debezium: recovery.request.debezium,
+                version: None,
             },
             store: store.clone(),
             servers: servers.clone(),

@@ -1,0 +1,171 @@
+//! The few pieces of JSON that events are made of.
+
+use base64::Engine;
+use base64::engine::GeneralPurpose;
+
+use super::value::Malformed;
+
+/// 0 for bytes that stand for themselves in a JSON string, otherwise the letter of their escape
+/// (`u` for `\u00xx`). <https://www.rfc-editor.org/rfc/rfc8259#section-7>
+const ESCAPES: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut control = 0;
+    while control < 0x20 {
+        table[control] = b'u';
+        control += 1;
+    }
+    table[0x08] = b'b';
+    table[0x09] = b't';
+    table[0x0a] = b'n';
+    table[0x0c] = b'f';
+    table[0x0d] = b'r';
+    table[b'"' as usize] = b'"';
+    table[b'\\' as usize] = b'\\';
+    table
+};
+
+/// Appends a string with its quotes. Text beyond ASCII is written as itself, in UTF-8.
+pub(super) fn string(text: &str, out: &mut Vec<u8>) {
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    escaped(text.as_bytes(), out);
+    out.push(b'"');
+}
+
+/// Appends the inside of a string.
+pub(super) fn escaped(mut text: &[u8], out: &mut Vec<u8>) {
+    while let Some(at) = first_escape(text) {
+        let byte = text[at];
+        out.extend_from_slice(&text[..at]);
+        match ESCAPES[byte as usize] {
+            b'u' => {
+                out.extend_from_slice(b"\\u00");
+                out.push(HEX[(byte >> 4) as usize]);
+                out.push(HEX[(byte & 15) as usize]);
+            }
+            letter => out.extend_from_slice(&[b'\\', letter]),
+        }
+        text = &text[at + 1..];
+    }
+    out.extend_from_slice(text);
+}
+
+/// Where the first byte is that cannot stand for itself. Eight bytes a step: a byte below 0x20,
+/// a quote or a backslash leaves its high bit set in `found`; what a borrow sets too much only
+/// costs the exact look that follows.
+fn first_escape(text: &[u8]) -> Option<usize> {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let mut at = 0;
+    for chunk in text.as_chunks::<8>().0 {
+        let word = u64::from_le_bytes(*chunk);
+        let quote = word ^ (LOW * b'"' as u64);
+        let backslash = word ^ (LOW * b'\\' as u64);
+        let found = (word.wrapping_sub(LOW * 0x20) & !word)
+            | (quote.wrapping_sub(LOW) & !quote)
+            | (backslash.wrapping_sub(LOW) & !backslash);
+        if found & HIGH != 0
+            && let Some(inside) = exact_escape(chunk)
+        {
+            return Some(at + inside);
+        }
+        at += 8;
+    }
+    exact_escape(&text[at..]).map(|inside| at + inside)
+}
+
+fn exact_escape(text: &[u8]) -> Option<usize> {
+    text.iter().position(|&byte| ESCAPES[byte as usize] != 0)
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Appends bytes as a base64 string.
+pub(super) fn base64(bytes: &[u8], engine: &GeneralPurpose, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let start = out.len();
+    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    // The room is exact: both engines pad.
+    let written = engine.encode_slice(bytes, &mut out[start..]).unwrap_or(0);
+    out.truncate(start + written);
+    out.push(b'"');
+}
+
+/// Appends an integer.
+pub(super) fn integer(value: i64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Appends an integer's text as a number.
+pub(super) fn integer_text(text: &str, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
+    let plain = match digits {
+        [b'0'] => true,
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    if !plain {
+        return Err(Malformed("is not an integer"));
+    }
+    out.extend_from_slice(text.as_bytes());
+    Ok(())
+}
+
+/// Appends a float's text as a number that every JSON reader takes for a float (`1.0`, not `1`:
+/// readers that know integers would lose the sign of `-0`); NaN and the infinities as strings.
+pub(super) fn float_text(text: &str, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    if matches!(text, "NaN" | "Infinity" | "-Infinity") {
+        string(text, out);
+        return Ok(());
+    }
+    let malformed = Malformed("is not a floating-point number");
+    let bytes = text.strip_prefix('-').unwrap_or(text).as_bytes();
+    let (whole, rest) = digits(bytes);
+    if whole.is_empty() || (whole.len() > 1 && whole[0] == b'0') {
+        return Err(malformed);
+    }
+    let rest = match rest {
+        [b'.', rest @ ..] => match digits(rest) {
+            ([], _) => return Err(malformed),
+            (_, rest) => rest,
+        },
+        _ => rest,
+    };
+    match rest {
+        [] => {}
+        [b'e' | b'E', b'+' | b'-', exponent @ ..] | [b'e' | b'E', exponent @ ..]
+            if matches!(digits(exponent), ([_, ..], [])) => {}
+        _ => return Err(malformed),
+    }
+    out.extend_from_slice(text.as_bytes());
+    if whole.len() == bytes.len() {
+        out.extend_from_slice(b".0");
+    }
+    Ok(())
+}
+
+/// The digits that a text starts with, and what follows them.
+pub(super) fn digits(text: &[u8]) -> (&[u8], &[u8]) {
+    let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    text.split_at(end)
+}
+
+/// Appends a double that was computed here.
+pub(super) fn float(value: f64, out: &mut Vec<u8>) {
+    if value.is_nan() {
+        out.extend_from_slice(b"\"NaN\"");
+    } else if value.is_infinite() {
+        let text = if value > 0.0 { "\"Infinity\"" } else { "\"-Infinity\"" };
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        out.extend_from_slice(serde_json::Value::from(value).to_string().as_bytes());
+    }
+}
+
+/// Appends a UUID as a string.
+pub(super) fn uuid(id: &uuid::Uuid, out: &mut Vec<u8>) {
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    out.push(b'"');
+    out.extend_from_slice(id.hyphenated().encode_lower(&mut text).as_bytes());
+    out.push(b'"');
+}
