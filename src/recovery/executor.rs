@@ -135,38 +135,39 @@ impl Executor {
         let mut counts = Counts::default();
         let mut digest = Digest::default();
         let mut head = self.servers.head.connect(&self.session_name).await?;
-        let diffed = async {
-            let mut transaction = snapshot(&mut head).await?;
-            let mut steps = diff::changes(&mut transaction, spec.strategy, &spec.tables);
-            while let Some(step) = steps.try_next().await? {
-                match step {
-                    Step::Compared(rows) => counts.rows_compared += rows,
-                    Step::Changes(changes) => {
-                        let mut events = Vec::with_capacity(changes.len());
-                        for change in &changes {
-                            counts.count(change);
-                            digest.add(change);
-                            events.push(encoder.encode(change).map_err(|error| {
-                                Error::item(error.to_string()).because(error)
-                            })?);
-                        }
-                        for sink in &self.sinks {
-                            sink.write(&events).await?;
+        let diffed =
+            async {
+                let mut transaction = snapshot(&mut head).await?;
+                let mut steps = diff::changes(&mut transaction, spec.strategy, &spec.tables);
+                while let Some(step) = steps.try_next().await? {
+                    match step {
+                        Step::Compared(rows) => counts.rows_compared += rows,
+                        Step::Changes(changes) => {
+                            let mut events = Vec::with_capacity(changes.len());
+                            for change in &changes {
+                                counts.count(change);
+                                digest.add(change);
+                                events.push(encoder.encode(change).map_err(|error| {
+                                    Error::item(error.to_string()).because(error)
+                                })?);
+                            }
+                            for sink in &self.sinks {
+                                sink.write(&events).await?;
+                            }
                         }
                     }
+                    live.set(counts);
                 }
-                live.set(counts);
-            }
-            drop(steps);
-            transaction.rollback().await?;
-            for sink in &self.sinks {
-                sink.flush().await?;
-            }
-            if self.request.verify == Verify::Full {
-                verify(&mut head, spec, &digest).await?;
-            }
-            Ok::<(), Error>(())
-        };
+                drop(steps);
+                transaction.rollback().await?;
+                for sink in &self.sinks {
+                    sink.flush().await?;
+                }
+                if self.request.verify == Verify::Full {
+                    verify(&mut head, spec, &digest).await?;
+                }
+                Ok::<(), Error>(())
+            };
         diffed.await?;
         let _ = head.close().await;
         let mut warnings = encoder.warnings().to_vec();

@@ -24,9 +24,17 @@ impl Gap {
 
     /// The same with a production that has its history already.
     pub(crate) async fn after(production: Production, during: &str) -> Self {
+        Self::over(production, async |production| production.sql(during).await.unwrap()).await
+    }
+
+    /// The same where more than SQL happens in the gap.
+    pub(crate) async fn over(
+        production: Production,
+        during: impl AsyncFnOnce(&Production),
+    ) -> Self {
         production.base_backup().await.unwrap();
         let lost = production.restore_point("lost").await.unwrap();
-        production.sql(during).await.unwrap();
+        during(&production).await;
         let back = production.restore_point("back").await.unwrap();
         let (base, head) =
             tokio::try_join!(production.restore(&lost), production.restore(&back)).unwrap();

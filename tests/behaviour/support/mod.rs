@@ -1,5 +1,6 @@
 //! What the behaviours share: a gap between two restores, the program, and the judge.
 
+mod debezium;
 mod gap;
 mod image;
 mod landing;
@@ -7,11 +8,12 @@ mod program;
 mod state;
 mod table;
 
+pub(crate) use debezium::DebeziumEvents;
 pub(crate) use gap::Gap;
 pub(crate) use landing::Events;
 pub(crate) use program::deltacompare;
 pub(crate) use state::State;
-pub(crate) use table::TableName;
+pub(crate) use table::{TableName, literal, quoted};
 
 /// `apply(base, events) == head`, image for image, for these tables, which are named as in SQL.
 ///
