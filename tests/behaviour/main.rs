@@ -3,4 +3,5 @@
 
 mod gap_recovery;
 mod random_schemas;
+mod slot_oracle;
 mod support;
