@@ -135,7 +135,10 @@ async fn begin(
     refuse_bad_sinks(request)?;
     let id = Uuid::new_v4();
     control.progress.say("checking the two servers");
-    let checked = preflight::check(servers, request).await?;
+    // Nothing was changed yet, so trouble that may pass is a refusal too.
+    let checked = preflight::check(servers, request)
+        .await
+        .map_err(|error| error.with_kind(ErrorKind::Refused))?;
     for warning in &checked.warnings {
         control.progress.warn(warning);
     }
@@ -152,13 +155,14 @@ async fn resume(
     id: Uuid,
     control: &Control<'_>,
 ) -> Result<(Store, StoredRecovery)> {
-    let store = Store::open(&servers.head).await?;
-    let recovery = store.recovery(id).await?.ok_or_else(|| {
+    let unknown = || {
         Error::refused(format!(
             "{} knows no recovery {id}: check the id and that this is the head it ran on",
             servers.head
         ))
-    })?;
+    };
+    let store = Store::open_existing(&servers.head).await?.ok_or_else(unknown)?;
+    let recovery = store.recovery(id).await?.ok_or_else(unknown)?;
     control.progress.say(&format!("resuming recovery {id} ({})", recovery.state.as_str()));
     match recovery.state {
         RecoveryState::Planning => {

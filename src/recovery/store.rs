@@ -95,6 +95,24 @@ impl Store {
         let mut connection = control.connect("deltacompare status").await?;
         migrate(&mut connection).await?;
         connection.close().await?;
+        Self::connect(control).await
+    }
+
+    /// Opens the store if there is one; creates none.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub(crate) async fn open_existing(control: &Server) -> Result<Option<Self>> {
+        let mut connection = control.connect("deltacompare status").await?;
+        let exists = exists(&mut connection).await?;
+        if exists {
+            migrate(&mut connection).await?;
+        }
+        connection.close().await?;
+        Ok(if exists { Some(Self::connect(control).await?) } else { None })
+    }
+
+    async fn connect(control: &Server) -> Result<Self> {
         let pool = PgPoolOptions::new()
             .max_connections(4)
             .acquire_timeout(Duration::from_secs(30))
@@ -504,15 +522,18 @@ fn lease_lost(claim: &Claim) -> Error {
     )
 }
 
+async fn exists(connection: &mut PgConnection) -> Result<bool> {
+    Ok(sqlx::query_scalar(
+        "select exists (select from pg_namespace where nspname = 'deltacompare')",
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 /// Creates or updates the schema. sqlx keeps its own table of migrations there, and an advisory
 /// lock lets one process migrate at a time.
 async fn migrate(connection: &mut PgConnection) -> Result<()> {
-    let exists: bool = sqlx::query_scalar(
-        "select exists (select from pg_namespace where nspname = 'deltacompare')",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    if !exists {
+    if !exists(connection).await? {
         sqlx::query("create schema if not exists deltacompare").execute(&mut *connection).await?;
     }
     sqlx::query("set search_path = deltacompare, pg_catalog").execute(&mut *connection).await?;

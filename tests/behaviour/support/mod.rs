@@ -1,11 +1,13 @@
 //! What the behaviours share: a gap between two restores, the program, and the judge.
 
+mod fingerprint;
 mod gap;
 mod program;
 mod state;
 
+pub(crate) use fingerprint::Fingerprint;
 pub(crate) use gap::Gap;
-pub(crate) use program::deltacompare;
+pub(crate) use program::{Program, Run, deltacompare, url};
 pub(crate) use state::{Events, State};
 
 /// `apply(base, events) == head`, image for image, for these tables.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use deltacompare_testbed::Role;
+use deltacompare_testbed::{Role, Server};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -42,6 +42,16 @@ pub(crate) fn deltacompare_as(gap: &Gap, role: Role, arguments: &[&str]) -> Prog
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     Program { command, folder }
+}
+
+/// A URL for any role of a server that speaks no TLS.
+pub(crate) fn url(server: &Server, user: &str, password: &str) -> String {
+    format!(
+        "postgres://{user}:{password}@{}:{}/{}?sslmode=disable",
+        server.host(),
+        server.port(),
+        server.database()
+    )
 }
 
 impl Program {
