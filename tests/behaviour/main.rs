@@ -3,4 +3,5 @@
 
 mod gap_recovery;
 mod refusals;
+mod restored_servers;
 mod support;

@@ -99,6 +99,19 @@ impl Run {
         serde_json::from_slice(&std::fs::read(self.file(name)).unwrap()).unwrap()
     }
 
+    /// Inserts, updates and deletes that its report has for `schema.table` (unquoted names).
+    pub(crate) fn counts(&self, report: &str, table: &str) -> (u64, u64, u64) {
+        let report = self.report(report);
+        let (schema, name) = table.split_once('.').unwrap();
+        let tables = report["tables"].as_array().unwrap();
+        let found = tables
+            .iter()
+            .find(|found| found["schema"] == schema && found["table"] == name)
+            .unwrap_or_else(|| panic!("{table} is not in {report:#}"));
+        let count = |what: &str| found[what].as_u64().unwrap();
+        (count("inserts"), count("updates"), count("deletes"))
+    }
+
     /// Fails unless it completed.
     pub(crate) fn assert_completed(&self) {
         assert_eq!(self.code, Some(0), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
