@@ -169,3 +169,90 @@ pub(super) fn uuid(id: &uuid::Uuid, out: &mut Vec<u8>) {
     out.extend_from_slice(id.hyphenated().encode_lower(&mut text).as_bytes());
     out.push(b'"');
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn every_ascii_character_at_every_place() {
+        for place in 0..20 {
+            for byte in 0..128u8 {
+                let text = format!("{}{}tail of text", "x".repeat(place), byte as char);
+                let json = written(|out| string(&text, out));
+                assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+                assert_eq!(json, serde_json::to_string(&text).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn every_plane_of_unicode_and_a_megabyte() {
+        let planes: String = (0..=16u32)
+            .flat_map(|plane| {
+                [0x0000, 0x0020, 0x2028, 0xabcd, 0xfffd, 0xffff].map(|low| plane << 16 | low)
+            })
+            .filter_map(char::from_u32)
+            .collect();
+        for text in [planes.clone(), planes.repeat(20_000)] {
+            let json = written(|out| string(&text, out));
+            assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+            assert!(!json.contains(['\n', '\r']));
+        }
+    }
+
+    #[test]
+    fn floats_stay_what_they_are() {
+        for (text, json) in [
+            ("0", "0.0"),
+            ("-0", "-0.0"),
+            ("1", "1.0"),
+            ("1.5", "1.5"),
+            ("1e+20", "1e+20"),
+            ("1e-07", "1e-07"),
+            ("5e-324", "5e-324"),
+            ("1.7976931348623157e+308", "1.7976931348623157e+308"),
+            ("NaN", "\"NaN\""),
+            ("Infinity", "\"Infinity\""),
+            ("-Infinity", "\"-Infinity\""),
+        ] {
+            assert_eq!(written(|out| float_text(text, out).unwrap()), json);
+        }
+        for text in ["", "-", "01", "1.", ".5", "1e", "1e+", "+1", "0x1", "1 ", "nan", "1,5"] {
+            assert!(float_text(text, &mut Vec::new()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn integers_are_digits() {
+        for text in ["0", "-1", "9223372036854775807", "-9223372036854775808"] {
+            assert_eq!(written(|out| integer_text(text, out).unwrap()), text);
+        }
+        for text in ["", "-", "01", "1.0", "1e3", "+1", " 1"] {
+            assert!(integer_text(text, &mut Vec::new()).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn strings_come_back(text in "\\PC*|[\\x00-\\x7f]*") {
+            let json = written(|out| string(&text, out));
+            prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+        }
+
+        #[test]
+        fn bytes_come_back(bytes: Vec<u8>) {
+            let engine = &base64::engine::general_purpose::STANDARD;
+            let json = written(|out| base64(&bytes, engine, out));
+            prop_assert_eq!(engine.decode(json.trim_matches('"')).unwrap(), bytes);
+        }
+    }
+}

@@ -17,6 +17,8 @@ mod settings;
 mod value;
 
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod speed;
 #[cfg(test)]
 mod testing;
