@@ -111,12 +111,13 @@ pub(super) fn integer_text(text: &str, out: &mut Vec<u8>) -> Result<(), Malforme
     Ok(())
 }
 
-/// Appends a float's text as a number that every JSON reader takes for a float (`1.0`, not `1`:
-/// readers that know integers would lose the sign of `-0`); NaN and the infinities as strings.
-pub(super) fn float_text(text: &str, out: &mut Vec<u8>) -> Result<(), Malformed> {
+/// Appends a float's text as a number; NaN and the infinities as strings. Yields whether it is a
+/// number without point and exponent, which readers that tell integers from floats (Python's) take
+/// for an integer.
+pub(super) fn float_text(text: &str, out: &mut Vec<u8>) -> Result<bool, Malformed> {
     if matches!(text, "NaN" | "Infinity" | "-Infinity") {
         string(text, out);
-        return Ok(());
+        return Ok(false);
     }
     let malformed = Malformed("is not a floating-point number");
     let bytes = text.strip_prefix('-').unwrap_or(text).as_bytes();
@@ -138,10 +139,7 @@ pub(super) fn float_text(text: &str, out: &mut Vec<u8>) -> Result<(), Malformed>
         _ => return Err(malformed),
     }
     out.extend_from_slice(text.as_bytes());
-    if whole.len() == bytes.len() {
-        out.extend_from_slice(b".0");
-    }
-    Ok(())
+    Ok(whole.len() == bytes.len())
 }
 
 /// The digits that a text starts with, and what follows them.
@@ -211,20 +209,22 @@ mod tests {
 
     #[test]
     fn floats_stay_what_they_are() {
-        for (text, json) in [
-            ("0", "0.0"),
-            ("-0", "-0.0"),
-            ("1", "1.0"),
-            ("1.5", "1.5"),
-            ("1e+20", "1e+20"),
-            ("1e-07", "1e-07"),
-            ("5e-324", "5e-324"),
-            ("1.7976931348623157e+308", "1.7976931348623157e+308"),
-            ("NaN", "\"NaN\""),
-            ("Infinity", "\"Infinity\""),
-            ("-Infinity", "\"-Infinity\""),
+        for (text, integer) in [
+            ("0", true),
+            ("-0", true),
+            ("12", true),
+            ("1.5", false),
+            ("1e+20", false),
+            ("1e-07", false),
+            ("5e-324", false),
+            ("1.7976931348623157e+308", false),
         ] {
-            assert_eq!(written(|out| float_text(text, out).unwrap()), json);
+            let json = written(|out| assert_eq!(float_text(text, out), Ok(integer)));
+            assert_eq!(json, text);
+        }
+        for text in ["NaN", "Infinity", "-Infinity"] {
+            let json = written(|out| assert_eq!(float_text(text, out), Ok(false)));
+            assert_eq!(json, format!("\"{text}\""));
         }
         for text in ["", "-", "01", "1.", ".5", "1e", "1e+", "+1", "0x1", "1 ", "nan", "1,5"] {
             assert!(float_text(text, &mut Vec::new()).is_err(), "{text}");

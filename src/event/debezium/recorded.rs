@@ -137,7 +137,8 @@ fn deviation(recording: &Recording, mode: &str) -> Option<&'static str> {
     })
 }
 
-/// As a consumer reads it: hstore's fields in any order, float4 as such.
+/// As a consumer reads it: hstore's fields in any order, float4 as such (Java before 19 did not
+/// print the shortest digits).
 fn read(json: &str, name: &str) -> Value {
     let value: Value = serde_json::from_str(json).unwrap();
     match (&value, name) {
