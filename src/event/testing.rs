@@ -27,12 +27,7 @@ pub(super) fn column(name: &str, type_name: &str, oid: u32) -> Column {
         name: name.into(),
         attnum: 1,
         declared: type_name.into(),
-        base: BaseType {
-            oid,
-            schema: "pg_catalog".into(),
-            name: type_name.into(),
-            kind: 'b',
-        },
+        base: BaseType { oid, schema: "pg_catalog".into(), name: type_name.into(), kind: 'b' },
         typmod: -1,
         element: None,
         not_null: false,
