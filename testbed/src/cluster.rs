@@ -89,6 +89,7 @@ impl Cluster {
              dynamic_shared_memory_type = posix\n\
              wal_level = logical\n\
              fsync = off\n\
+             wal_init_zero = off\n\
              min_wal_size = '32MB'\n\
              max_wal_size = '1GB'\n\
              timezone = 'UTC'\n\

@@ -103,8 +103,10 @@ impl Production {
                 to azure_admin with admin option",
             server.cluster.superuser_password, server.cluster.admin_password,
         );
+        // By WAL (the default since 15), the whole of it would go to the archive.
+        let strategy = if postgres.major() < 15 { "" } else { "strategy file_copy" };
         let database = format!(
-            "create database \"{}\" owner azure_admin",
+            "create database \"{}\" owner azure_admin {strategy}",
             server.database().replace('"', "\"\"")
         );
         for statements in [roles, database] {
@@ -119,15 +121,16 @@ impl Production {
     pub async fn base_backup(&self) -> Result<()> {
         let cluster = &self.server.cluster;
         let folder = cluster.scratch.path().join(format!("backup-{}", cluster.next_number()));
+        // They would wait for the archive in steps of a second; a restore point waits better.
         let (start, stop) = if cluster.postgres.major() < 15 {
             (
                 "select pg_start_backup('testbed', true, false)::text",
-                "select labelfile, spcmapfile from pg_stop_backup(false)",
+                "select labelfile, spcmapfile from pg_stop_backup(false, false)",
             )
         } else {
             (
                 "select pg_backup_start('testbed', true)::text",
-                "select labelfile, spcmapfile from pg_backup_stop()",
+                "select labelfile, spcmapfile from pg_backup_stop(false)",
             )
         };
         let mut connection = self.server.connect().await?;
