@@ -27,8 +27,8 @@ pub struct Options {
     pub conf: Vec<String>,
     /// The size of a WAL segment in MB: 1 makes archiving cheap, 16 is PostgreSQL's default.
     pub wal_segment_mb: u32,
-    /// Where the temporary folder is created, by default the system's; for runs that need much
-    /// space. The account that runs the servers must be able to enter it, and its name may
+    /// Where the temporary folder is created. By default in `TMPDIR`, else in `/dev/shm` if 4 GiB
+    /// are free there, else in `/tmp`; name a disk for runs that need much space. The account that runs the servers must be able to enter it, and its name may
     /// hold only letters, digits, `/`, `_`, `.` and `-`.
     pub folder: Option<PathBuf>,
 }

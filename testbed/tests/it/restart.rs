@@ -1,7 +1,7 @@
 //! Servers that stop, crash, and come back.
 
 use anyhow::Result;
-use deltacompare_testbed::{Options, StopMode};
+use deltacompare_testbed::{Options, Postgres, Production, StopMode};
 
 use crate::gap;
 
@@ -62,5 +62,25 @@ async fn settings_reach_production_and_its_restores() -> Result<()> {
     for server in [&*production, &base] {
         assert_eq!(server.value::<String>("show work_mem").await?, "7MB");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn pg_cron_runs_on_production_and_its_job_wakes_up_on_a_restore() -> Result<()> {
+    let conf = vec![
+        "shared_preload_libraries = 'pg_cron'".to_owned(),
+        "cron.database_name = 'shop'".to_owned(),
+    ];
+    let postgres = Postgres::find(None)?;
+    assert!(postgres.has_extension("pg_cron"), "run `scripts/setup`");
+    let production = Production::start(&postgres, Options { conf, ..Options::default() }).await?;
+    production.sql("create extension pg_cron").await?;
+    production.base_backup().await?;
+    production.sql("select cron.schedule('job', '* * * * *', 'select 1')").await?;
+    let back = production.restore_point("back").await?;
+    let head = production.restore(&back).await?;
+    assert_eq!(head.value::<i64>("select count(*) from cron.job where active").await?, 1);
+    let launchers = "select count(*) from pg_stat_activity where backend_type = 'pg_cron launcher'";
+    assert_eq!(head.value::<i64>(launchers).await?, 1);
     Ok(())
 }
