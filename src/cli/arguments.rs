@@ -6,11 +6,17 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser, Subcommand};
 use deltacompare::catalog::TableName;
 use deltacompare::error::{Error, Result};
-use deltacompare::event::{BeforeImage, Format};
+use deltacompare::event::{
+    BeforeImage, BinaryMode, DebeziumOptions, DecimalMode, Format, HstoreMode, IntervalMode,
+    TimePrecision,
+};
 use deltacompare::preflight::Servers;
 use deltacompare::recovery::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
 use deltacompare::server::{Server, Side, SslMode};
 use uuid::Uuid;
+
+/// What Debezium's events name as their source unless told otherwise.
+const DEFAULT_TOPIC_PREFIX: &str = "deltacompare";
 
 /// Recovers the changes that downstream missed while a PostgreSQL logical replication slot was
 /// lost, by comparing two point-in-time restores.
@@ -100,6 +106,30 @@ pub(super) struct RunArguments {
     /// all of it
     #[arg(long, env = "DELTACOMPARE_BEFORE", value_enum, default_value_t = BeforeImage::ReplicaIdentity)]
     before: BeforeImage,
+    /// Debezium's topic.prefix, which its events name as their source
+    #[arg(long, env = "DELTACOMPARE_TOPIC_PREFIX", value_name = "NAME",
+          default_value = DEFAULT_TOPIC_PREFIX)]
+    topic_prefix: String,
+    /// Debezium's decimal.handling.mode
+    #[arg(long, env = "DELTACOMPARE_DECIMAL_HANDLING_MODE", value_enum, value_name = "MODE",
+          default_value_t)]
+    decimal_handling_mode: DecimalMode,
+    /// Debezium's time.precision.mode
+    #[arg(long, env = "DELTACOMPARE_TIME_PRECISION_MODE", value_enum, value_name = "MODE",
+          default_value_t)]
+    time_precision_mode: TimePrecision,
+    /// Debezium's binary.handling.mode
+    #[arg(long, env = "DELTACOMPARE_BINARY_HANDLING_MODE", value_enum, value_name = "MODE",
+          default_value_t)]
+    binary_handling_mode: BinaryMode,
+    /// Debezium's interval.handling.mode
+    #[arg(long, env = "DELTACOMPARE_INTERVAL_HANDLING_MODE", value_enum, value_name = "MODE",
+          default_value_t)]
+    interval_handling_mode: IntervalMode,
+    /// Debezium's hstore.handling.mode
+    #[arg(long, env = "DELTACOMPARE_HSTORE_HANDLING_MODE", value_enum, value_name = "MODE",
+          default_value_t)]
+    hstore_handling_mode: HstoreMode,
     /// How results are proved: full diffs every table once more by reading everything
     #[arg(long, env = "DELTACOMPARE_VERIFY", value_enum, default_value_t = Verify::None)]
     verify: Verify,
@@ -152,6 +182,8 @@ impl SelectionArguments {
             sinks: Vec::new(),
             format: Format::Debezium,
             before: BeforeImage::ReplicaIdentity,
+            topic_prefix: DEFAULT_TOPIC_PREFIX.to_owned(),
+            debezium: DebeziumOptions::default(),
             strategy: self.strategy,
             verify: Verify::None,
             parallel: 1,
@@ -181,6 +213,14 @@ impl RunArguments {
             sinks: self.sinks.clone(),
             format: self.format,
             before: self.before,
+            topic_prefix: self.topic_prefix.clone(),
+            debezium: DebeziumOptions {
+                decimal: self.decimal_handling_mode,
+                time_precision: self.time_precision_mode,
+                binary: self.binary_handling_mode,
+                interval: self.interval_handling_mode,
+                hstore: self.hstore_handling_mode,
+            },
             verify: self.verify,
             parallel: self.parallel,
             ..selection.request()?

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::TableName;
 use crate::error::Error;
-use crate::event::{BeforeImage, Format};
+use crate::event::{BeforeImage, DebeziumOptions, Format};
 use crate::server::SslMode;
 
 /// Everything about a recovery but how to log in.
@@ -26,6 +26,10 @@ pub struct Request {
     pub format: Format,
     /// What an event says of the old row.
     pub before: BeforeImage,
+    /// Debezium's `topic.prefix`, which its events name as their source.
+    pub topic_prefix: String,
+    /// How Debezium's connector is set to encode values.
+    pub debezium: DebeziumOptions,
     /// How tables are diffed.
     pub strategy: StrategyChoice,
     /// How results are proved.
@@ -58,6 +62,8 @@ pub struct FdwOverrides {
 pub enum StrategyChoice {
     /// The best that each table allows.
     Auto,
+    /// Compare row versions where that is sound, as auto does.
+    Identity,
     /// Read every row of both sides.
     Full,
 }

@@ -10,9 +10,10 @@ use sqlx::types::Json;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use super::plan::PlannedTable;
+use super::plan::PlannedItem;
 use super::request::Request;
-use super::work_item::{Counts, ItemState, WorkItem, WorkItemSpec};
+use super::work_item::{Counts, Done, ItemState, WorkItem, WorkItemSpec};
+use crate::diff::Checkpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lineage::Lsn;
 use crate::server::Server;
@@ -155,7 +156,7 @@ impl Store {
         &self,
         id: Uuid,
         warnings: &[String],
-        tables: &[PlannedTable],
+        tables: &[PlannedItem],
     ) -> Result<()> {
         let mut transaction = self.pool.begin().await?;
         let planning = sqlx::query(
@@ -203,8 +204,7 @@ impl Store {
             r#"
             update deltacompare.work_item i
                set state = 'running', attempt = i.attempt + 1,
-                   lease_until = clock_timestamp() + make_interval(secs => $2),
-                   inserts = 0, updates = 0, deletes = 0, rows_compared = 0
+                   lease_until = clock_timestamp() + make_interval(secs => $2)
               from (select recovery_id, number
                       from deltacompare.work_item
                      where recovery_id = $1
@@ -276,6 +276,29 @@ impl Store {
         if renewed.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
     }
 
+    /// Stores how far the item is. What lies before must be durable in every sink.
+    ///
+    /// # Errors
+    /// [`ErrorKind::LeaseLost`] if another worker has it by now.
+    pub(crate) async fn checkpoint(&self, claim: &Claim, done: &Done) -> Result<()> {
+        let stored = sqlx::query(
+            r#"
+            update deltacompare.work_item
+               set checkpoint = $4, done = $5, digest = $6
+             where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
+            "#,
+        )
+        .bind(claim.recovery)
+        .bind(claim.item.number)
+        .bind(claim.attempt)
+        .bind(Json(done.checkpoint))
+        .bind(Json(done.counts))
+        .bind(done.digest.to_string())
+        .execute(&self.pool)
+        .await?;
+        if stored.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
+    }
+
     /// Stores that the item completed.
     ///
     /// # Errors
@@ -283,16 +306,16 @@ impl Store {
     pub(crate) async fn complete(
         &self,
         claim: &Claim,
-        counts: &Counts,
+        done: &Done,
         warnings: &[String],
         took: Duration,
     ) -> Result<()> {
-        let done = sqlx::query(
+        let completed = sqlx::query(
             r#"
             update deltacompare.work_item
                set state = 'completed', lease_until = null, seconds = $4,
                    inserts = $5, updates = $6, deletes = $7, rows_compared = $8,
-                   warnings = warnings || $9
+                   warnings = warnings || $9, digest = $10
              where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
             "#,
         )
@@ -300,14 +323,15 @@ impl Store {
         .bind(claim.item.number)
         .bind(claim.attempt)
         .bind(took.as_secs_f64())
-        .bind(counts.inserts as i64)
-        .bind(counts.updates as i64)
-        .bind(counts.deletes as i64)
-        .bind(counts.rows_compared as i64)
+        .bind(done.counts.inserts as i64)
+        .bind(done.counts.updates as i64)
+        .bind(done.counts.deletes as i64)
+        .bind(done.counts.rows_compared as i64)
         .bind(json!(warnings))
+        .bind(done.digest.to_string())
         .execute(&self.pool)
         .await?;
-        if done.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
+        if completed.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
     }
 
     /// Stores that the item failed for good.
@@ -409,7 +433,7 @@ impl Store {
 
 const ITEMS: &str = r#"
     select number, strategy_reason, spec, bytes, state, inserts, updates, deletes, rows_compared,
-           seconds, warnings, error
+           checkpoint, done, digest, seconds, warnings, error
       from deltacompare.work_item
      where recovery_id = $1 and ($2::int is null or number = $2)
      order by number
@@ -457,6 +481,9 @@ struct ItemRow {
     updates: i64,
     deletes: i64,
     rows_compared: i64,
+    checkpoint: Option<Json<Checkpoint>>,
+    done: Option<Json<Counts>>,
+    digest: Option<String>,
     seconds: Option<f64>,
     warnings: Json<Vec<String>>,
     error: Option<String>,
@@ -487,6 +514,11 @@ impl TryFrom<ItemRow> for WorkItem {
                 updates: row.updates as u64,
                 deletes: row.deletes as u64,
                 rows_compared: row.rows_compared as u64,
+            },
+            done: Done {
+                checkpoint: row.checkpoint.map(|checkpoint| checkpoint.0),
+                counts: row.done.map(|counts| counts.0).unwrap_or_default(),
+                digest: row.digest.and_then(|digest| digest.parse().ok()).unwrap_or_default(),
             },
             seconds: row.seconds,
             warnings: row.warnings.0,

@@ -31,7 +31,7 @@ impl DeltaTable {
             schemas.push(event.table.schema.as_str());
             tables.push(event.table.name.as_str());
             operations.push(event.op.letter());
-            bodies.push(event.text());
+            bodies.push(String::from_utf8_lossy(&event.body));
         }
         sqlx::query(
             r#"

@@ -1,0 +1,295 @@
+//! One encoder per recovery and table.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::debezium::{DebeziumEnvelope, DebeziumValue};
+use super::error::EncodeError;
+use super::identity::EventId;
+use super::landing::{LandingEnvelope, LandingValue};
+use super::row::{Columns, MalformedAt};
+use super::settings::{BeforeImage, EncoderSettings, Format};
+use super::value::WriteValue;
+use crate::catalog::{Key, ReplicaIdentity, Table, TableName};
+use crate::diff::{Change, Image, RowChange};
+
+/// What an event does to its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// The row came.
+    Insert,
+    /// The row changed.
+    Update,
+    /// The row went.
+    Delete,
+}
+
+impl Op {
+    /// `I`, `U` or `D`, as `landing`, the event ids and the delta table have it.
+    pub const fn letter(self) -> &'static str {
+        match self {
+            Self::Insert => "I",
+            Self::Update => "U",
+            Self::Delete => "D",
+        }
+    }
+}
+
+/// One change as a consumer gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The same for the same change of the same recovery, however often it is encoded.
+    pub id: Uuid,
+    /// What happened to the row.
+    pub op: Op,
+    /// The row's table.
+    pub table: Arc<TableName>,
+    /// The message key: a JSON object of the key columns, in key order, with values as in the body.
+    /// `None` for tables without a key.
+    pub key: Option<Bytes>,
+    /// The event: one line of JSON without a line break.
+    pub body: Bytes,
+}
+
+/// Turns the changes of one table into events.
+pub struct Encoder {
+    table: Table,
+    name: Arc<TableName>,
+    id: EventId,
+    before: Before,
+    body: Body,
+    warnings: Vec<String>,
+    lost: u64,
+    buffer: Vec<u8>,
+}
+
+/// A format, prepared for a table.
+enum Body {
+    Debezium(DebeziumEnvelope, Columns<DebeziumValue>),
+    Landing(LandingEnvelope, Columns<LandingValue>),
+}
+
+/// Of which changes the old row is told, and how much of it.
+#[derive(Clone, Copy)]
+enum Before {
+    /// Updates and deletes: all.
+    Whole,
+    /// Deletes: all.
+    WholeOfDeletes,
+    /// Deletes: the key.
+    KeyOfDeletes,
+}
+
+impl Before {
+    fn of(settings: &EncoderSettings, table: &Table) -> Self {
+        match (settings.before, table.replica_identity, &table.key) {
+            (BeforeImage::Full, ..) | (_, ReplicaIdentity::Full, _) => Self::Whole,
+            (_, ReplicaIdentity::Nothing, _) | (.., Key::WholeRow) => Self::WholeOfDeletes,
+            (_, ReplicaIdentity::Default | ReplicaIdentity::Index, Key::Columns(_)) => {
+                Self::KeyOfDeletes
+            }
+        }
+    }
+}
+
+impl Encoder {
+    /// Prepares the encoder of a table.
+    pub fn new(settings: &EncoderSettings, table: &Table) -> Self {
+        let mut warnings = Vec::new();
+        let body = match settings.format {
+            Format::Landing => Body::Landing(
+                LandingEnvelope::new(settings, &table.name),
+                Columns::new(table, |column| Some(LandingValue::of(column))),
+            ),
+            Format::Debezium => {
+                let columns = Columns::new(table, |column| {
+                    let chosen = DebeziumValue::of(column, &settings.debezium);
+                    if let Some(why) = chosen.warning {
+                        let (name, declared) = (&column.name, &column.declared);
+                        warnings.push(format!("{}: column {name} ({declared}): {why}", table.name));
+                    }
+                    chosen.value
+                });
+                Body::Debezium(DebeziumEnvelope::new(settings, &table.name), columns)
+            }
+        };
+        Self {
+            table: table.clone(),
+            name: Arc::new(table.name.clone()),
+            id: EventId::new(&settings.recovery_id, &table.name, &table.key),
+            before: Before::of(settings, table),
+            body,
+            warnings,
+            lost: 0,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// A sentence for each column that the format leaves out or does not carry whole.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// How many values so far the format had no way to write and that became null: see
+    /// `docs/events.md`. Always 0 for `landing`.
+    pub fn lost_values(&self) -> u64 {
+        self.lost
+    }
+
+    /// The event of a change.
+    ///
+    /// # Errors
+    /// [`EncodeError::Malformed`] if a value's text is not what its type prints;
+    /// [`EncodeError::Shape`] if an image is not one of this table. The encoder remains usable.
+    pub fn encode(&mut self, change: &Change) -> Result<Event, EncodeError> {
+        let (op, old, new, identity) = match &change.row {
+            RowChange::Insert(after) => (Op::Insert, None, Some(after), after),
+            RowChange::Update { before, after } => (Op::Update, Some(before), Some(after), after),
+            RowChange::Delete(before) => (Op::Delete, Some(before), None, before),
+        };
+        let expected = self.table.columns.len();
+        for image in [old, new].into_iter().flatten() {
+            if image.len() != expected {
+                let found = image.len();
+                return Err(EncodeError::Shape { table: self.table.name.clone(), expected, found });
+            }
+        }
+        let row = Row { op, old, new, identity, before: self.before };
+        let id = self.id.of(op, identity, change.ordinal);
+        self.buffer.clear();
+        let written = match &self.body {
+            Body::Landing(envelope, columns) => {
+                row.landing(envelope, columns, &id, &mut self.lost, &mut self.buffer)
+            }
+            Body::Debezium(envelope, columns) => {
+                row.debezium(envelope, columns, &id, &mut self.lost, &mut self.buffer)
+            }
+        };
+        let key = written.map_err(|at| self.malformed(at))?;
+        Ok(Event {
+            id,
+            op,
+            table: Arc::clone(&self.name),
+            key: key.map(|(start, end)| Bytes::copy_from_slice(&self.buffer[start..end])),
+            body: Bytes::copy_from_slice(match (&self.body, key) {
+                (Body::Debezium(..), Some((start, _))) => &self.buffer[..start],
+                _ => &self.buffer,
+            }),
+        })
+    }
+
+    fn malformed(&self, at: MalformedAt) -> EncodeError {
+        let column = &self.table.columns[at.column];
+        EncodeError::Malformed {
+            table: self.table.name.clone(),
+            column: column.name.clone(),
+            declared: column.declared.clone(),
+            reason: at.malformed.0,
+        }
+    }
+}
+
+/// A change as the envelopes see it.
+struct Row<'a> {
+    op: Op,
+    old: Option<&'a Image>,
+    new: Option<&'a Image>,
+    /// The image whose key names the row.
+    identity: &'a Image,
+    before: Before,
+}
+
+/// Where the key lies in what was written.
+type KeyAt = Option<(usize, usize)>;
+
+impl Row<'_> {
+    fn landing(
+        &self,
+        envelope: &LandingEnvelope,
+        columns: &Columns<LandingValue>,
+        id: &Uuid,
+        lost: &mut u64,
+        out: &mut Vec<u8>,
+    ) -> Result<KeyAt, MalformedAt> {
+        envelope.open(self.op, out);
+        let start = out.len();
+        let key = match &columns.key {
+            Some(fields) => {
+                fields.write(&columns.writers, self.identity, |_| true, lost, out)?;
+                Some((start, out.len()))
+            }
+            None => {
+                out.extend_from_slice(b"null");
+                None
+            }
+        };
+        out.extend_from_slice(b",\"before\":");
+        match (self.old, self.before, &columns.key) {
+            (Some(old), Before::KeyOfDeletes, Some(fields)) if self.op == Op::Delete => {
+                fields.write(&columns.writers, old, |_| true, lost, out)?;
+            }
+            _ => self.write_before(columns, lost, out)?,
+        }
+        self.write_after(columns, lost, out)?;
+        envelope.close(id, out);
+        Ok(key)
+    }
+
+    /// The key comes last, after the body.
+    fn debezium(
+        &self,
+        envelope: &DebeziumEnvelope,
+        columns: &Columns<DebeziumValue>,
+        id: &Uuid,
+        lost: &mut u64,
+        out: &mut Vec<u8>,
+    ) -> Result<KeyAt, MalformedAt> {
+        out.extend_from_slice(b"{\"before\":");
+        self.write_before(columns, lost, out)?;
+        self.write_after(columns, lost, out)?;
+        envelope.close(self.op, id, out);
+        let Some(fields) = &columns.key else { return Ok(None) };
+        let start = out.len();
+        fields.write(&columns.writers, self.identity, |_| true, &mut 0, out)?;
+        Ok(Some((start, out.len())))
+    }
+
+    fn write_before<W: WriteValue>(
+        &self,
+        columns: &Columns<W>,
+        lost: &mut u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), MalformedAt> {
+        let writers = &columns.writers;
+        match (self.old, self.before, self.op) {
+            (Some(old), Before::Whole, _) | (Some(old), Before::WholeOfDeletes, Op::Delete) => {
+                columns.row.write(writers, old, |_| true, lost, out)
+            }
+            (Some(old), Before::KeyOfDeletes, Op::Delete) => {
+                columns.row.write(writers, old, |column| columns.in_key[column], lost, out)
+            }
+            _ => {
+                out.extend_from_slice(b"null");
+                Ok(())
+            }
+        }
+    }
+
+    fn write_after<W: WriteValue>(
+        &self,
+        columns: &Columns<W>,
+        lost: &mut u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), MalformedAt> {
+        out.extend_from_slice(b",\"after\":");
+        match self.new {
+            Some(new) => columns.row.write(&columns.writers, new, |_| true, lost, out),
+            None => {
+                out.extend_from_slice(b"null");
+                Ok(())
+            }
+        }
+    }
+}
