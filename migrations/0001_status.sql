@@ -34,6 +34,13 @@ create table work_item (
   attempt int not null default 0,
   -- While it runs: when another worker may take it over.
   lease_until timestamptz,
+  -- How far the item is: everything before is durable in every sink. Null: nothing yet.
+  checkpoint jsonb,
+  -- What was found up to the checkpoint.
+  done jsonb,
+  -- A fingerprint of the changes up to the checkpoint, and of all once it is completed.
+  digest text,
+  -- What was found so far, for those who watch; what counts once it is completed.
   inserts bigint not null default 0,
   updates bigint not null default 0,
   deletes bigint not null default 0,

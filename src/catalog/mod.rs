@@ -5,6 +5,7 @@ mod key;
 mod pairing;
 mod publication;
 mod relation;
+mod same_rows;
 mod table;
 
 pub use column::{BaseType, Column};
@@ -13,4 +14,5 @@ pub(crate) use pairing::{TablePair, pair_all};
 pub use publication::Operations;
 pub(crate) use publication::{PublishedTable, Selection, select};
 pub(crate) use relation::{Relation, RelationKind, relations};
+pub(crate) use same_rows::{SameStorage, Storage, same_rows, storage};
 pub use table::{Table, TableName};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Key, PublishedTable, Relation, RelationKind, ReplicaIdentity, Table, TableName};
+use super::{Key, PublishedTable, Relation, ReplicaIdentity, Table, TableName};
 
 /// A table as it will be compared, with what each server has of it.
 #[derive(Clone, Debug)]
@@ -14,13 +14,6 @@ pub(crate) struct TablePair {
     pub(crate) base: Option<Relation>,
     /// What an operator should know about this table.
     pub(crate) warnings: Vec<String>,
-}
-
-impl TablePair {
-    /// Whether head's side must be read with `only`.
-    pub(crate) fn head_only(&self) -> bool {
-        self.head.kind == RelationKind::Parent
-    }
 }
 
 /// Pairs one selected table. Columns are those that both sides have by name.

@@ -34,7 +34,7 @@ pub(super) fn changes<'a>(
             .execute(&mut *head)
             .await?;
         let rows_on_head: i64 =
-            sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {}", tables.head_from())))
+            sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {}", tables.head.rows("h"))))
                 .fetch_one(&mut *head)
                 .await?;
         yield Step::Compared(rows_on_head as u64);
@@ -91,10 +91,10 @@ fn keyed(tables: &Tables) -> String {
         "#,
         head_key = print::key(table, "h", false),
         head_image = print::image(table, "h"),
-        head = tables.head_from(),
+        head = tables.head.rows("h"),
         base_key = print::key(table, "b", true),
         base_image = print::foreign_image(table, "b"),
-        base = tables.base_from(),
+        base = foreign(tables),
     )
 }
 
@@ -117,10 +117,18 @@ fn multiset(tables: &Tables) -> String {
          order by copies > 0
         "#,
         head_image = print::image(table, "h"),
-        head = tables.head_from(),
+        head = tables.head.rows("h"),
         base_image = print::foreign_image(table, "b"),
-        base = tables.base_from(),
+        base = foreign(tables),
     )
+}
+
+/// Base's published rows as head reads them, as an item of a from list with the alias `b`.
+fn foreign(tables: &Tables) -> String {
+    match &tables.foreign {
+        Some(foreign) => format!("{foreign} b"),
+        None => format!("(select * from {} limit 0) b", tables.head.relation),
+    }
 }
 
 fn read(row: &PgRow, table: &Table) -> Result<(RowChange, u64)> {

@@ -1,5 +1,9 @@
 //! A row's values as their types print them.
 
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+use crate::catalog::Table;
 use crate::error::{Error, Result};
 
 /// A row's values as text, in the order of [`crate::catalog::Table::columns`], as the server that
@@ -15,6 +19,20 @@ pub struct Image {
 }
 
 impl Image {
+    /// Reads a row's image out of a `text[]` in a result.
+    pub(crate) fn read(row: &PgRow, at: usize, table: &Table) -> Result<Self> {
+        Self::read_columns(row, at, table.columns.len())
+    }
+
+    /// Reads some values of a row out of a `text[]` in a result.
+    pub(crate) fn read_columns(row: &PgRow, at: usize, columns: usize) -> Result<Self> {
+        let array = row.try_get_raw(at)?;
+        let bytes = array
+            .as_bytes()
+            .map_err(|error| Error::item("a row has no image").because(error))?;
+        Self::from_text_array(bytes, columns)
+    }
+
     /// Reads a `text[]` as PostgreSQL sends it in binary (src/backend/utils/adt/arrayfuncs.c,
     /// `array_send`): dimensions, flags, element type, then length and lower bound of each
     /// dimension, then each element with its length, -1 for null.

@@ -1,14 +1,19 @@
 //! One stream of changes out of two servers. Knows nothing of queues, Azure or JSON.
 
+mod digest;
 mod full;
+mod identity;
 mod image;
 mod print;
+mod session;
 
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 
+pub(crate) use digest::Digest;
+pub(crate) use identity::{BlockRange, SameFile};
 pub use image::Image;
+pub(crate) use session::{Sessions, snapshot};
 
 use crate::catalog::Table;
 use crate::error::Result;
@@ -18,6 +23,8 @@ use crate::sql::Relation;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
+    /// Compare which row versions both sides have, read only those that one side has.
+    Identity,
     /// Read every row of both sides and join on head.
     Full,
 }
@@ -26,68 +33,91 @@ impl Strategy {
     /// Its name in requests, reports and the status.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Identity => "identity",
             Self::Full => "full",
         }
     }
 }
 
-/// What is compared with what: a table, and where head's session finds both sides of it.
+/// What is compared with what.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Tables {
     /// Columns and key.
     pub(crate) table: Table,
     /// The table on head.
-    pub(crate) head: Relation,
-    /// Head has children of the table, which are not part of it.
-    pub(crate) head_only: bool,
-    /// Rows of head that are published; an expression in SQL from head's own catalog.
-    pub(crate) head_filter: Option<String>,
-    /// The foreign table on head that reads base, every column declared text; `None` if base does
-    /// not have the table.
-    pub(crate) base: Option<Relation>,
+    pub(crate) head: Source,
+    /// The table on base; `None` if base does not have it.
+    pub(crate) base: Option<Source>,
+    /// The foreign table on head that reads base, every column declared text, where one is needed.
+    pub(crate) foreign: Option<Relation>,
 }
 
-impl Tables {
-    /// Head's published rows, as an item of a from list with the alias `h`.
-    fn head_from(&self) -> String {
-        let only = if self.head_only { "only " } else { "" };
-        match &self.head_filter {
-            // The filter's column names are the table's own: a subquery keeps aliases out of them.
-            Some(filter) => format!("(select * from {only}{} where {filter}) h", self.head),
-            None => format!("{only}{} h", self.head),
-        }
-    }
+/// A table's published rows on the server that holds them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Source {
+    pub(crate) relation: Relation,
+    /// It has children that are not part of it.
+    pub(crate) only: bool,
+    /// Rows that are published; an expression in SQL from the server's own catalog.
+    pub(crate) filter: Option<String>,
+}
 
-    /// Base's published rows, as an item of a from list with the alias `b`.
-    fn base_from(&self) -> String {
-        match &self.base {
-            Some(base) => format!("{base} b"),
-            None => format!("(select * from {} limit 0) b", self.head),
+impl Source {
+    /// The published rows, as an item of a from list.
+    fn rows(&self, alias: &str) -> String {
+        let only = if self.only { "only " } else { "" };
+        match &self.filter {
+            // The filter's column names are the table's own: a subquery keeps aliases out of them.
+            Some(filter) => format!("(select * from {only}{} where {filter}) {alias}", self.relation),
+            None => format!("{only}{} {alias}", self.relation),
         }
     }
+}
+
+/// What of a table one work item covers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Scope {
+    /// All of it.
+    Table,
+    /// Some blocks of a relation that holds rows of it.
+    Blocks(BlockRange),
+}
+
+/// How far a work item is; what lies before it need not be read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Checkpoint {
+    /// All blocks before this one.
+    Block(u32),
 }
 
 /// What a diff yields, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// The next changes.
     Changes(Vec<Change>),
     /// This many more rows were compared.
     Compared(u64),
+    /// A later diff of the same scope may go on from here, once the changes so far are durable.
+    Checkpoint(Checkpoint),
 }
 
-/// The changes of one table. Reads within the transaction that is open on `head`, which must be
-/// repeatable read; memory is bounded by a step.
+/// The changes of one table, or of the part of it that `scope` names. Reads within the
+/// transactions that are open in `sessions`; memory is bounded, whatever the table's size.
 ///
 /// # Errors
-/// PostgreSQL's own. The stream ends with the first.
+/// PostgreSQL's own, or that a condition of the strategy does not hold any more. The stream ends
+/// with the first.
 pub(crate) fn changes<'a>(
-    head: &'a mut PgConnection,
-    strategy: Strategy,
+    sessions: Sessions<'a>,
     tables: &'a Tables,
+    scope: &'a Scope,
+    from: Option<Checkpoint>,
 ) -> BoxStream<'a, Result<Step>> {
-    match strategy {
-        Strategy::Full => full::changes(head, tables),
+    match scope {
+        Scope::Table => full::changes(sessions.head, tables),
+        Scope::Blocks(range) => identity::changes(sessions, tables, range, from),
     }
 }
 

@@ -9,7 +9,7 @@ use super::debezium::{DebeziumEnvelope, DebeziumValue};
 use super::error::EncodeError;
 use super::identity::EventId;
 use super::landing::{LandingEnvelope, LandingValue};
-use super::row::{Fields, MalformedAt};
+use super::row::{Columns, MalformedAt};
 use super::settings::{BeforeImage, EncoderSettings, Format};
 use super::value::WriteValue;
 use crate::catalog::{Key, ReplicaIdentity, Table, TableName};
@@ -69,16 +69,6 @@ pub struct Encoder {
 enum Body {
     Debezium(DebeziumEnvelope, Columns<DebeziumValue>),
     Landing(LandingEnvelope, Columns<LandingValue>),
-}
-
-/// The writers of a table's columns and the objects made of them.
-struct Columns<W> {
-    /// One a column of the image, also of those that are left out.
-    writers: Vec<W>,
-    row: Fields,
-    key: Option<Fields>,
-    /// Whether a column belongs to the key.
-    in_key: Vec<bool>,
 }
 
 /// Of which changes the old row is told, and how much of it.
@@ -198,27 +188,6 @@ impl Encoder {
             declared: column.declared.clone(),
             reason: at.malformed.0,
         }
-    }
-}
-
-impl<W: WriteValue + Default> Columns<W> {
-    /// `choose` yields no writer for a column that the format leaves out.
-    fn new(table: &Table, mut choose: impl FnMut(&crate::catalog::Column) -> Option<W>) -> Self {
-        let chosen: Vec<Option<W>> = table.columns.iter().map(&mut choose).collect();
-        let sent: Vec<bool> = chosen.iter().map(Option::is_some).collect();
-        let named = |column: usize| (column, table.columns[column].name.as_str());
-        let row = Fields::new((0..sent.len()).filter(|&column| sent[column]).map(named));
-        let mut in_key = vec![false; sent.len()];
-        let key = match &table.key {
-            Key::WholeRow => None,
-            Key::Columns(key) => {
-                key.iter().for_each(|&column| in_key[column] = true);
-                Some(Fields::new(key.iter().copied().filter(|&column| sent[column]).map(named)))
-                    .filter(|key| !key.is_empty())
-            }
-        };
-        let writers = chosen.into_iter().map(Option::unwrap_or_default).collect();
-        Self { writers, row, key, in_key }
     }
 }
 

@@ -63,3 +63,61 @@ fn value(hash: &mut Sha1, text: Option<&str>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::testing::image;
+
+    fn id(table: (&str, &str), key: &Key, op: Op, values: &[Option<&str>], ordinal: u64) -> Uuid {
+        let name = TableName { schema: table.0.into(), name: table.1.into() };
+        EventId::new(&Uuid::from_u128(1), &name, key).of(op, &image(values), ordinal)
+    }
+
+    /// The expected ids were computed with Python's hashlib.
+    #[test]
+    fn ids_are_stable() {
+        let keyed = id(("s", "t"), &Key::Columns(vec![0]), Op::Insert, &[Some("1"), None], 0);
+        let whole = id(("s", "t"), &Key::WholeRow, Op::Delete, &[Some("1"), None], 3);
+        assert_eq!(keyed.to_string(), "43bebe58-f4ad-5a5f-ba11-f4e7e91d7c38");
+        assert_eq!(whole.to_string(), "667ebe13-ec02-545e-a926-d320cbc3390f");
+        assert_eq!((keyed.get_version_num(), whole.get_version_num()), (5, 5));
+    }
+
+    #[test]
+    fn ids_are_uuid_v5_of_the_length_prefixed_name() {
+        let name = b"\x01\0\0\0\x01s\x01\0\0\0\x03t\xc3\x9fUK\x01\0\0\0\x02ab\0";
+        let key = Key::Columns(vec![1, 0]);
+        let ours = id(("s", "tß"), &key, Op::Update, &[None, Some("ab")], 0);
+        assert_eq!(ours, Uuid::new_v5(&Uuid::from_u128(1), name));
+    }
+
+    #[test]
+    fn different_changes_have_different_ids() {
+        let two = Key::Columns(vec![0, 1]);
+        let t = ("s", "t");
+        let a = Some("a");
+        let ids = [
+            id(t, &two, Op::Insert, &[Some("ab"), Some("c")], 0),
+            id(t, &two, Op::Insert, &[a, Some("bc")], 0),
+            id(t, &two, Op::Delete, &[a, Some("bc")], 0),
+            id(t, &two, Op::Update, &[a, Some("bc")], 0),
+            id(t, &two, Op::Insert, &[a, None], 0),
+            id(t, &two, Op::Insert, &[a, Some("")], 0),
+            id(t, &two, Op::Insert, &[None, a], 0),
+            id(t, &Key::WholeRow, Op::Insert, &[a, None], 0),
+            id(t, &Key::WholeRow, Op::Insert, &[a, None], 1),
+            id(("st", ""), &two, Op::Insert, &[a, None], 0),
+            id(("", "st"), &two, Op::Insert, &[a, None], 0),
+        ];
+        let distinct: std::collections::HashSet<_> = ids.iter().collect();
+        assert_eq!(distinct.len(), ids.len());
+    }
+
+    #[test]
+    fn values_that_are_not_of_the_key_do_not_count() {
+        let key = Key::Columns(vec![0]);
+        let one = id(("s", "t"), &key, Op::Update, &[Some("1"), Some("x")], 0);
+        assert_eq!(one, id(("s", "t"), &key, Op::Update, &[Some("1"), Some("y")], 0));
+    }
+}

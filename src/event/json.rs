@@ -111,12 +111,13 @@ pub(super) fn integer_text(text: &str, out: &mut Vec<u8>) -> Result<(), Malforme
     Ok(())
 }
 
-/// Appends a float's text as a number that every JSON reader takes for a float (`1.0`, not `1`:
-/// readers that know integers would lose the sign of `-0`); NaN and the infinities as strings.
-pub(super) fn float_text(text: &str, out: &mut Vec<u8>) -> Result<(), Malformed> {
+/// Appends a float's text as a number; NaN and the infinities as strings. Yields whether it is a
+/// number without point and exponent, which readers that tell integers from floats (Python's) take
+/// for an integer.
+pub(super) fn float_text(text: &str, out: &mut Vec<u8>) -> Result<bool, Malformed> {
     if matches!(text, "NaN" | "Infinity" | "-Infinity") {
         string(text, out);
-        return Ok(());
+        return Ok(false);
     }
     let malformed = Malformed("is not a floating-point number");
     let bytes = text.strip_prefix('-').unwrap_or(text).as_bytes();
@@ -138,10 +139,7 @@ pub(super) fn float_text(text: &str, out: &mut Vec<u8>) -> Result<(), Malformed>
         _ => return Err(malformed),
     }
     out.extend_from_slice(text.as_bytes());
-    if whole.len() == bytes.len() {
-        out.extend_from_slice(b".0");
-    }
-    Ok(())
+    Ok(whole.len() == bytes.len())
 }
 
 /// The digits that a text starts with, and what follows them.
@@ -168,4 +166,93 @@ pub(super) fn uuid(id: &uuid::Uuid, out: &mut Vec<u8>) {
     out.push(b'"');
     out.extend_from_slice(id.hyphenated().encode_lower(&mut text).as_bytes());
     out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn every_ascii_character_at_every_place() {
+        for place in 0..20 {
+            for byte in 0..128u8 {
+                let text = format!("{}{}tail of text", "x".repeat(place), byte as char);
+                let json = written(|out| string(&text, out));
+                assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+                assert_eq!(json, serde_json::to_string(&text).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn every_plane_of_unicode_and_a_megabyte() {
+        let planes: String = (0..=16u32)
+            .flat_map(|plane| {
+                [0x0000, 0x0020, 0x2028, 0xabcd, 0xfffd, 0xffff].map(|low| plane << 16 | low)
+            })
+            .filter_map(char::from_u32)
+            .collect();
+        for text in [planes.clone(), planes.repeat(20_000)] {
+            let json = written(|out| string(&text, out));
+            assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+            assert!(!json.contains(['\n', '\r']));
+        }
+    }
+
+    #[test]
+    fn floats_stay_what_they_are() {
+        for (text, integer) in [
+            ("0", true),
+            ("-0", true),
+            ("12", true),
+            ("1.5", false),
+            ("1e+20", false),
+            ("1e-07", false),
+            ("5e-324", false),
+            ("1.7976931348623157e+308", false),
+        ] {
+            let json = written(|out| assert_eq!(float_text(text, out), Ok(integer)));
+            assert_eq!(json, text);
+        }
+        for text in ["NaN", "Infinity", "-Infinity"] {
+            let json = written(|out| assert_eq!(float_text(text, out), Ok(false)));
+            assert_eq!(json, format!("\"{text}\""));
+        }
+        for text in ["", "-", "01", "1.", ".5", "1e", "1e+", "+1", "0x1", "1 ", "nan", "1,5"] {
+            assert!(float_text(text, &mut Vec::new()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn integers_are_digits() {
+        for text in ["0", "-1", "9223372036854775807", "-9223372036854775808"] {
+            assert_eq!(written(|out| integer_text(text, out).unwrap()), text);
+        }
+        for text in ["", "-", "01", "1.0", "1e3", "+1", " 1"] {
+            assert!(integer_text(text, &mut Vec::new()).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn strings_come_back(text in "\\PC*|[\\x00-\\x7f]*") {
+            let json = written(|out| string(&text, out));
+            prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+        }
+
+        #[test]
+        fn bytes_come_back(bytes: Vec<u8>) {
+            let engine = &base64::engine::general_purpose::STANDARD;
+            let json = written(|out| base64(&bytes, engine, out));
+            prop_assert_eq!(engine.decode(json.trim_matches('"')).unwrap(), bytes);
+        }
+    }
 }

@@ -6,6 +6,8 @@
 //!
 //! The formats, type by type, and where each rule comes from: `docs/events.md`.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod debezium;
 mod encoder;
 mod error;
@@ -16,6 +18,8 @@ mod row;
 mod settings;
 mod value;
 
+#[cfg(test)]
+mod contract;
 #[cfg(test)]
 mod speed;
 #[cfg(test)]

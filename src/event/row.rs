@@ -2,7 +2,39 @@
 
 use super::json;
 use super::value::{Fidelity, Malformed, WriteValue};
+use crate::catalog::{Column, Key, Table};
 use crate::diff::Image;
+
+/// The writers of a table's columns and the objects made of them.
+pub(super) struct Columns<W> {
+    /// One a column of the image, also of those that are left out.
+    pub(super) writers: Vec<W>,
+    pub(super) row: Fields,
+    pub(super) key: Option<Fields>,
+    /// Whether a column belongs to the key.
+    pub(super) in_key: Vec<bool>,
+}
+
+impl<W: WriteValue + Default> Columns<W> {
+    /// `choose` yields no writer for a column that the format leaves out.
+    pub(super) fn new(table: &Table, choose: impl FnMut(&Column) -> Option<W>) -> Self {
+        let chosen: Vec<Option<W>> = table.columns.iter().map(choose).collect();
+        let sent: Vec<bool> = chosen.iter().map(Option::is_some).collect();
+        let named = |column: usize| (column, table.columns[column].name.as_str());
+        let row = Fields::new((0..sent.len()).filter(|&column| sent[column]).map(named));
+        let mut in_key = vec![false; sent.len()];
+        let key = match &table.key {
+            Key::WholeRow => None,
+            Key::Columns(key) => {
+                key.iter().for_each(|&column| in_key[column] = true);
+                Some(Fields::new(key.iter().copied().filter(|&column| sent[column]).map(named)))
+                    .filter(|key| !key.is_empty())
+            }
+        };
+        let writers = chosen.into_iter().map(Option::unwrap_or_default).collect();
+        Self { writers, row, key, in_key }
+    }
+}
 
 /// The columns that an object consists of, each with its column writer's position.
 pub(super) struct Fields(Vec<Field>);

@@ -6,11 +6,11 @@ mod rights;
 
 pub(crate) use restores::{writers, written};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{Connection, PgConnection};
 
-use crate::catalog::{self, Selection, TableName, TablePair};
+use crate::catalog::{self, SameStorage, Selection, Storage, TableName, TablePair};
 use crate::error::{Error, Result};
 use crate::fdw::{self, FdwTarget};
 use crate::lineage::{History, Lineage, Lsn};
@@ -35,6 +35,31 @@ pub(crate) struct Checked {
     pub(crate) warnings: Vec<String>,
     /// Where the two restores ended, where the histories could be read and agree.
     pub(crate) ends: Option<(Lsn, Lsn)>,
+    /// What holds the tables' rows on each server, by the tables' oids.
+    head_storage: BTreeMap<u32, Vec<Storage>>,
+    base_storage: BTreeMap<u32, Vec<Storage>>,
+    /// Why row versions may not be compared at all.
+    no_row_versions: Option<String>,
+}
+
+impl Checked {
+    /// The relations in which the same place and xmin mean the same row, or why not.
+    pub(crate) fn same_rows(&self, pair: &TablePair) -> Result<Vec<SameStorage>, String> {
+        if let Some(reason) = &self.no_row_versions {
+            return Err(reason.clone());
+        }
+        let base = pair.base.as_ref().and_then(|base| self.base_storage.get(&base.oid));
+        let head = self.head_storage.get(&pair.head.oid);
+        let written = pair.head.written + pair.base.as_ref().map_or(0, |base| base.written);
+        if written > 0 {
+            return Err("it was written to since a restore".to_owned());
+        }
+        catalog::same_rows(
+            pair,
+            head.map(Vec::as_slice).unwrap_or_default(),
+            base.map(Vec::as_slice).unwrap_or_default(),
+        )
+    }
 }
 
 /// What stands against a request, and what should be known about it.
@@ -86,35 +111,40 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         // Everything else would be asked of the wrong servers.
         return Err(Error::refused(findings.refusals.join("\n")));
     }
-    let ends = lineage(servers, &base_facts, &head_facts, &mut findings).await;
-
     let selection = Selection {
         publication: request.publication.clone(),
         tables: request.tables.clone(),
         exclude: request.exclude.clone(),
     };
+    let mut blocked = false;
+    for (side, server, connection, facts) in [
+        (Side::Base, &servers.base, &mut base, &base_facts),
+        (Side::Head, &servers.head, &mut head, &head_facts),
+    ] {
+        restores::quiet(side, server, connection, &mut findings).await?;
+        blocked |=
+            restores::locked(side, facts.version, connection, &selection, &mut findings).await?;
+    }
+    if blocked {
+        // Everything else would wait for the locks.
+        return Err(Error::refused(findings.refusals.join("\n")));
+    }
+    let ends = lineage(servers, &base_facts, &head_facts, &mut findings).await;
+
     let published = catalog::select(&mut head, head_facts.version, &selection).await?;
     let names: Vec<TableName> = published.keys().cloned().collect();
     let on_head = catalog::relations(&mut head, &names).await?;
     let on_base = catalog::relations(&mut base, &names).await?;
     dropped(&mut base, base_facts.version, &selection, &names, &mut findings).await?;
     let pairs = catalog::pair_all(published, on_head, on_base);
-
-    for (side, server, connection) in
-        [(Side::Base, &servers.base, &mut base), (Side::Head, &servers.head, &mut head)]
-    {
-        restores::quiet(side, server, connection, &mut findings).await?;
-        let oids: Vec<i64> = pairs
-            .iter()
-            .filter_map(|pair| match side {
-                Side::Head => Some(i64::from(pair.head.oid)),
-                Side::Base => pair.base.as_ref().map(|base| i64::from(base.oid)),
-            })
-            .collect();
-        restores::locked(side, connection, &oids, &mut findings).await?;
-    }
     restores::unwritten(&pairs, request.accept_written, &mut findings);
     rights::check(&mut base, &mut head, &pairs, &mut findings).await?;
+
+    let head_oids: Vec<u32> = pairs.iter().map(|pair| pair.head.oid).collect();
+    let base_oids: Vec<u32> =
+        pairs.iter().filter_map(|pair| pair.base.as_ref()).map(|base| base.oid).collect();
+    let head_storage = catalog::storage(&mut head, &head_oids).await?;
+    let base_storage = catalog::storage(&mut base, &base_oids).await?;
 
     let target = FdwTarget::new(&servers.base, &request.fdw, head_facts.version);
     let target = match target {
@@ -132,7 +162,14 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
     let _ = tokio::join!(base.close(), head.close());
     let warnings = findings.into_result()?;
     let target = target.ok_or_else(|| Error::refused("head has no way to base"))?;
-    Ok(Checked { pairs, target, warnings, ends })
+    let no_row_versions = if ends.is_none() {
+        Some("that head continues base's history is not proved".to_owned())
+    } else if !(base_facts.track_counts && head_facts.track_counts) {
+        Some("track_counts is off, so writes since the restores cannot be seen".to_owned())
+    } else {
+        None
+    };
+    Ok(Checked { pairs, target, warnings, ends, head_storage, base_storage, no_row_versions })
 }
 
 /// Relates the two restores. What cannot be read is a warning; two servers given the wrong way

@@ -1,17 +1,16 @@
 //! Runs one work item: diff → events → sinks → status.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use sqlx::{Connection, PgConnection};
+use sqlx::Connection;
 
-use super::request::{Request, Verify};
+use super::request::Request;
 use super::store::{Claim, Store};
-use super::work_item::{Counts, WorkItemSpec};
-use crate::diff::{self, Change, RowChange, Step, Strategy};
+use super::work_item::{Counts, Done};
+use crate::diff::{self, Change, Digest, RowChange, Scope, Sessions, Step, Tables};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Encoder, EncoderSettings};
 use crate::preflight::Servers;
@@ -19,6 +18,9 @@ use crate::sink::Sink;
 
 /// How often a step that met transient trouble is tried again within one attempt.
 const RETRIES: u32 = 4;
+
+/// Time between two stored checkpoints: each costs a flush of every sink.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
 /// What all work items of a recovery share in one process.
 pub(crate) struct Executor {
@@ -68,13 +70,14 @@ impl Executor {
     /// [`ErrorKind::LeaseLost`], or trouble with the status store.
     pub(crate) async fn execute(&self, claim: &Claim, live: &LiveCounts) -> Result<()> {
         let started = Instant::now();
+        live.set(claim.item.done.counts);
         let outcome = tokio::select! {
             outcome = self.diff_with_retries(claim, live) => outcome,
             error = self.keep_lease(claim, live) => Err(error),
         };
         match outcome {
-            Ok((counts, warnings)) => {
-                self.store.complete(claim, &counts, &warnings, started.elapsed()).await
+            Ok((done, warnings)) => {
+                self.store.complete(claim, &done, &warnings, started.elapsed()).await
             }
             Err(error) if error.kind() == ErrorKind::LeaseLost => Err(error),
             Err(error) => {
@@ -110,11 +113,13 @@ impl Executor {
         &self,
         claim: &Claim,
         live: &LiveCounts,
-    ) -> Result<(Counts, Vec<String>)> {
+    ) -> Result<(Done, Vec<String>)> {
+        let mut done = claim.item.done.clone();
         let mut wait = Duration::from_millis(500);
-        for _ in 0..RETRIES {
-            match self.diff_once(claim, live).await {
-                Err(error) if error.kind() == ErrorKind::Transient => {
+        let mut retries = 0;
+        loop {
+            match self.diff_on(claim, live, &mut done).await {
+                Err(error) if error.kind() == ErrorKind::Transient && retries < RETRIES => {
                     tracing::warn!(
                         table = %claim.item.spec.tables.table.name,
                         %error,
@@ -122,54 +127,65 @@ impl Executor {
                     );
                     tokio::time::sleep(wait).await;
                     wait *= 2;
+                    retries += 1;
                 }
-                outcome => return outcome,
+                outcome => return Ok((done, outcome?)),
             }
         }
-        self.diff_once(claim, live).await
     }
 
-    async fn diff_once(&self, claim: &Claim, live: &LiveCounts) -> Result<(Counts, Vec<String>)> {
+    /// Diffs from where `done` says to the end of the item, moving `done` along. Yields warnings.
+    async fn diff_on(
+        &self,
+        claim: &Claim,
+        live: &LiveCounts,
+        done: &mut Done,
+    ) -> Result<Vec<String>> {
         let spec = &claim.item.spec;
         let mut encoder = Encoder::new(&self.settings, &spec.tables.table);
-        let mut counts = Counts::default();
-        let mut digest = Digest::default();
-        let mut head = self.servers.head.connect(&self.session_name).await?;
-        let diffed =
-            async {
-                let mut transaction = snapshot(&mut head).await?;
-                let mut steps = diff::changes(&mut transaction, spec.strategy, &spec.tables);
-                while let Some(step) = steps.try_next().await? {
-                    match step {
-                        Step::Compared(rows) => counts.rows_compared += rows,
-                        Step::Changes(changes) => {
-                            let mut events = Vec::with_capacity(changes.len());
-                            for change in &changes {
-                                counts.count(change);
-                                digest.add(change);
-                                events.push(encoder.encode(change).map_err(|error| {
-                                    Error::item(error.to_string()).because(error)
-                                })?);
-                            }
-                            for sink in &self.sinks {
-                                sink.write(&events).await?;
-                            }
-                        }
+        let (mut base, mut head) = tokio::try_join!(
+            self.servers.base.connect(&self.session_name),
+            self.servers.head.connect(&self.session_name),
+        )?;
+        let (mut on_base, mut on_head) =
+            tokio::try_join!(diff::snapshot(&mut base), diff::snapshot(&mut head))?;
+        let sessions = Sessions { base: &mut on_base, head: &mut on_head };
+        let mut steps = diff::changes(sessions, &spec.tables, &spec.scope, done.checkpoint);
+        let mut now = done.clone();
+        let mut stored = Instant::now();
+        while let Some(step) = steps.try_next().await? {
+            match step {
+                Step::Compared(rows) => now.counts.rows_compared += rows,
+                Step::Changes(changes) => {
+                    let mut events = Vec::with_capacity(changes.len());
+                    for change in &changes {
+                        now.counts.count(change);
+                        now.digest.add(change);
+                        events.push(encoder.encode(change).map_err(|error| {
+                            Error::item(error.to_string()).because(error)
+                        })?);
                     }
-                    live.set(counts);
+                    for sink in &self.sinks {
+                        sink.write(&events).await?;
+                    }
                 }
-                drop(steps);
-                transaction.rollback().await?;
-                for sink in &self.sinks {
-                    sink.flush().await?;
+                Step::Checkpoint(checkpoint) => {
+                    now.checkpoint = Some(checkpoint);
+                    if stored.elapsed() >= CHECKPOINT_EVERY {
+                        self.flush().await?;
+                        self.store.checkpoint(claim, &now).await?;
+                        *done = now.clone();
+                        stored = Instant::now();
+                    }
                 }
-                if self.request.verify == Verify::Full {
-                    verify(&mut head, spec, &digest).await?;
-                }
-                Ok::<(), Error>(())
-            };
-        diffed.await?;
-        let _ = head.close().await;
+            }
+            live.set(now.counts);
+        }
+        drop(steps);
+        self.flush().await?;
+        *done = now;
+        tokio::try_join!(on_base.rollback(), on_head.rollback())?;
+        let _ = tokio::join!(base.close(), head.close());
         let mut warnings = encoder.warnings().to_vec();
         if encoder.lost_values() > 0 {
             warnings.push(format!(
@@ -177,7 +193,14 @@ impl Executor {
                 encoder.lost_values()
             ));
         }
-        Ok((counts, warnings))
+        Ok(warnings)
+    }
+
+    async fn flush(&self) -> Result<()> {
+        for sink in &self.sinks {
+            sink.flush().await?;
+        }
+        Ok(())
     }
 }
 
@@ -191,16 +214,20 @@ impl Counts {
     }
 }
 
-/// Opens the transaction in which an item reads: one snapshot of both sides.
-async fn snapshot(head: &mut PgConnection) -> Result<sqlx::PgTransaction<'_>> {
-    Ok(head.begin_with("begin transaction isolation level repeatable read, read only").await?)
-}
-
-/// Diffs the table once more with `full` and compares the results.
-async fn verify(head: &mut PgConnection, spec: &WorkItemSpec, emitted: &Digest) -> Result<()> {
-    let mut transaction = snapshot(head).await?;
+/// Diffs a table once more with `full` and compares the result with what was emitted for it.
+///
+/// # Errors
+/// Says how they differ.
+pub(crate) async fn verify(servers: &Servers, tables: &Tables, emitted: &Digest) -> Result<()> {
+    let (mut base, mut head) = tokio::try_join!(
+        servers.base.connect("deltacompare verify"),
+        servers.head.connect("deltacompare verify"),
+    )?;
+    let (mut on_base, mut on_head) =
+        tokio::try_join!(diff::snapshot(&mut base), diff::snapshot(&mut head))?;
+    let sessions = Sessions { base: &mut on_base, head: &mut on_head };
     let mut proof = Digest::default();
-    let mut steps = diff::changes(&mut transaction, Strategy::Full, &spec.tables);
+    let mut steps = diff::changes(sessions, tables, &Scope::Table, None);
     while let Some(step) = steps.try_next().await? {
         if let Step::Changes(changes) = step {
             changes.iter().for_each(|change| proof.add(change));
@@ -210,32 +237,10 @@ async fn verify(head: &mut PgConnection, spec: &WorkItemSpec, emitted: &Digest) 
         return Ok(());
     }
     Err(Error::item(format!(
-        "verification failed: strategy {} found {} changes, full finds {}{}; the events of this \
-         table are not proved: recover it with --strategy full and report this",
-        spec.strategy.as_str(),
+        "verification failed: {} changes were emitted, strategy full finds {}{}; the events of \
+         this table are not proved: recover it with --strategy full and report this",
         emitted.changes,
         proof.changes,
         if proof.changes == emitted.changes { " other ones" } else { "" }
     )))
-}
-
-/// A fingerprint of a set of changes, whatever their order: their number and the sum of their
-/// 128-bit hashes. A sum, not an xor, so that equal changes do not cancel.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Digest {
-    changes: u64,
-    sum: u128,
-}
-
-impl Digest {
-    fn add(&mut self, change: &Change) {
-        let half = |seed: u8| {
-            let mut hasher = DefaultHasher::new();
-            seed.hash(&mut hasher);
-            change.hash(&mut hasher);
-            u128::from(hasher.finish())
-        };
-        self.changes += 1;
-        self.sum = self.sum.wrapping_add(half(0) << 64 | half(1));
-    }
 }

@@ -1,11 +1,13 @@
 //! What a recovery would do: each table, how it is diffed and why, how big it is.
 
+use std::ops::Range;
+
 use serde::Serialize;
 
-use super::request::{Request, StrategyChoice};
+use super::request::{Request, StrategyChoice, Verify};
 use super::work_item::WorkItemSpec;
-use crate::catalog::{TableName, TablePair};
-use crate::diff::{Strategy, Tables};
+use crate::catalog::{self, Key, RelationKind, SameStorage, TableName, TablePair};
+use crate::diff::{BlockRange, SameFile, Scope, Source, Strategy, Tables};
 use crate::error::Result;
 use crate::fdw::{ForeignTable, Link};
 use crate::lineage::Lsn;
@@ -45,9 +47,9 @@ pub struct PlanTable {
     pub warnings: Vec<String>,
 }
 
-/// A table as the store takes it.
+/// A work item as the store takes it.
 #[derive(Clone, Debug)]
-pub(crate) struct PlannedTable {
+pub(crate) struct PlannedItem {
     pub(crate) spec: WorkItemSpec,
     pub(crate) strategy_reason: String,
     pub(crate) bytes: u64,
@@ -64,11 +66,11 @@ pub async fn plan(servers: &Servers, request: &Request) -> Result<Plan> {
         .pairs
         .iter()
         .map(|pair| {
-            let (strategy, strategy_reason) = strategy(request);
+            let choice = choose(&checked, request, pair);
             PlanTable {
                 name: pair.table.name.clone(),
-                strategy,
-                strategy_reason,
+                strategy: choice.strategy,
+                strategy_reason: choice.reason,
                 columns: pair.table.columns.len(),
                 key: key_names(pair),
                 rows: pair.head.rows,
@@ -80,46 +82,98 @@ pub async fn plan(servers: &Servers, request: &Request) -> Result<Plan> {
     Ok(Plan { warnings: checked.warnings, ends: checked.ends, tables })
 }
 
+/// Blocks of a relation in one work item (1 GiB of the default size): some seconds of work, so that
+/// items spread over workers and a retry costs little, and few enough that a table of terabytes
+/// has thousands of them, not millions.
+const ITEM_BLOCKS: u32 = 131_072;
+
 /// The work items of a checked request, largest first, so that the longest does not start last.
-pub(crate) fn planned_tables(
-    checked: &Checked,
-    request: &Request,
-    link: &Link,
-) -> Vec<PlannedTable> {
-    let mut tables: Vec<PlannedTable> = checked
-        .pairs
-        .iter()
-        .map(|pair| {
-            let (strategy, strategy_reason) = strategy(request);
-            let foreign = ForeignTable::of(link, pair);
-            PlannedTable {
-                spec: WorkItemSpec {
-                    strategy,
-                    tables: Tables {
-                        table: pair.table.clone(),
-                        head: Relation::from(&pair.head.name),
-                        head_only: pair.head_only(),
-                        head_filter: pair.published.filter.clone(),
-                        base: foreign.as_ref().map(|foreign| foreign.relation.clone()),
-                    },
-                    foreign,
-                    head_oid: pair.head.oid,
-                    base_oid: pair.base.as_ref().map(|base| base.oid),
-                },
-                strategy_reason,
-                bytes: bytes(pair),
+pub(crate) fn planned_items(checked: &Checked, request: &Request, link: &Link) -> Vec<PlannedItem> {
+    let mut items = Vec::new();
+    for pair in &checked.pairs {
+        let Choice { strategy, reason, storage } = choose(checked, request, pair);
+        let needs_foreign = strategy == Strategy::Full || request.verify == Verify::Full;
+        let foreign = ForeignTable::of(link, pair).filter(|_| needs_foreign);
+        let source = |relation: &catalog::Relation| Source {
+            relation: Relation::from(&relation.name),
+            only: relation.kind == RelationKind::Parent,
+            filter: pair.published.filter.clone(),
+        };
+        let spec = |scope| WorkItemSpec {
+            strategy,
+            tables: Tables {
+                table: pair.table.clone(),
+                head: source(&pair.head),
+                base: pair.base.as_ref().map(source),
+                foreign: foreign.as_ref().map(|foreign| foreign.relation.clone()),
+            },
+            scope,
+            foreign: foreign.clone(),
+            head_oid: pair.head.oid,
+            base_oid: pair.base.as_ref().map(|base| base.oid),
+        };
+        let mut item = |scope, bytes| {
+            items.push(PlannedItem {
+                spec: spec(scope),
+                strategy_reason: reason.clone(),
+                bytes,
                 warnings: pair.warnings.clone(),
+            });
+        };
+        if strategy == Strategy::Full {
+            item(Scope::Table, bytes(pair));
+        }
+        for relation in &storage {
+            for blocks in block_ranges(relation.blocks) {
+                let bytes = u64::from(blocks.end.min(relation.blocks) - blocks.start) * 8192;
+                let scope = Scope::Blocks(BlockRange {
+                    head: Relation::from(&relation.head),
+                    base: Relation::from(&relation.base),
+                    file: SameFile { oid: relation.oid, filenode: relation.filenode },
+                    blocks,
+                });
+                item(scope, bytes);
             }
-        })
-        .collect();
-    tables.sort_by_key(|table| std::cmp::Reverse(table.bytes));
-    tables
+        }
+    }
+    items.sort_by_key(|item| std::cmp::Reverse(item.bytes));
+    items
 }
 
-fn strategy(request: &Request) -> (Strategy, String) {
-    match request.strategy {
-        StrategyChoice::Full => (Strategy::Full, "asked for".to_owned()),
-        StrategyChoice::Auto => (Strategy::Full, "works for every table".to_owned()),
+/// Cuts a relation into ranges of [`ITEM_BLOCKS`]. The last one is open, and an empty relation has
+/// one too, so that nothing depends on a size that was read a moment ago.
+fn block_ranges(blocks: u32) -> Vec<Range<u32>> {
+    let mut starts: Vec<u32> = (0..blocks).step_by(ITEM_BLOCKS as usize).collect();
+    if starts.is_empty() {
+        starts.push(0);
+    }
+    let ends = starts.iter().skip(1).copied().chain([u32::MAX]).collect::<Vec<u32>>();
+    starts.into_iter().zip(ends).map(|(start, end)| start..end).collect()
+}
+
+struct Choice {
+    strategy: Strategy,
+    reason: String,
+    /// For `identity`: what holds the rows.
+    storage: Vec<SameStorage>,
+}
+
+fn choose(checked: &Checked, request: &Request, pair: &TablePair) -> Choice {
+    let full = |reason: String| Choice { strategy: Strategy::Full, reason, storage: Vec::new() };
+    if request.strategy == StrategyChoice::Full {
+        return full("asked for".to_owned());
+    }
+    let possible = checked.same_rows(pair).and_then(|storage| match pair.table.key {
+        Key::Columns(_) => Ok(storage),
+        Key::WholeRow => Err("it has no key".to_owned()),
+    });
+    match possible {
+        Ok(storage) => Choice {
+            strategy: Strategy::Identity,
+            reason: "row versions are comparable".to_owned(),
+            storage,
+        },
+        Err(reason) => full(format!("row versions are not comparable: {reason}")),
     }
 }
 
@@ -134,4 +188,19 @@ fn key_names(pair: &TablePair) -> Vec<String> {
 
 fn bytes(pair: &TablePair) -> u64 {
     pair.head.bytes.max(pair.base.as_ref().map_or(0, |base| base.bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_cover_every_block_once() {
+        for blocks in [0, 1, ITEM_BLOCKS - 1, ITEM_BLOCKS, ITEM_BLOCKS + 1, 5 * ITEM_BLOCKS] {
+            let ranges = block_ranges(blocks);
+            assert_eq!(ranges[0].start, 0);
+            assert_eq!(ranges.last().unwrap().end, u32::MAX);
+            assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start), "{blocks}");
+        }
+    }
 }

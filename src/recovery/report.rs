@@ -1,5 +1,7 @@
 //! What a recovery found, for people and for scripts.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
@@ -47,7 +49,7 @@ pub struct TableReport {
     /// What was found.
     #[serde(flatten)]
     pub counts: Counts,
-    /// How long the decisive attempt took; null before its end.
+    /// Time spent in the attempts that ended its work items, together; null before the first.
     pub seconds: Option<f64>,
     /// What an operator should know about it.
     pub warnings: Vec<String>,
@@ -58,26 +60,17 @@ pub struct TableReport {
 impl Report {
     pub(crate) fn new(recovery: StoredRecovery, items: Vec<WorkItem>) -> Self {
         let mut totals = Counts::default();
-        let mut tables: Vec<TableReport> = items
-            .into_iter()
-            .map(|item| {
-                totals += item.counts;
-                TableReport {
-                    state: item.state.as_str(),
-                    error: match item.state {
-                        ItemState::Failed(error) => Some(error),
-                        _ => None,
-                    },
-                    strategy: item.spec.strategy.as_str(),
-                    name: item.spec.tables.table.name,
-                    strategy_reason: item.strategy_reason,
-                    counts: item.counts,
-                    seconds: item.seconds,
-                    warnings: item.warnings,
+        let mut tables = BTreeMap::<TableName, TableReport>::new();
+        for item in items {
+            totals += item.counts;
+            let part = TableReport::of(item);
+            match tables.get_mut(&part.name) {
+                Some(table) => table.add(part),
+                None => {
+                    tables.insert(part.name.clone(), part);
                 }
-            })
-            .collect();
-        tables.sort_by(|a, b| a.name.cmp(&b.name));
+            }
+        }
         let (base_end_lsn, head_end_lsn) = recovery.ends.unzip();
         Self {
             recovery_id: recovery.id,
@@ -87,7 +80,7 @@ impl Report {
             warnings: recovery.warnings,
             base_end_lsn,
             head_end_lsn,
-            tables,
+            tables: tables.into_values().collect(),
             totals,
         }
     }
@@ -95,5 +88,48 @@ impl Report {
     /// Whether every table completed.
     pub fn is_completed(&self) -> bool {
         self.state == RecoveryState::Completed.as_str()
+    }
+}
+
+impl TableReport {
+    fn of(item: WorkItem) -> Self {
+        Self {
+            state: item.state.as_str(),
+            error: match item.state {
+                ItemState::Failed(error) => Some(error),
+                _ => None,
+            },
+            strategy: item.spec.strategy.as_str(),
+            name: item.spec.tables.table.name,
+            strategy_reason: item.strategy_reason,
+            counts: item.counts,
+            seconds: item.seconds,
+            warnings: item.warnings,
+        }
+    }
+
+    /// Adds another range of the same table. The table is failed if any range is, completed if all
+    /// are.
+    fn add(&mut self, part: Self) {
+        let rank = |state: &str| match state {
+            "failed" => 3,
+            "running" => 2,
+            "pending" => 1,
+            _ => 0,
+        };
+        if rank(part.state) > rank(self.state) {
+            self.state = part.state;
+        }
+        self.counts += part.counts;
+        self.seconds = match (self.seconds, part.seconds) {
+            (Some(a), Some(b)) => Some(a + b),
+            (a, b) => a.or(b),
+        };
+        for warning in part.warnings {
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
+        }
+        self.error = self.error.take().or(part.error);
     }
 }

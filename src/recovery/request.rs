@@ -62,6 +62,8 @@ pub struct FdwOverrides {
 pub enum StrategyChoice {
     /// The best that each table allows.
     Auto,
+    /// Compare row versions where that is sound, as auto does.
+    Identity,
     /// Read every row of both sides.
     Full,
 }

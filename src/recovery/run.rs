@@ -1,5 +1,6 @@
 //! A recovery in this one process, from request to report: `deltacompare run`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,13 +8,15 @@ use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::executor::{Executor, LiveCounts};
-use super::plan::planned_tables;
+use super::executor::{Executor, LiveCounts, verify};
+use super::plan::planned_items;
 use super::progress::Progress;
 use super::report::Report;
-use super::request::{Request, SinkTarget};
+use super::request::{Request, SinkTarget, Verify};
 use super::store::{NextItem, RecoveryState, Store, StoredRecovery};
 use super::work_item::{ItemState, WorkItem};
+use crate::catalog::TableName;
+use crate::diff::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EncoderSettings;
 use crate::fdw::{self, ForeignTable, Link};
@@ -114,6 +117,9 @@ pub async fn run(
             }
             Some(worked) => worked?,
         }
+        if recovery.request.verify == Verify::Full {
+            verify_tables(servers, &store, &recovery, control.progress).await?;
+        }
         look_for_writes(servers, &store, &recovery).await?;
         store.close(id).await?;
     }
@@ -137,7 +143,10 @@ async fn begin(
     refuse_bad_sinks(request)?;
     let id = Uuid::new_v4();
     control.progress.say("checking the two servers");
-    let checked = preflight::check(servers, request).await?;
+    // Nothing was changed yet, so trouble that may pass is a refusal too.
+    let checked = preflight::check(servers, request)
+        .await
+        .map_err(|error| error.with_kind(ErrorKind::Refused))?;
     for warning in &checked.warnings {
         control.progress.warn(warning);
     }
@@ -154,13 +163,14 @@ async fn resume(
     id: Uuid,
     control: &Control<'_>,
 ) -> Result<(Store, StoredRecovery)> {
-    let store = Store::open(&servers.head).await?;
-    let recovery = store.recovery(id).await?.ok_or_else(|| {
+    let unknown = || {
         Error::refused(format!(
             "{} knows no recovery {id}: check the id and that this is the head it ran on",
             servers.head
         ))
-    })?;
+    };
+    let store = Store::open_existing(&servers.head).await?.ok_or_else(unknown)?;
+    let recovery = store.recovery(id).await?.ok_or_else(unknown)?;
     control.progress.say(&format!("resuming recovery {id} ({})", recovery.state.as_str()));
     match recovery.state {
         RecoveryState::Planning => {
@@ -195,7 +205,7 @@ async fn set_up_and_start(
 ) -> Result<()> {
     let link = Link::new(id, checked.target.clone());
     remove_objects(servers, store, id, false).await?;
-    let planned = planned_tables(checked, request, &link);
+    let planned = planned_items(checked, request, &link);
     let foreign: Vec<ForeignTable> =
         planned.iter().filter_map(|table| table.spec.foreign.clone()).collect();
     control.progress.say(&format!("setting up {} foreign tables", foreign.len()));
@@ -287,6 +297,33 @@ async fn worker(executor: &Executor, id: Uuid, progress: &Progress) -> Result<()
             }
         }
     }
+}
+
+/// Proves each completed table by diffing it once more with `full`; one that does not agree fails.
+async fn verify_tables(
+    servers: &Servers,
+    store: &Store,
+    recovery: &StoredRecovery,
+    progress: &Progress,
+) -> Result<()> {
+    let mut tables = BTreeMap::<TableName, Vec<WorkItem>>::new();
+    for item in store.items(recovery.id).await? {
+        tables.entry(item.spec.tables.table.name.clone()).or_default().push(item);
+    }
+    for (name, items) in tables {
+        if items.iter().any(|item| item.state != ItemState::Completed) {
+            continue;
+        }
+        progress.say(&format!("verifying {name}"));
+        let mut emitted = Digest::default();
+        items.iter().for_each(|item| emitted += item.done.digest);
+        if let Err(error) = verify(servers, &items[0].spec.tables, &emitted).await {
+            let disproved: Vec<(i32, String)> =
+                items.iter().map(|item| (item.number, error.to_string())).collect();
+            store.disprove(recovery.id, &disproved).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The last look: whoever wrote to a restore while it was read makes the result of these tables

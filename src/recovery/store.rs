@@ -10,9 +10,10 @@ use sqlx::types::Json;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use super::plan::PlannedTable;
+use super::plan::PlannedItem;
 use super::request::Request;
-use super::work_item::{Counts, ItemState, WorkItem, WorkItemSpec};
+use super::work_item::{Counts, Done, ItemState, WorkItem, WorkItemSpec};
+use crate::diff::Checkpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lineage::Lsn;
 use crate::server::Server;
@@ -95,6 +96,24 @@ impl Store {
         let mut connection = control.connect("deltacompare status").await?;
         migrate(&mut connection).await?;
         connection.close().await?;
+        Self::connect(control).await
+    }
+
+    /// Opens the store if there is one; creates none.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub(crate) async fn open_existing(control: &Server) -> Result<Option<Self>> {
+        let mut connection = control.connect("deltacompare status").await?;
+        let exists = exists(&mut connection).await?;
+        if exists {
+            migrate(&mut connection).await?;
+        }
+        connection.close().await?;
+        Ok(if exists { Some(Self::connect(control).await?) } else { None })
+    }
+
+    async fn connect(control: &Server) -> Result<Self> {
         let pool = PgPoolOptions::new()
             .max_connections(4)
             .acquire_timeout(Duration::from_secs(30))
@@ -155,7 +174,7 @@ impl Store {
         &self,
         id: Uuid,
         warnings: &[String],
-        tables: &[PlannedTable],
+        tables: &[PlannedItem],
     ) -> Result<()> {
         let mut transaction = self.pool.begin().await?;
         let planning = sqlx::query(
@@ -203,8 +222,7 @@ impl Store {
             r#"
             update deltacompare.work_item i
                set state = 'running', attempt = i.attempt + 1,
-                   lease_until = clock_timestamp() + make_interval(secs => $2),
-                   inserts = 0, updates = 0, deletes = 0, rows_compared = 0
+                   lease_until = clock_timestamp() + make_interval(secs => $2)
               from (select recovery_id, number
                       from deltacompare.work_item
                      where recovery_id = $1
@@ -276,6 +294,29 @@ impl Store {
         if renewed.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
     }
 
+    /// Stores how far the item is. What lies before must be durable in every sink.
+    ///
+    /// # Errors
+    /// [`ErrorKind::LeaseLost`] if another worker has it by now.
+    pub(crate) async fn checkpoint(&self, claim: &Claim, done: &Done) -> Result<()> {
+        let stored = sqlx::query(
+            r#"
+            update deltacompare.work_item
+               set checkpoint = $4, done = $5, digest = $6
+             where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
+            "#,
+        )
+        .bind(claim.recovery)
+        .bind(claim.item.number)
+        .bind(claim.attempt)
+        .bind(Json(done.checkpoint))
+        .bind(Json(done.counts))
+        .bind(done.digest.to_string())
+        .execute(&self.pool)
+        .await?;
+        if stored.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
+    }
+
     /// Stores that the item completed.
     ///
     /// # Errors
@@ -283,16 +324,16 @@ impl Store {
     pub(crate) async fn complete(
         &self,
         claim: &Claim,
-        counts: &Counts,
+        done: &Done,
         warnings: &[String],
         took: Duration,
     ) -> Result<()> {
-        let done = sqlx::query(
+        let completed = sqlx::query(
             r#"
             update deltacompare.work_item
                set state = 'completed', lease_until = null, seconds = $4,
                    inserts = $5, updates = $6, deletes = $7, rows_compared = $8,
-                   warnings = warnings || $9
+                   warnings = warnings || $9, digest = $10
              where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
             "#,
         )
@@ -300,14 +341,15 @@ impl Store {
         .bind(claim.item.number)
         .bind(claim.attempt)
         .bind(took.as_secs_f64())
-        .bind(counts.inserts as i64)
-        .bind(counts.updates as i64)
-        .bind(counts.deletes as i64)
-        .bind(counts.rows_compared as i64)
+        .bind(done.counts.inserts as i64)
+        .bind(done.counts.updates as i64)
+        .bind(done.counts.deletes as i64)
+        .bind(done.counts.rows_compared as i64)
         .bind(json!(warnings))
+        .bind(done.digest.to_string())
         .execute(&self.pool)
         .await?;
-        if done.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
+        if completed.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
     }
 
     /// Stores that the item failed for good.
@@ -409,7 +451,7 @@ impl Store {
 
 const ITEMS: &str = r#"
     select number, strategy_reason, spec, bytes, state, inserts, updates, deletes, rows_compared,
-           seconds, warnings, error
+           checkpoint, done, digest, seconds, warnings, error
       from deltacompare.work_item
      where recovery_id = $1 and ($2::int is null or number = $2)
      order by number
@@ -457,6 +499,9 @@ struct ItemRow {
     updates: i64,
     deletes: i64,
     rows_compared: i64,
+    checkpoint: Option<Json<Checkpoint>>,
+    done: Option<Json<Counts>>,
+    digest: Option<String>,
     seconds: Option<f64>,
     warnings: Json<Vec<String>>,
     error: Option<String>,
@@ -488,6 +533,11 @@ impl TryFrom<ItemRow> for WorkItem {
                 deletes: row.deletes as u64,
                 rows_compared: row.rows_compared as u64,
             },
+            done: Done {
+                checkpoint: row.checkpoint.map(|checkpoint| checkpoint.0),
+                counts: row.done.map(|counts| counts.0).unwrap_or_default(),
+                digest: row.digest.and_then(|digest| digest.parse().ok()).unwrap_or_default(),
+            },
             seconds: row.seconds,
             warnings: row.warnings.0,
         })
@@ -504,15 +554,18 @@ fn lease_lost(claim: &Claim) -> Error {
     )
 }
 
+async fn exists(connection: &mut PgConnection) -> Result<bool> {
+    Ok(sqlx::query_scalar(
+        "select exists (select from pg_namespace where nspname = 'deltacompare')",
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 /// Creates or updates the schema. sqlx keeps its own table of migrations there, and an advisory
 /// lock lets one process migrate at a time.
 async fn migrate(connection: &mut PgConnection) -> Result<()> {
-    let exists: bool = sqlx::query_scalar(
-        "select exists (select from pg_namespace where nspname = 'deltacompare')",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    if !exists {
+    if !exists(connection).await? {
         sqlx::query("create schema if not exists deltacompare").execute(&mut *connection).await?;
     }
     sqlx::query("set search_path = deltacompare, pg_catalog").execute(&mut *connection).await?;

@@ -1,8 +1,8 @@
-//! The unit of work: one table.
+//! The unit of work: one table, or a range of a large one.
 
 use serde::{Deserialize, Serialize};
 
-use crate::diff::{Strategy, Tables};
+use crate::diff::{Checkpoint, Digest, Scope, Strategy, Tables};
 use crate::fdw::ForeignTable;
 
 /// What a worker needs to know, besides how to log in to the servers.
@@ -10,6 +10,7 @@ use crate::fdw::ForeignTable;
 pub(crate) struct WorkItemSpec {
     pub(crate) strategy: Strategy,
     pub(crate) tables: Tables,
+    pub(crate) scope: Scope,
     /// Head reads base's side through it; `None` if base does not have the table.
     pub(crate) foreign: Option<ForeignTable>,
     /// The relations' oids, to look after writes.
@@ -25,9 +26,21 @@ pub(crate) struct WorkItem {
     pub(crate) spec: WorkItemSpec,
     pub(crate) bytes: u64,
     pub(crate) state: ItemState,
+    /// What was found so far, or in all once it is completed.
     pub(crate) counts: Counts,
+    /// What an attempt that takes it up again has behind it.
+    pub(crate) done: Done,
     pub(crate) seconds: Option<f64>,
     pub(crate) warnings: Vec<String>,
+}
+
+/// How far a work item is: everything up to the checkpoint is durable in every sink.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Done {
+    pub(crate) checkpoint: Option<Checkpoint>,
+    pub(crate) counts: Counts,
+    /// Of the changes so far.
+    pub(crate) digest: Digest,
 }
 
 /// How a work item stands.

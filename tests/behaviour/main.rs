@@ -3,5 +3,7 @@
 
 mod gap_recovery;
 mod random_schemas;
+mod refusals;
+mod restored_servers;
 mod slot_oracle;
 mod support;

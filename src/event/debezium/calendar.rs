@@ -147,3 +147,56 @@ pub(super) fn two(high: u8, low: u8) -> Option<u8> {
 fn write_two(number: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'0' + number / 10, b'0' + number % 10]);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn day(text: &str) -> i64 {
+        let (bytes, bc) = era(text);
+        let (date, rest) = Date::parse(bytes).unwrap();
+        assert!(rest.is_empty());
+        if bc { date.bc().epoch_day() } else { date.epoch_day() }
+    }
+
+    #[test]
+    fn days_agree_with_jiff_over_all_its_years() {
+        let epoch = jiff::civil::date(1970, 1, 1);
+        let mut at = jiff::civil::date(1, 1, 1);
+        while at.year() < 9999 {
+            let expected = i64::from(epoch.until(at).unwrap().get_days());
+            assert_eq!(day(&at.to_string()), expected, "{at}");
+            at = at.checked_add(jiff::Span::new().days(13)).unwrap();
+        }
+    }
+
+    /// `select date '…' - date '1970-01-01'` on PostgreSQL 15.
+    #[test]
+    fn days_beyond_jiff() {
+        assert_eq!(day("4713-01-01 BC"), -2_440_550);
+        assert_eq!(day("0001-12-31 BC"), -719_163);
+        assert_eq!(day("5874897-12-31"), 2_145_042_905);
+    }
+
+    #[test]
+    fn malformed_dates_and_times_are_refused() {
+        for text in [
+            "",
+            "2024",
+            "2024-13-01",
+            "2024-00-01",
+            "2024-01-32",
+            "24-01-01",
+            "2024/01/01",
+            "02.01.2024",
+            "٢٠٢٤-01-01",
+        ] {
+            assert!(Date::parse(text.as_bytes()).is_err(), "{text}");
+        }
+        for text in
+            ["", "12:00", "24:00:00.000001", "25:00:00", "12:60:00", "12:00:60", "12:00:00.1234567"]
+        {
+            assert!(parse_time(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+}

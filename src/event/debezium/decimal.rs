@@ -162,3 +162,70 @@ pub(super) fn money(text: &str, style: MoneyStyle, out: &mut Vec<u8>) -> Result<
         MoneyStyle::Text => self::text(&plain, 0, out).map_err(|_| malformed),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn number(base64: &str) -> BigInt {
+        BigInt::from_signed_bytes_be(&STANDARD.decode(base64).unwrap())
+    }
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn malformed_numbers_are_refused() {
+        for text in ["", "-", ".", "1.2.3", "1e5", "x", "1,5", "--1", "+1", "nan", "١"] {
+            assert!(scaled(text, 2, &mut Vec::new()).is_err(), "{text}");
+            assert!(variable(text, &mut Vec::new()).is_err(), "{text}");
+            assert!(double(text, &mut Vec::new()).is_err(), "{text}");
+            assert!(super::text(text, 2, &mut Vec::new()).is_err(), "{text}");
+        }
+        assert!(scaled("1.234", 2, &mut Vec::new()).is_err());
+        assert!(money("1.234.567,89 €", MoneyStyle::Unscaled, &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn zeros_beyond_the_scale_are_dropped() {
+        let json = written(|out| assert_eq!(scaled("1.2300", 2, out), Ok(Fidelity::Exact)));
+        assert_eq!(json, "\"ew==\"");
+    }
+
+    #[test]
+    fn doubles_beyond_their_range_are_infinite() {
+        let huge = "9".repeat(400);
+        assert_eq!(written(|out| double(&huge, out).unwrap()), "\"Infinity\"");
+    }
+
+    proptest! {
+        // 30 and 30 digits cross the border between i128 and big integers.
+        #[test]
+        fn unscaled_integers_come_back(text in "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,30})?") {
+            let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+            let exact: BigInt = format!("{whole}{fraction:0<30}").parse().unwrap();
+            let json = written(|out| assert_eq!(scaled(&text, 30, out), Ok(Fidelity::Exact)));
+            let bytes = STANDARD.decode(json.trim_matches('"')).unwrap();
+            prop_assert_eq!(number(json.trim_matches('"')), exact.clone());
+            prop_assert_eq!(bytes, exact.to_signed_bytes_be());
+        }
+
+        #[test]
+        fn variable_scale_comes_back(text in "-?(0|[1-9][0-9]{0,120})(\\.[0-9]{1,60})?") {
+            let json = written(|out| assert_eq!(variable(&text, out), Ok(Fidelity::Exact)));
+            let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+            let scale = value["scale"].as_u64().unwrap() as usize;
+            let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+            let fraction = fraction.trim_end_matches('0');
+            prop_assert_eq!(scale, fraction.len());
+            let exact: BigInt = format!("{whole}{fraction}").parse().unwrap();
+            prop_assert_eq!(number(value["value"].as_str().unwrap()), exact);
+        }
+    }
+}

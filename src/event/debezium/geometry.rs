@@ -4,7 +4,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::super::json;
 use super::super::value::Malformed;
-use super::value::hex;
+use super::value::{float, hex};
 
 /// A point: its coordinates and their well-known binary (`io.debezium.data.geometry.Point`).
 pub(super) fn point(text: &str, out: &mut Vec<u8>) -> Result<(), Malformed> {
@@ -21,9 +21,9 @@ pub(super) fn point(text: &str, out: &mut Vec<u8>) -> Result<(), Malformed> {
         wkb[bytes].copy_from_slice(&number.to_le_bytes());
     }
     out.extend_from_slice(b"{\"x\":");
-    json::float_text(x, out).map_err(|_| malformed)?;
+    float(x, out).map_err(|_| malformed)?;
     out.extend_from_slice(b",\"y\":");
-    json::float_text(y, out).map_err(|_| malformed)?;
+    float(y, out).map_err(|_| malformed)?;
     out.extend_from_slice(b",\"wkb\":");
     json::base64(&wkb, &STANDARD, out);
     out.extend_from_slice(b",\"srid\":null}");
@@ -63,7 +63,7 @@ pub(super) fn vector(text: &str, out: &mut Vec<u8>) -> Result<(), Malformed> {
         if at > 0 {
             out.push(b',');
         }
-        json::float_text(number, out).map_err(|_| malformed)?;
+        float(number, out).map_err(|_| malformed)?;
     }
     out.push(b']');
     Ok(())
@@ -82,7 +82,7 @@ pub(super) fn sparse_vector(text: &str, out: &mut Vec<u8>) -> Result<(), Malform
         out.extend_from_slice(if at > 0 { b",[" } else { b"[" });
         json::integer_text(index, out).map_err(|_| malformed)?;
         out.push(b',');
-        json::float_text(number, out).map_err(|_| malformed)?;
+        float(number, out).map_err(|_| malformed)?;
         out.push(b']');
     }
     out.extend_from_slice(b"]}");

@@ -17,6 +17,9 @@ mod value;
 #[cfg(test)]
 mod recorded;
 
+#[cfg(test)]
+mod malformed;
+
 pub(super) use value::DebeziumValue;
 
 use super::encoder::Op;

@@ -97,7 +97,7 @@ impl Kind {
             Self::Text => json::string(text, out),
             Self::Boolean => out.extend_from_slice(boolean(text)?),
             Self::Integer => json::integer_text(text, out)?,
-            Self::Float => json::float_text(text, out)?,
+            Self::Float => float(text, out)?,
             Self::ScaledDecimal(scale) => return decimal::scaled(text, *scale, out),
             Self::VariableDecimal => return decimal::variable(text, out),
             Self::DoubleDecimal => decimal::double(text, out)?,
@@ -130,6 +130,14 @@ impl Kind {
         }
         Ok(Fidelity::Exact)
     }
+}
+
+/// Appends a float's text, with the point that Jackson never leaves out.
+pub(super) fn float(text: &str, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    if json::float_text(text, out)? {
+        out.extend_from_slice(b".0");
+    }
+    Ok(())
 }
 
 /// The bytes of a `bytea` in hex format.

@@ -1,0 +1,150 @@
+//! The tuples that only one side has, and their images.
+
+use std::cmp::Ordering;
+
+use futures_util::TryStreamExt;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+
+use super::fingerprint::SHIFTED_XMIN;
+use super::tid::Tid;
+use crate::diff::{Image, Source, Tables, print};
+use crate::error::{Error, Result};
+use crate::sql::Relation;
+
+/// The row versions of some groups of blocks on one side, in order of their place.
+pub(super) struct Versions(Vec<(Tid, u32)>);
+
+impl Versions {
+    /// Lists them, one array of bytes a group: place as `tidsend` and shifted xmin as `int8send`
+    /// print them, 14 bytes a tuple.
+    pub(super) async fn list(
+        connection: &mut PgConnection,
+        relation: &Relation,
+        groups: &[u32],
+        size: u32,
+    ) -> Result<Self> {
+        let sql = format!(
+            r#"
+            select v.versions
+              from unnest($1::int8[]) as g (block)
+             cross join lateral (
+                   select string_agg(tidsend(ctid) || int8send({SHIFTED_XMIN}), '') as versions
+                     from only {relation}
+                    where ctid >= ('(' || g.block || ',0)')::tid
+                      and ctid < ('(' || least(g.block + $2::int8, 4294967295) || ',0)')::tid) v
+            "#
+        );
+        let blocks: Vec<i64> = groups.iter().map(|&block| i64::from(block)).collect();
+        let mut rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(blocks)
+            .bind(i64::from(size))
+            .fetch(connection);
+        let mut versions = Vec::new();
+        while let Some(row) = rows.try_next().await? {
+            let bytes: Option<&[u8]> = row.try_get(0)?;
+            for version in bytes.unwrap_or_default().chunks_exact(14) {
+                versions.push(read_version(version).ok_or_else(|| {
+                    Error::item("a tuple identifier has a form that PostgreSQL does not send")
+                })?);
+            }
+        }
+        versions.sort_unstable();
+        Ok(Self(versions))
+    }
+}
+
+fn read_version(bytes: &[u8]) -> Option<(Tid, u32)> {
+    let (block, rest) = bytes.split_first_chunk()?;
+    let (offset, xmin) = rest.split_first_chunk()?;
+    let tid = Tid { block: u32::from_be_bytes(*block), offset: u16::from_be_bytes(*offset) };
+    Some((tid, u64::from_be_bytes(xmin.try_into().ok()?) as u32))
+}
+
+/// The places whose row version only one side has.
+pub(super) struct Candidates {
+    pub(super) base_only: Vec<Tid>,
+    pub(super) head_only: Vec<Tid>,
+}
+
+impl Candidates {
+    /// What is in one list only. A place that holds different versions is in both.
+    pub(super) fn of(base: Versions, head: Versions) -> Self {
+        let mut candidates = Self { base_only: Vec::new(), head_only: Vec::new() };
+        let mut base = base.0.into_iter().peekable();
+        let mut head = head.0.into_iter().peekable();
+        loop {
+            let order = match (base.peek(), head.peek()) {
+                (None, None) => return candidates,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(base), Some(head)) => base.cmp(head),
+            };
+            if order.is_le() {
+                let version = base.next();
+                if order.is_lt() {
+                    candidates.base_only.extend(version.map(|(tid, _)| tid));
+                }
+            }
+            if order.is_ge() {
+                let version = head.next();
+                if order.is_gt() {
+                    candidates.head_only.extend(version.map(|(tid, _)| tid));
+                }
+            }
+        }
+    }
+}
+
+/// The images of the tuples at these places, of those that are published. Held all at once: the
+/// places of one batch.
+pub(super) async fn images(
+    connection: &mut PgConnection,
+    tables: &Tables,
+    source: &Source,
+    relation: &Relation,
+    places: &[Tid],
+) -> Result<Vec<Image>> {
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let filter = source.filter.as_deref().map(|filter| format!("and ({filter})"));
+    let sql = format!(
+        "select {image} from only {relation} as r where ctid = any ($1::text[]::tid[]) {filter}",
+        image = print::image(&tables.table, "r"),
+        filter = filter.unwrap_or_default(),
+    );
+    let places: Vec<String> = places.iter().map(Tid::to_string).collect();
+    let mut rows = sqlx::query(AssertSqlSafe(sql)).bind(places).fetch(connection);
+    let mut images = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        images.push(Image::read(&row, 0, &tables.table)?);
+    }
+    Ok(images)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn versions(list: &[(u32, u16, u32)]) -> Versions {
+        Versions(list.iter().map(|&(block, offset, xmin)| (Tid { block, offset }, xmin)).collect())
+    }
+
+    #[test]
+    fn what_one_side_has() {
+        let base = versions(&[(0, 1, 9), (0, 2, 9), (1, 1, 9), (1, 2, 7)]);
+        let head = versions(&[(0, 1, 9), (0, 3, 11), (1, 1, 12), (1, 2, 7), (5, 1, 12)]);
+        let Candidates { base_only, head_only } = Candidates::of(base, head);
+        assert_eq!(base_only, [Tid { block: 0, offset: 2 }, Tid { block: 1, offset: 1 }]);
+        assert_eq!(
+            head_only,
+            [(0, 3), (1, 1), (5, 1)].map(|(block, offset)| Tid { block, offset })
+        );
+    }
+
+    #[test]
+    fn versions_are_read_as_postgresql_sends_them() {
+        let bytes = [0, 0, 1, 0, 0, 7, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xfe];
+        assert_eq!(read_version(&bytes), Some((Tid { block: 256, offset: 7 }, 0xffff_fffe)));
+    }
+}
