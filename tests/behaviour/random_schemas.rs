@@ -84,6 +84,7 @@ async fn publish(production: &Production, stories: impl Iterator<Item = &Story>)
     }
 }
 
+/// With the strategy that each table allows best.
 async fn recover_landing(gap: &Gap, tables: &[&TableName]) {
     let run = deltacompare(
         gap,
@@ -103,10 +104,21 @@ async fn recover_landing(gap: &Gap, tables: &[&TableName]) {
     gap.head.sql("truncate deltacompare.delta").await.unwrap();
 }
 
+/// With strategy full.
 async fn recover_debezium(gap: &Gap, tables: &[&TableName]) {
     let run = deltacompare(
         gap,
-        &["run", "--sink", "ndjson:{dir}/events", "--sink", "delta-table", "--format", "debezium"],
+        &[
+            "run",
+            "--sink",
+            "ndjson:{dir}/events",
+            "--sink",
+            "delta-table",
+            "--format",
+            "debezium",
+            "--strategy",
+            "full",
+        ],
     )
     .run()
     .await;
