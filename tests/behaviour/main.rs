@@ -3,6 +3,7 @@
 
 mod gap_recovery;
 mod random_schemas;
+mod redelivery;
 mod refusals;
 mod restored_servers;
 mod slot_oracle;

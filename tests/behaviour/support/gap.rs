@@ -42,3 +42,27 @@ impl Gap {
         Self { production, base, head }
     }
 }
+
+/// What recoveries left on the servers besides the status schema: schemas, foreign servers, roles
+/// and sessions. A session that was just closed may take a moment to end.
+pub(crate) async fn leftovers(gap: &Gap) -> Vec<String> {
+    let query = "select 'schema ' || nspname from pg_namespace where nspname like 'deltacompare\\_%' \
+        union all select 'foreign server ' || srvname from pg_foreign_server \
+        union all select 'user mapping of ' || srvname from pg_user_mappings \
+        union all select 'role ' || rolname from pg_roles where rolname like 'deltacompare%' \
+        union all select 'prepared ' || gid from pg_prepared_xacts \
+        union all select 'session ' || application_name || ' ' || coalesce(query, '') \
+                    from pg_stat_activity where application_name like 'deltacompare%'";
+    let since = std::time::Instant::now();
+    loop {
+        let mut left = Vec::new();
+        for (side, server) in [("base", &gap.base), ("head", &gap.head)] {
+            let rows: Vec<(String,)> = server.rows(query).await.unwrap();
+            left.extend(rows.into_iter().map(|(what,)| format!("{side}: {what}")));
+        }
+        if left.is_empty() || since.elapsed() > std::time::Duration::from_secs(2) {
+            return left;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}

@@ -12,7 +12,7 @@ mod table;
 
 pub(crate) use debezium::DebeziumEvents;
 pub(crate) use fingerprint::Fingerprint;
-pub(crate) use gap::Gap;
+pub(crate) use gap::{Gap, leftovers};
 pub(crate) use landing::Events;
 pub(crate) use pgoutput::{Streamed, net as net_of_stream, read as read_stream};
 pub(crate) use program::{Program, Run, deltacompare, url};
