@@ -1,7 +1,7 @@
 //! A file with one event a line.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,9 +15,41 @@ use crate::event::Event;
 ///
 /// A crash can leave half a line at the end. [`Ndjson::open`] cuts it off: its event was never
 /// acknowledged and will be written again.
+///
+/// Several processes may write to one file, as when a worker goes on that was thought dead: each
+/// appends whole lines only, and holds the file's lock meanwhile.
 pub(crate) struct Ndjson {
-    file: Arc<Mutex<BufWriter<File>>>,
+    lines: Arc<Mutex<Lines>>,
     path: PathBuf,
+}
+
+/// Lines on their way to the file.
+struct Lines {
+    file: File,
+    /// Not in the file yet, and nobody was told that they are.
+    pending: Vec<u8>,
+}
+
+/// Lines are collected up to this size before the file is written.
+const PENDING_BYTES: usize = 1 << 20;
+
+impl Lines {
+    fn append(&mut self) -> std::io::Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        self.file.lock()?;
+        let written = self.file.metadata().and_then(|before| {
+            self.file.write_all(&self.pending).inspect_err(|_| {
+                // What comes behind half a line would be lost with it.
+                let _ = self.file.set_len(before.len());
+            })
+        });
+        self.file.unlock()?;
+        written?;
+        self.pending.clear();
+        Ok(())
+    }
 }
 
 impl Ndjson {
@@ -63,30 +95,33 @@ impl Ndjson {
         };
         let mut file = OpenOptions::new()
             .read(true)
-            .write(true)
+            .append(true)
             .create(true)
-            .truncate(false)
             .open(path)
             .map_err(|error| refused("opened", error))?;
+        // Nobody is in the middle of a line while this process has the lock.
+        file.lock().map_err(|error| refused("locked", error))?;
         let length = file.metadata().map_err(|error| refused("read", error))?.len();
         let whole = end_of_last_line(&mut file, length).map_err(|e| refused("read", e))?;
-        file.set_len(whole).map_err(|error| refused("cut to whole lines", error))?;
-        file.seek(SeekFrom::End(0)).map_err(|error| refused("read", error))?;
+        if whole < length {
+            file.set_len(whole).map_err(|error| refused("cut to whole lines", error))?;
+        }
+        file.unlock().map_err(|error| refused("unlocked", error))?;
         // A new file is durable only with its folder's entry.
         File::open(folder(path))
             .and_then(|folder| folder.sync_all())
             .map_err(|error| refused("made durable", error))?;
-        let file = Arc::new(Mutex::new(BufWriter::with_capacity(1 << 20, file)));
-        Ok(Self { file, path: path.to_owned() })
+        let lines = Arc::new(Mutex::new(Lines { file, pending: Vec::new() }));
+        Ok(Self { lines, path: path.to_owned() })
     }
 
-    async fn with_file(
+    async fn with_lines(
         &self,
-        work: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()> + Send + 'static,
+        work: impl FnOnce(&mut Lines) -> std::io::Result<()> + Send + 'static,
     ) -> Result<()> {
-        let file = Arc::clone(&self.file);
+        let lines = Arc::clone(&self.lines);
         let done = tokio::task::spawn_blocking(move || {
-            work(&mut file.lock().unwrap_or_else(PoisonError::into_inner))
+            work(&mut lines.lock().unwrap_or_else(PoisonError::into_inner))
         });
         let outcome = done.await.map_err(std::io::Error::other).and_then(|outcome| outcome);
         outcome.map_err(|error| {
@@ -105,18 +140,21 @@ impl Ndjson {
 
 impl Sink for Ndjson {
     fn write<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Result<()>> {
-        let mut lines = Vec::with_capacity(events.iter().map(|event| event.body.len() + 1).sum());
+        let mut new = Vec::with_capacity(events.iter().map(|event| event.body.len() + 1).sum());
         for event in events {
-            lines.extend_from_slice(&event.body);
-            lines.push(b'\n');
+            new.extend_from_slice(&event.body);
+            new.push(b'\n');
         }
-        Box::pin(self.with_file(move |file| file.write_all(&lines)))
+        Box::pin(self.with_lines(move |lines| {
+            lines.pending.append(&mut new);
+            if lines.pending.len() >= PENDING_BYTES { lines.append() } else { Ok(()) }
+        }))
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.with_file(|file| {
-            file.flush()?;
-            file.get_ref().sync_data()
+        Box::pin(self.with_lines(|lines| {
+            lines.append()?;
+            lines.file.sync_data()
         }))
     }
 }
