@@ -320,7 +320,7 @@ const ODD: &str = r#"
     );
     insert into odd values (
       1, true, 'x', 'ab', 'ab   ', 'na me', E'tab\tnew\nline\\back"quote', 'v', 'CiTeXt', 'NoCase',
-      '\x00ff27', -1, -9223372036854775808, '-0', 'NaN', 'NaN', 1.500, -1234.5, 4294967295, '7',
+      '\x00ff27', -1, -9223372036854775808, '-1.5', 'NaN', 'NaN', 1.500, -1234.5, 4294967295, '7',
       '18446744073709551615', '3', '(1,2)', 'odd', 'mood', 'shout', 'lower(text)', 'pg_catalog.||/',
       '+(int4,int4)', 'azure_admin', 'public', 'english', 'english_stem', 'nocase', '0044-03-15 BC',
       '24:00:00', '23:59:59.999999-15:59:59', '294276-12-31 23:59:59.999999', 'infinity',
@@ -391,18 +391,19 @@ async fn unsettle(server: &Server, way: usize) {
         ("plan_cache_mode", ["force_generic_plan", "force_custom_plan"]),
         ("client_min_messages", ["debug5", "error"]),
     ] {
-        for whose in ["database shop", "role all", "role azure_admin"] {
-            // What the role says wins, so both servers get something of their own.
+        for whose in ["role all", "database shop", "role azure_admin"] {
+            // The sessions of this test must live.
+            if whose == "role all" && name.ends_with("timeout") {
+                continue;
+            }
             let value = values[way];
             let list = if name == "search_path" { value.to_owned() } else { format!("'{value}'") };
+            let statement = format!("begin read write; alter {whose} set {name} = {list}; commit");
             let mut postgres = server.connect_to("postgres").await.unwrap();
-            let statement = format!("alter {whose} set {name} = {list}");
-            sqlx::raw_sql(sqlx::AssertSqlSafe(
-                format!("set default_transaction_read_only = off; set statement_timeout = 0; {statement}").as_str(),
-            ))
-            .execute(&mut postgres)
-            .await
-            .unwrap_or_else(|error| panic!("{statement}: {error}"));
+            sqlx::raw_sql(sqlx::AssertSqlSafe(statement.as_str()))
+                .execute(&mut postgres)
+                .await
+                .unwrap_or_else(|error| panic!("{statement}: {error}"));
         }
     }
 }
