@@ -3,6 +3,9 @@
 
 mod fdw_traps;
 mod gap_recovery;
+mod random_schemas;
+mod redelivery;
 mod refusals;
 mod restored_servers;
+mod slot_oracle;
 mod support;
