@@ -37,8 +37,8 @@ impl fmt::Display for Side {
 ///
 /// The rest keeps a session from waiting or lying: row security raises an error instead of hiding
 /// rows, locks of forgotten transactions are not waited for, JIT (slow to start, never worth it
-/// here) is off.
-pub const SESSION_SETTINGS: [(&str, &str); 10] = [
+/// here) is off, and a query whose client has died ends within seconds.
+pub const SESSION_SETTINGS: [(&str, &str); 11] = [
     ("search_path", "pg_catalog"),
     ("extra_float_digits", "3"),
     ("intervalstyle", "postgres"),
@@ -49,6 +49,7 @@ pub const SESSION_SETTINGS: [(&str, &str); 10] = [
     ("jit", "off"),
     ("lock_timeout", "10s"),
     ("statement_timeout", "0"),
+    ("client_connection_check_interval", "5s"),
 ];
 
 /// How long one attempt to connect may take.
@@ -237,18 +238,34 @@ impl Server {
         match attempt.await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => {
-                let refused = matches!(&error, sqlx::Error::Database(e)
-                    if e.code().is_some_and(|code| code.starts_with("28") || code == "3D000"));
-                let tls = matches!(&error, sqlx::Error::Tls(_));
-                let error = Error::from(error);
-                let kind = if refused || tls { ErrorKind::Refused } else { ErrorKind::Transient };
-                let advice = if tls {
-                    "check sslmode and sslrootcert in the URL"
-                } else if refused {
-                    "check user, password and database, and the server's access rules"
-                } else {
-                    "check that it runs and that this machine may reach it (firewall, private DNS)"
+                let code = match &error {
+                    sqlx::Error::Database(error) => error.code().map(|code| code.into_owned()),
+                    _ => None,
                 };
+                let (kind, advice) = match code.as_deref() {
+                    // Starting up, shutting down, or a standby that may not be read.
+                    Some("57P03") => (
+                        ErrorKind::Transient,
+                        "wait until it is up and its restore has ended (or promote it)",
+                    ),
+                    Some(code) if code.starts_with("53") || code.starts_with("57") => (
+                        ErrorKind::Transient,
+                        "end sessions that are not needed there, and try again",
+                    ),
+                    Some(_) => (
+                        ErrorKind::Refused,
+                        "check user, password and database, and the server's access rules",
+                    ),
+                    None if matches!(&error, sqlx::Error::Tls(_)) => {
+                        (ErrorKind::Refused, "check sslmode and sslrootcert in the URL")
+                    }
+                    None => (
+                        ErrorKind::Transient,
+                        "check that it runs and that this machine may reach it (firewall, private \
+                         DNS)",
+                    ),
+                };
+                let error = Error::from(error);
                 Err(Error::new(kind, format!("cannot log in to {self}: {error}; {advice}"))
                     .because(error))
             }

@@ -19,6 +19,7 @@ pub struct TableName {
     /// The schema.
     pub schema: String,
     /// The relation's name in it.
+    #[serde(rename = "table")]
     pub name: String,
 }
 

@@ -235,7 +235,7 @@ impl RunArguments {
             ..self.selection
         };
         Ok(Request {
-            sinks: self.sinks.clone(),
+            sinks: self.sinks.iter().map(SinkTarget::absolute).collect::<Result<_>>()?,
             format: self.format,
             before: self.before,
             topic_prefix: self.topic_prefix.clone(),

@@ -41,7 +41,9 @@ pub(crate) fn main() -> ExitCode {
         match arguments.command {
             Command::Run(arguments) => run(arguments).await,
             Command::Plan { servers, selection, json } => {
-                let plan = recovery::plan(&servers.parse()?, &selection.request()?).await?;
+                let plan = recovery::plan(&servers.parse()?, &selection.request()?)
+                    .await
+                    .map_err(nothing_changed)?;
                 output::plan(&plan, json)?;
                 Ok(COMPLETED)
             }
@@ -50,7 +52,8 @@ pub(crate) fn main() -> ExitCode {
                 let (mut base, mut head) = tokio::try_join!(
                     servers.base.connect("deltacompare cleanup"),
                     servers.head.connect("deltacompare cleanup"),
-                )?;
+                )
+                .map_err(nothing_changed)?;
                 output::removed(&fdw::cleanup(&mut base, &mut head).await?);
                 Ok(COMPLETED)
             }
@@ -115,6 +118,11 @@ async fn stop_signal() {
         // Without handlers the signals end the process; that is crash-safe too.
         _ => std::future::pending().await,
     }
+}
+
+/// Trouble before anything was changed has the exit code of a refusal.
+fn nothing_changed(error: Error) -> Error {
+    error.with_kind(ErrorKind::Refused)
 }
 
 fn io_refused(what: &str, path: &std::path::Path, error: std::io::Error) -> Error {

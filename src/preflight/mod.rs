@@ -111,33 +111,32 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         // Everything else would be asked of the wrong servers.
         return Err(Error::refused(findings.refusals.join("\n")));
     }
-    let ends = lineage(servers, &base_facts, &head_facts, &mut findings).await;
-
     let selection = Selection {
         publication: request.publication.clone(),
         tables: request.tables.clone(),
         exclude: request.exclude.clone(),
     };
+    let mut blocked = false;
+    for (side, server, connection, facts) in [
+        (Side::Base, &servers.base, &mut base, &base_facts),
+        (Side::Head, &servers.head, &mut head, &head_facts),
+    ] {
+        restores::quiet(side, server, connection, &mut findings).await?;
+        blocked |=
+            restores::locked(side, facts.version, connection, &selection, &mut findings).await?;
+    }
+    if blocked {
+        // Everything else would wait for the locks.
+        return Err(Error::refused(findings.refusals.join("\n")));
+    }
+    let ends = lineage(servers, &base_facts, &head_facts, &mut findings).await;
+
     let published = catalog::select(&mut head, head_facts.version, &selection).await?;
     let names: Vec<TableName> = published.keys().cloned().collect();
     let on_head = catalog::relations(&mut head, &names).await?;
     let on_base = catalog::relations(&mut base, &names).await?;
     dropped(&mut base, base_facts.version, &selection, &names, &mut findings).await?;
     let pairs = catalog::pair_all(published, on_head, on_base);
-
-    for (side, server, connection) in
-        [(Side::Base, &servers.base, &mut base), (Side::Head, &servers.head, &mut head)]
-    {
-        restores::quiet(side, server, connection, &mut findings).await?;
-        let oids: Vec<i64> = pairs
-            .iter()
-            .filter_map(|pair| match side {
-                Side::Head => Some(i64::from(pair.head.oid)),
-                Side::Base => pair.base.as_ref().map(|base| i64::from(base.oid)),
-            })
-            .collect();
-        restores::locked(side, connection, &oids, &mut findings).await?;
-    }
     restores::unwritten(&pairs, request.accept_written, &mut findings);
     rights::check(&mut base, &mut head, &pairs, &mut findings).await?;
 

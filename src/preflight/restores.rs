@@ -3,8 +3,8 @@
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use super::Findings;
-use crate::catalog::TablePair;
-use crate::error::Result;
+use crate::catalog::{Selection, TablePair};
+use crate::error::{Error, Result};
 use crate::server::{Server, Side};
 
 /// What a server says of itself.
@@ -208,6 +208,7 @@ async fn active_jobs(
                 for row in own.unwrap_or_default() {
                     jobs.push(row.try_get::<String, _>(0)?);
                 }
+                let error = Error::from(error);
                 findings.warn(format!(
                     "jobs of other users in {table} on {side} cannot be seen ({error}): make sure \
                      that none is active"
@@ -267,47 +268,93 @@ async fn event_triggers(
 }
 
 /// Prepared transactions survive a restore with their locks. Those that would keep us from reading
-/// are refused, the rest is told.
+/// are refused, the rest is told. Looks at catalogs only, for which no lock of theirs is waited.
+///
+/// Yields whether a published or selected table is locked: whoever asks anything about it waits.
 pub(super) async fn locked(
     side: Side,
+    server_version: u32,
     connection: &mut PgConnection,
-    relations: &[i64],
+    selection: &Selection,
     findings: &mut Findings,
-) -> Result<()> {
-    let prepared: Vec<(String, bool)> = sqlx::query_as(
+) -> Result<bool> {
+    let published_schemas = if server_version >= 150_000 {
+        "exists (select from pg_publication_namespace s \
+                  where s.pnpubid = p.oid and s.pnnspid = c.relnamespace)"
+    } else {
+        "false"
+    };
+    let (schemas, names): (Vec<&str>, Vec<&str>) =
+        selection.tables.iter().map(|table| (table.schema.as_str(), table.name.as_str())).unzip();
+    let prepared: Vec<(String, Vec<String>)> = sqlx::query_as(AssertSqlSafe(format!(
         r#"
+        with recursive held (transaction, relation) as (
+          select p.transaction, l.relation
+            from pg_prepared_xacts p
+            -- Every transaction holds its own id, under the same name as its other locks.
+            join pg_locks own
+              on own.locktype = 'transactionid' and own.transactionid = p.transaction
+            join pg_locks l on l.virtualtransaction = own.virtualtransaction
+           where p.database = current_database()
+             and own.pid is null and own.granted
+             and l.pid is null
+             and l.locktype = 'relation'
+             and l.mode = 'AccessExclusiveLock'
+        ),
+        -- A locked partition keeps its root from being read too.
+        affected (transaction, relation) as (
+          select transaction, relation from held
+           union
+          select a.transaction, i.inhparent
+            from affected a
+            join pg_inherits i on i.inhrelid = a.relation
+        )
         select p.gid,
-               exists (select from pg_locks l
-                        where l.virtualtransaction like '%/' || p.transaction
-                          and l.pid is null
-                          and l.mode = 'AccessExclusiveLock'
-                          and l.relation in (select coalesce(t.relid, wanted.oid::oid)
-                                               from unnest($1::int8[]) wanted (oid)
-                                               left join lateral
-                                                 pg_partition_tree(wanted.oid::oid::regclass) t
-                                                 on true))
+               array(select format('%I.%I', n.nspname, c.relname)
+                       from affected a
+                       join pg_class c on c.oid = a.relation
+                       join pg_namespace n on n.oid = c.relnamespace
+                      where a.transaction = p.transaction
+                        and c.relkind in ('r', 'p')
+                        and n.nspname not in ('pg_catalog', 'information_schema')
+                        and ((n.nspname, c.relname) in
+                               (select w.schema, w.name
+                                  from unnest($1::text[], $2::text[]) as w (schema, name))
+                             or exists (select from pg_publication p
+                                         where ($3::text is null or p.pubname = $3)
+                                           and (p.puballtables
+                                                or exists (select from pg_publication_rel r
+                                                            where r.prpubid = p.oid
+                                                              and r.prrelid = c.oid)
+                                                or {published_schemas})))
+                      order by 1)
           from pg_prepared_xacts p
          where p.database = current_database()
          order by 1
-        "#,
-    )
-    .bind(relations)
+        "#
+    )))
+    .bind(&schemas)
+    .bind(&names)
+    .bind(&selection.publication)
     .fetch_all(connection)
     .await?;
-    for (gid, blocking) in prepared {
-        if blocking {
-            findings.refuse(format!(
-                "the prepared transaction {gid:?} on {side} holds a lock that keeps a selected \
-                 table from being read: on this copy it is safe to run rollback prepared '{}'",
-                gid.replace('\'', "''")
-            ));
-        } else {
+    let mut blocked = false;
+    for (gid, tables) in prepared {
+        if tables.is_empty() {
             findings.warn(format!(
                 "the prepared transaction {gid:?} is open on {side}: its changes count as not made"
             ));
+        } else {
+            blocked = true;
+            findings.refuse(format!(
+                "the prepared transaction {gid:?} on {side} holds a lock that keeps {} from being \
+                 read: on this copy it is safe to run rollback prepared '{}'",
+                tables.join(", "),
+                gid.replace('\'', "''")
+            ));
         }
     }
-    Ok(())
+    Ok(blocked)
 }
 
 /// Neither side may have been written to since its restore.

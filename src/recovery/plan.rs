@@ -53,6 +53,7 @@ pub(crate) struct PlannedItem {
     pub(crate) spec: WorkItemSpec,
     pub(crate) strategy_reason: String,
     pub(crate) bytes: u64,
+    pub(crate) rows: Option<u64>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -112,11 +113,19 @@ pub(crate) fn planned_items(checked: &Checked, request: &Request, link: &Link) -
             head_oid: pair.head.oid,
             base_oid: pair.base.as_ref().map(|base| base.oid),
         };
-        let mut item = |scope, bytes| {
+        let heap_bytes = match storage.iter().map(|relation| u64::from(relation.blocks)).sum() {
+            0 => bytes(pair),
+            blocks => blocks * 8192,
+        };
+        let mut item = |scope, bytes: u64| {
             items.push(PlannedItem {
                 spec: spec(scope),
                 strategy_reason: reason.clone(),
                 bytes,
+                rows: pair.head.rows.map(|rows| {
+                    // TOAST counts in the table's bytes, not in a range's: a rough share will do.
+                    (rows as f64 * (bytes as f64 / heap_bytes.max(1) as f64).min(1.0)) as u64
+                }),
                 warnings: pair.warnings.clone(),
             });
         };

@@ -2,4 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod gap_recovery;
+mod refusals;
+mod restored_servers;
 mod support;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use deltacompare_testbed::Role;
+use deltacompare_testbed::{Role, Server};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -42,6 +42,16 @@ pub(crate) fn deltacompare_as(gap: &Gap, role: Role, arguments: &[&str]) -> Prog
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     Program { command, folder }
+}
+
+/// A URL for any role of a server that speaks no TLS.
+pub(crate) fn url(server: &Server, user: &str, password: &str) -> String {
+    format!(
+        "postgres://{user}:{password}@{}:{}/{}?sslmode=disable",
+        server.host(),
+        server.port(),
+        server.database()
+    )
 }
 
 impl Program {
@@ -87,6 +97,19 @@ impl Run {
     /// Its report.
     pub(crate) fn report(&self, name: &str) -> serde_json::Value {
         serde_json::from_slice(&std::fs::read(self.file(name)).unwrap()).unwrap()
+    }
+
+    /// Inserts, updates and deletes that its report has for `schema.table` (unquoted names).
+    pub(crate) fn counts(&self, report: &str, table: &str) -> (u64, u64, u64) {
+        let report = self.report(report);
+        let (schema, name) = table.split_once('.').unwrap();
+        let tables = report["tables"].as_array().unwrap();
+        let found = tables
+            .iter()
+            .find(|found| found["schema"] == schema && found["table"] == name)
+            .unwrap_or_else(|| panic!("{table} is not in {report:#}"));
+        let count = |what: &str| found[what].as_u64().unwrap();
+        (count("inserts"), count("updates"), count("deletes"))
     }
 
     /// Fails unless it completed.

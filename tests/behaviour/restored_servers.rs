@@ -1,0 +1,267 @@
+//! Two copies of production are no playground: what lives on them by itself, what we put there,
+//! and that it goes again.
+
+use deltacompare_testbed::{Options, Role, Server};
+use sqlx::{ConnectOptions, Connection};
+
+use crate::support::{Fingerprint, Gap, Program, Run, deltacompare};
+
+const SHOP: &str = r#"
+    create table customer (id int primary key, name text);
+    create table visit (id int primary key, page text);
+    insert into customer select i, 'customer ' || i from generate_series(1, 20) i;
+    insert into visit select i, 'page ' || i from generate_series(1, 20) i;
+    create publication shop for all tables;
+"#;
+
+const GAP: &str = r#"
+    insert into customer values (21, 'new');
+    update visit set page = page || '!' where id < 6;
+    delete from customer where id < 3;
+"#;
+
+fn as_superuser(gap: &Gap, arguments: &[&str]) -> Program {
+    deltacompare(gap, arguments)
+        .env("DELTACOMPARE_BASE", &gap.base.url(Role::Superuser))
+        .env("DELTACOMPARE_HEAD", &gap.head.url(Role::Superuser))
+}
+
+const RUN: [&str; 5] = ["run", "--sink", "delta-table", "--report", "{dir}/report"];
+const RUN_AND_KEEP: [&str; 6] =
+    ["run", "--sink", "delta-table", "--report", "{dir}/report", "--keep-objects"];
+
+fn table_names(run: &Run) -> Vec<String> {
+    let report = run.report("report");
+    let tables = report["tables"].as_array().unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    tables.iter().map(|t| format!("{}.{}", text(&t["schema"]), text(&t["table"]))).collect()
+}
+
+/// What carries our name on a server: schemas, roles, foreign servers.
+async fn ours(server: &Server) -> Vec<String> {
+    let names: Vec<(String,)> = server
+        .rows(
+            "select 'schema ' || nspname from pg_namespace where nspname like 'deltacompare%'
+             union all select 'role ' || rolname from pg_roles where rolname like 'deltacompare%'
+             union all
+             select 'server ' || srvname from pg_foreign_server where srvname like 'deltacompare%'
+             order by 1",
+        )
+        .await
+        .unwrap();
+    names.into_iter().map(|(name,)| name).collect()
+}
+
+#[tokio::test]
+async fn tables_of_one_name_in_many_schemas() {
+    let before = format!(
+        "{SHOP}
+         create schema north; create schema \"South\"; create schema \"select\";
+         create table north.customer (id int primary key, name text);
+         create table \"South\".customer (id text primary key, other int);
+         create table \"South\".\"Customer\" (id int primary key);
+         create table \"select\".customer (name text);
+         insert into north.customer select i, 'n' from generate_series(1, 5) i;
+         insert into \"South\".customer select i, i from generate_series(1, 5) i;"
+    );
+    let during = format!(
+        "{GAP}
+         update north.customer set name = 'N' where id = 1;
+         delete from \"South\".customer where id in ('1', '2', '3');
+         insert into \"South\".\"Customer\" values (1), (2);
+         insert into \"select\".customer values ('x'), ('x'), ('x'), ('x');"
+    );
+    let gap = Gap::between(&before, &during).await;
+    let run = deltacompare(&gap, &RUN).run().await;
+    run.assert_completed();
+    for (table, counts) in [
+        ("public.customer", (1, 0, 2)),
+        ("public.visit", (0, 5, 0)),
+        ("north.customer", (0, 1, 0)),
+        ("South.customer", (0, 0, 3)),
+        ("South.Customer", (2, 0, 0)),
+        ("select.customer", (4, 0, 0)),
+    ] {
+        assert_eq!(run.counts("report", table), counts, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn our_own_tables_are_nobodys_changes() {
+    let gap = Gap::between(SHOP, GAP).await;
+    let expected = ["public.customer", "public.visit"];
+    // FOR ALL TABLES publishes the status tables that the first run leaves, and the foreign and
+    // helper schemas of one that keeps them.
+    for arguments in [&RUN[..], &RUN_AND_KEEP, &RUN] {
+        let run = deltacompare(&gap, arguments).run().await;
+        run.assert_completed();
+        assert_eq!(table_names(&run), expected);
+        assert_eq!(run.counts("report", "public.customer"), (1, 0, 2));
+        assert!(!run.stdout.contains("dropped, renamed"), "{}", run.stdout);
+    }
+    let recoveries: i64 =
+        gap.head.value("select count(*) from deltacompare.recovery").await.unwrap();
+    assert_eq!(recoveries, 3);
+    let removed = deltacompare(&gap, &["cleanup"]).run().await;
+    removed.assert_completed();
+    assert_eq!(ours(&gap.base).await, [""; 0]);
+    assert_eq!(ours(&gap.head).await, [""; 0]);
+}
+
+/// The password in `create user mapping … options (user '…', password '…')` of a log.
+fn throw_away_passwords(log: &str) -> Vec<&str> {
+    log.split("password '").skip(1).filter_map(|rest| rest.split('\'').next()).collect()
+}
+
+#[tokio::test]
+async fn heads_login_on_base_is_thrown_away() {
+    let options = Options { conf: vec!["log_statement = 'all'".to_owned()], ..Options::default() };
+    let gap = Gap::with_options(options, SHOP, GAP).await;
+    let before = Fingerprint::of(&gap.base).await;
+    deltacompare(&gap, &RUN).run().await.assert_completed();
+    before.assert_same(&Fingerprint::of(&gap.base).await, "base");
+
+    let (on_base, on_head) = (gap.base.log(), gap.head.log());
+    assert!(on_base.contains("create role \"deltacompare_"), "{on_base}");
+    assert!(on_base.contains("SCRAM-SHA-256$"), "{on_base}");
+    assert!(on_base.contains("drop role \"deltacompare_"), "{on_base}");
+    assert!(on_base.contains("connection authorized") || on_base.contains("FETCH"), "{on_base}");
+    // One of the probe, whose role never was, and the recovery's.
+    let passwords = throw_away_passwords(&on_head);
+    assert_eq!(passwords.len(), 2, "{on_head}");
+    for password in passwords {
+        assert!(password.len() > 30 && !on_base.contains(password), "{password}");
+    }
+    let operators = gap.base.password(Role::Admin);
+    assert!(!on_base.contains(operators) && !on_head.contains(operators));
+
+    // While it is kept, the login works with nothing but that password; cleaned up, not at all.
+    deltacompare(&gap, &RUN_AND_KEEP).run().await.assert_completed();
+    let log = gap.head.log();
+    let password = throw_away_passwords(&log).pop().unwrap();
+    let name: String = gap
+        .base
+        .value("select rolname::text from pg_roles where rolname like 'deltacompare%'")
+        .await
+        .unwrap();
+    let login = |password: &str| {
+        sqlx::postgres::PgConnectOptions::new_without_pgpass()
+            .host("127.0.0.1")
+            .port(gap.base.port())
+            .username(&name)
+            .password(password)
+            .database("shop")
+            .ssl_mode(sqlx::postgres::PgSslMode::Disable)
+    };
+    login(password).connect().await.unwrap().close().await.unwrap();
+    login("wrong").connect().await.unwrap_err();
+    let (powers, forever): (bool, bool) = gap
+        .base
+        .rows(
+            "select rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls,
+                    coalesce(rolvaliduntil > now() + interval '31 days', true)
+               from pg_roles where rolname like 'deltacompare%'",
+        )
+        .await
+        .unwrap()[0];
+    assert!(!powers && !forever, "it may do more than it needs, or for ever");
+    deltacompare(&gap, &["cleanup"]).run().await.assert_completed();
+    login(password).connect().await.unwrap_err();
+    before.assert_same(&Fingerprint::of(&gap.base).await, "base");
+}
+
+#[tokio::test]
+async fn cleanup_removes_what_is_ours() {
+    let parent = "create table parent (id int primary key);
+                  create table child () inherits (parent);
+                  insert into parent values (1);";
+    let gap = Gap::between(&format!("{SHOP}{parent}"), GAP).await;
+    gap.head.sql("drop extension postgres_fdw").await.unwrap();
+    let (base, head) = Fingerprint::of_both(&gap).await;
+    as_superuser(&gap, &RUN_AND_KEEP).run().await.assert_completed();
+    as_superuser(&gap, &RUN_AND_KEEP).run().await.assert_completed();
+    // Two recoveries: on base a role and, for the parent's helper view, a schema each.
+    assert_eq!(ours(&gap.base).await.len(), 4);
+    assert_eq!(ours(&gap.head).await.len(), 5);
+    let cleanup = as_superuser(&gap, &["cleanup"]).run().await;
+    cleanup.assert_completed();
+    for word in ["base: role", "base: schema", "head: schema", "head: extension postgres_fdw"] {
+        assert!(cleanup.stdout.contains(word), "{word}: {}", cleanup.stdout);
+    }
+    base.assert_same(&Fingerprint::of(&gap.base).await, "base");
+    head.assert_same(&Fingerprint::of(&gap.head).await, "head");
+    let again = as_superuser(&gap, &["cleanup"]).run().await;
+    again.assert_completed();
+    assert!(again.stdout.contains("nothing to remove"), "{}", again.stdout);
+
+    // The extension is ours, but by now it carries somebody's server.
+    as_superuser(&gap, &RUN_AND_KEEP).run().await.assert_completed();
+    gap.head.sql("create server theirs foreign data wrapper postgres_fdw").await.unwrap();
+    as_superuser(&gap, &["cleanup"]).run().await.assert_completed();
+    assert_eq!(ours(&gap.head).await, [""; 0]);
+    let servers: i64 = gap
+        .head
+        .value("select count(*) from pg_foreign_server where srvname = 'theirs'")
+        .await
+        .unwrap();
+    assert_eq!(servers, 1);
+    base.assert_same(&Fingerprint::of(&gap.base).await, "base");
+}
+
+#[tokio::test]
+async fn cleanup_leaves_what_is_not_ours() {
+    let gap = Gap::between(SHOP, GAP).await;
+    // Theirs: an extension, a server on it, and names like ours.
+    let theirs = "
+        create role deltacompare_0123456789ab; comment on role deltacompare_0123456789ab is 'mine';
+        create role deltacompare_ba9876543210;
+        create schema deltacompare_0123456789ab;
+        create table deltacompare_0123456789ab.precious (id int);
+        create schema deltacompare_backup;
+        create table deltacompare_backup.precious (id int);";
+    gap.base.sql(theirs).await.unwrap();
+    let on_head = format!(
+        "{theirs}
+         create server theirs foreign data wrapper postgres_fdw options (host 'elsewhere');
+         create user mapping for azure_admin server theirs options (user 'x', password 'y');
+         create foreign table theirs (id int) server theirs;
+         create server deltacompare_0123456789ab foreign data wrapper postgres_fdw;"
+    );
+    gap.head.sql(on_head).await.unwrap();
+    let (base, head) = Fingerprint::of_both(&gap).await;
+    // A role that may only do what an administrator may, and one that may drop anything.
+    let nothing = deltacompare(&gap, &["cleanup"]).run().await;
+    nothing.assert_completed();
+    assert!(nothing.stdout.contains("nothing to remove"), "{}", nothing.stdout);
+    as_superuser(&gap, &RUN_AND_KEEP).run().await.assert_completed();
+    as_superuser(&gap, &["cleanup"]).run().await.assert_completed();
+    base.assert_same(&Fingerprint::of(&gap.base).await, "base");
+    head.assert_same(&Fingerprint::of(&gap.head).await, "head");
+
+    // A schema that happens to have the status schema's name.
+    gap.head
+        .sql("create schema deltacompare; create table deltacompare.precious (id int)")
+        .await
+        .unwrap();
+    let head = Fingerprint::of(&gap.head).await;
+    as_superuser(&gap, &["cleanup"]).run().await.assert_completed();
+    head.assert_same(&Fingerprint::of(&gap.head).await, "head");
+}
+
+/// Extensions bring event triggers too; nobody can be asked to switch those off.
+#[tokio::test]
+async fn event_triggers_of_extensions_are_told() {
+    let gap = Gap::between(SHOP, GAP).await;
+    gap.head
+        .sql(
+            "create function nothing() returns event_trigger language plpgsql as 'begin end';
+             create event trigger theirs on ddl_command_end execute function nothing();
+             alter extension plpgsql add event trigger theirs",
+        )
+        .await
+        .unwrap();
+    let plan = deltacompare(&gap, &["plan"]).run().await;
+    plan.assert_completed();
+    let warning = "event triggers of extensions fire on our own commands on head (theirs)";
+    assert!(plan.stdout.contains(warning), "{}", plan.stdout);
+}

@@ -1,0 +1,74 @@
+//! Everything on a server that a refusal must leave as it was.
+
+use std::collections::BTreeSet;
+
+use deltacompare_testbed::Server;
+
+use super::Gap;
+
+/// What a database and its server hold, one line an object: schemas, roles and their memberships,
+/// all of foreign data, extensions, relations with their files and rights, functions, types,
+/// settings, comments, and how many rows were written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fingerprint(BTreeSet<String>);
+
+impl Fingerprint {
+    pub(crate) async fn of(server: &Server) -> Self {
+        let lines: Vec<(String,)> = server.rows(QUERY).await.unwrap();
+        let lines: BTreeSet<String> = lines.into_iter().map(|(line,)| line).collect();
+        assert!(lines.len() > 20, "a fingerprint of next to nothing: {lines:#?}");
+        Self(lines)
+    }
+
+    /// Base's and head's.
+    pub(crate) async fn of_both(gap: &Gap) -> (Self, Self) {
+        (Self::of(&gap.base).await, Self::of(&gap.head).await)
+    }
+
+    /// Fails, naming what came and what went, unless `now` is the same.
+    pub(crate) fn assert_same(&self, now: &Self, what: &str) {
+        let gone: Vec<_> = self.0.difference(&now.0).collect();
+        let new: Vec<_> = now.0.difference(&self.0).collect();
+        assert!(gone.is_empty() && new.is_empty(), "{what}: gone {gone:#?}, new {new:#?}");
+    }
+}
+
+const QUERY: &str = r#"
+    select 'schema ' || x::text
+      from (select oid, nspname, nspowner, nspacl from pg_namespace
+             where nspname !~ '^pg_(toast_)?temp_') x
+    union all select 'role ' || x::text from pg_authid x
+    union all select 'membership ' || x::text from pg_auth_members x
+    union all
+    select 'database ' || x::text from (select datname, datdba, datacl from pg_database) x
+    union all select 'wrapper ' || x::text from pg_foreign_data_wrapper x
+    union all select 'foreign server ' || x::text from pg_foreign_server x
+    union all select 'user mapping ' || x::text from pg_user_mapping x
+    union all select 'extension ' || x::text from pg_extension x
+    union all
+    select 'relation ' || x::text
+      from (select oid, relname, relnamespace, relowner, relkind, relfilenode, relacl,
+                   relrowsecurity
+              from pg_class where relpersistence <> 't') x
+    union all
+    select 'column ' || x::text
+      from (select attrelid, attnum, attname, atttypid, attacl from pg_attribute
+             where attrelid >= 16384) x
+    union all select 'function ' || oid || proname from pg_proc where oid >= 16384
+    union all select 'type ' || oid || typname from pg_type where oid >= 16384
+    union all
+    select 'written ' || x::text
+      from (select schemaname, relname, n_tup_ins, n_tup_upd, n_tup_del
+              from pg_stat_user_tables) x
+    union all select 'setting ' || x::text from pg_db_role_setting x
+    union all select 'default right ' || x::text from pg_default_acl x
+    union all
+    select 'comment ' || x::text
+      from (select objoid, classoid, description from pg_description where objoid >= 16384) x
+    union all select 'shared comment ' || x::text from pg_shdescription x where objoid >= 16384
+    union all select concat('event trigger ', evtname, evtenabled) from pg_event_trigger
+    union all select 'publication ' || pubname from pg_publication
+    union all select 'subscription ' || subname || subenabled from pg_subscription
+    union all select 'prepared transaction ' || gid from pg_prepared_xacts
+    union all select 'slot ' || slot_name from pg_replication_slots
+"#;

@@ -1,0 +1,130 @@
+//! Rows as PostgreSQL prints them: read from a table, or cast from what an event says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use deltacompare_testbed::Server;
+use futures_util::TryStreamExt;
+use sqlx::{AssertSqlSafe, Executor, PgConnection};
+
+use super::table::{TableName, literal, quoted};
+
+/// A row: each column's text.
+pub(crate) type Row = BTreeMap<String, Option<String>>;
+
+/// A connection that prints values as images are defined (design.md, section 2).
+pub(crate) async fn printer(server: &Server) -> PgConnection {
+    let mut connection = server.connect().await.unwrap();
+    connection
+        .execute(
+            "set extra_float_digits = 3; set datestyle = 'ISO, MDY'; set timezone = 'UTC'; \
+             set intervalstyle = postgres; set bytea_output = hex; set lc_monetary = 'C'; \
+             set search_path = pg_catalog",
+        )
+        .await
+        .unwrap();
+    connection
+}
+
+/// All rows of a table. Generated columns are left out.
+pub(crate) async fn rows(server: &Server, table: &TableName) -> Vec<Row> {
+    let mut connection = printer(server).await;
+    let columns: Vec<String> = sqlx::query_scalar(
+        "select attname::text from pg_attribute where attrelid = $1::regclass \
+         and attnum > 0 and not attisdropped and attgenerated = '' order by attnum",
+    )
+    .bind(table.to_string())
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    let list: Vec<String> = columns.iter().map(|name| quoted(name)).collect();
+    let text = connection
+        .copy_out_raw(&format!("copy (select {} from {table}) to stdout", list.join(", ")))
+        .await
+        .unwrap()
+        .try_fold(Vec::new(), |mut all, part| async move {
+            all.extend_from_slice(&part);
+            Ok(all)
+        })
+        .await
+        .unwrap();
+    String::from_utf8(text)
+        .unwrap()
+        .lines()
+        .map(|line| columns.iter().cloned().zip(line.split('\t').map(unescape)).collect())
+        .collect()
+}
+
+/// What the values of these rows print after a cast to the types of the table's columns.
+pub(crate) async fn cast(server: &Server, table: &TableName, rows: &mut [Row]) {
+    let names: BTreeSet<String> = rows.iter().flat_map(|row| row.keys().cloned()).collect();
+    let mut connection = printer(server).await;
+    for name in names {
+        let declared: String = sqlx::query_scalar(
+            "select format_type(atttypid, atttypmod) from pg_attribute \
+             where attrelid = $1::regclass and attname = $2 and attnum > 0 and not attisdropped",
+        )
+        .bind(table.to_string())
+        .bind(&name)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap_or_else(|error| panic!("column {name} of {table}: {error}"));
+        let texts: Vec<&str> =
+            rows.iter().filter_map(|row| row.get(&name)?.as_deref()).collect();
+        let printed: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "select format('%s', value::{declared}) \
+               from unnest($1::text[]) with ordinality as v (value, at) order by at"
+        )))
+        .bind(&texts)
+        .fetch_all(&mut connection)
+        .await
+        .unwrap_or_else(|error| panic!("column {name} {declared} of {table}: {error}: {texts:?}"));
+        let mut printed = printed.into_iter();
+        for row in rows.iter_mut() {
+            if let Some(Some(text)) = row.get_mut(&name) {
+                *text = printed.next().unwrap();
+            }
+        }
+    }
+}
+
+/// The columns that identify a row downstream, by name; none without a key.
+pub(crate) async fn key(server: &Server, table: &TableName) -> Vec<String> {
+    let key: Vec<(String,)> = server
+        .rows(format!(
+            "select a.attname::text from pg_index i \
+               join pg_class c on c.oid = i.indrelid \
+               join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey) \
+              where i.indrelid = {}::regclass \
+                and case when c.relreplident = 'i' then i.indisreplident \
+                         else i.indisprimary end \
+              order by 1",
+            literal(&table.to_string())
+        ))
+        .await
+        .unwrap();
+    key.into_iter().map(|(name,)| name).collect()
+}
+
+/// Undoes COPY's escapes.
+fn unescape(field: &str) -> Option<String> {
+    if field == "\\N" {
+        return None;
+    }
+    let mut text = String::new();
+    let mut chars = field.chars();
+    while let Some(c) = chars.next() {
+        text.push(match c {
+            '\\' => match chars.next().unwrap() {
+                'b' => '\u{8}',
+                'f' => '\u{c}',
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                'v' => '\u{b}',
+                c => c,
+            },
+            c => c,
+        });
+    }
+    Some(text)
+}
