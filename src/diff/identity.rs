@@ -62,10 +62,11 @@ pub(crate) struct SameFile {
 
 impl SameFile {
     async fn check(self, connection: &mut PgConnection, side: &str) -> Result<()> {
-        let now: Option<i64> = sqlx::query_scalar("select pg_relation_filenode($1::int8::oid)::int8")
-            .bind(i64::from(self.oid))
-            .fetch_one(connection)
-            .await?;
+        let now: Option<i64> =
+            sqlx::query_scalar("select pg_relation_filenode($1::int8::oid)::int8")
+                .bind(i64::from(self.oid))
+                .fetch_one(connection)
+                .await?;
         if now == Some(i64::from(self.filenode)) {
             return Ok(());
         }

@@ -77,7 +77,9 @@ impl Source {
         let only = if self.only { "only " } else { "" };
         match &self.filter {
             // The filter's column names are the table's own: a subquery keeps aliases out of them.
-            Some(filter) => format!("(select * from {only}{} where {filter}) {alias}", self.relation),
+            Some(filter) => {
+                format!("(select * from {only}{} where {filter}) {alias}", self.relation)
+            }
             None => format!("{only}{} {alias}", self.relation),
         }
     }

@@ -161,9 +161,11 @@ impl Executor {
                     for change in &changes {
                         now.counts.count(change);
                         now.digest.add(change);
-                        events.push(encoder.encode(change).map_err(|error| {
-                            Error::item(error.to_string()).because(error)
-                        })?);
+                        events.push(
+                            encoder
+                                .encode(change)
+                                .map_err(|error| Error::item(error.to_string()).because(error))?,
+                        );
                     }
                     for sink in &self.sinks {
                         sink.write(&events).await?;

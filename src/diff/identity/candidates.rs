@@ -35,10 +35,8 @@ impl Versions {
             "#
         );
         let blocks: Vec<i64> = groups.iter().map(|&block| i64::from(block)).collect();
-        let mut rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(blocks)
-            .bind(i64::from(size))
-            .fetch(connection);
+        let mut rows =
+            sqlx::query(AssertSqlSafe(sql)).bind(blocks).bind(i64::from(size)).fetch(connection);
         let mut versions = Vec::new();
         while let Some(row) = rows.try_next().await? {
             let bytes: Option<&[u8]> = row.try_get(0)?;
