@@ -14,6 +14,8 @@ create table recovery (
   base_end_lsn pg_lsn,
   head_end_lsn pg_lsn,
   created_at timestamptz not null default clock_timestamp(),
+  -- When foreign server and tables were last set up.
+  set_up_at timestamptz,
   finished_at timestamptz
 );
 
@@ -26,14 +28,16 @@ create table work_item (
   strategy_reason text not null,
   -- What is compared with what, and how head reads base.
   spec jsonb not null,
-  -- Expected size in bytes, to weigh progress.
+  -- Expected size in bytes, to weigh progress, and rows, if the planner has counted them.
   bytes bigint not null,
+  rows bigint,
   state text not null default 'pending'
     check (state in ('pending', 'running', 'completed', 'failed')),
   -- Counts the claims. A worker may write only under the attempt that it was given.
   attempt int not null default 0,
-  -- While it runs: when another worker may take it over.
+  -- While it runs: when another process may take it over, and which one has it.
   lease_until timestamptz,
+  worker uuid,
   -- How far the item is: everything before is durable in every sink. Null: nothing yet.
   checkpoint jsonb,
   -- What was found up to the checkpoint.

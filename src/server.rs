@@ -37,8 +37,8 @@ impl fmt::Display for Side {
 ///
 /// The rest keeps a session from waiting or lying: row security raises an error instead of hiding
 /// rows, locks of forgotten transactions are not waited for, JIT (slow to start, never worth it
-/// here) is off.
-pub const SESSION_SETTINGS: [(&str, &str); 10] = [
+/// here) is off, and a query whose client has died ends within seconds.
+pub const SESSION_SETTINGS: [(&str, &str); 11] = [
     ("search_path", "pg_catalog"),
     ("extra_float_digits", "3"),
     ("intervalstyle", "postgres"),
@@ -49,6 +49,7 @@ pub const SESSION_SETTINGS: [(&str, &str); 10] = [
     ("jit", "off"),
     ("lock_timeout", "10s"),
     ("statement_timeout", "0"),
+    ("client_connection_check_interval", "5s"),
 ];
 
 /// How long one attempt to connect may take.

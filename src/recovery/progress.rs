@@ -79,7 +79,14 @@ impl Progress {
 
     pub(crate) fn begin(&self, item: &WorkItem, live: Arc<LiveCounts>) -> Shown {
         let bar = self.bars.insert_before(&self.total, ProgressBar::new_spinner());
-        bar.set_style(style("{prefix:>24} {spinner} {elapsed:>4} {wide_msg}"));
+        if let Some(rows) = item.rows.filter(|&rows| rows > 0) {
+            bar.set_length(rows);
+            bar.set_style(style(
+                "{prefix:>24} [{bar:30}] {percent:>3} %  {eta:>4} left  {wide_msg}",
+            ));
+        } else {
+            bar.set_style(style("{prefix:>24} {spinner} {elapsed:>4} {wide_msg}"));
+        }
         bar.set_prefix(item.spec.tables.table.name.to_string());
         let started = Instant::now();
         let refreshed = bar.clone();
@@ -87,14 +94,18 @@ impl Progress {
             loop {
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 let counts = live.get();
-                let rate = counts.changes() as f64 / started.elapsed().as_secs_f64().max(0.001);
+                let rate =
+                    counts.rows_compared as f64 / started.elapsed().as_secs_f64().max(0.001);
                 refreshed.set_message(format!(
-                    "{} rows, {} changes, {}/s",
+                    "{} rows, {} rows/s, {} changes",
                     HumanCount(counts.rows_compared),
+                    HumanCount(rate as u64),
                     HumanCount(counts.changes()),
-                    HumanCount(rate as u64)
                 ));
-                refreshed.tick();
+                match refreshed.length() {
+                    Some(length) => refreshed.set_position(counts.rows_compared.min(length)),
+                    None => refreshed.tick(),
+                }
             }
         });
         Shown { bar, refresher, started }

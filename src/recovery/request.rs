@@ -64,6 +64,8 @@ pub enum StrategyChoice {
     Auto,
     /// Compare row versions where that is sound, as auto does.
     Identity,
+    /// Compare checksums of key ranges.
+    Content,
     /// Read every row of both sides.
     Full,
 }
@@ -86,6 +88,22 @@ pub enum SinkTarget {
     Ndjson(PathBuf),
     /// `deltacompare.delta` in the control database.
     DeltaTable,
+}
+
+impl SinkTarget {
+    /// The same without a relative path, so that a resumption from another folder finds the file.
+    ///
+    /// # Errors
+    /// Refused if this process has no current folder.
+    pub fn absolute(&self) -> Result<Self, Error> {
+        match self {
+            Self::Ndjson(path) => std::path::absolute(path).map(Self::Ndjson).map_err(|error| {
+                Error::refused(format!("{}: {error}; give a whole path", path.display()))
+                    .because(error)
+            }),
+            Self::DeltaTable => Ok(Self::DeltaTable),
+        }
+    }
 }
 
 impl fmt::Display for SinkTarget {

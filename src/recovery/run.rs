@@ -19,9 +19,10 @@ use crate::catalog::TableName;
 use crate::diff::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EncoderSettings;
-use crate::fdw::{self, ForeignTable, Link};
+use crate::fdw::{self, FdwTarget, ForeignTable, Link};
 use crate::preflight::{self, Servers};
 use crate::sink::{DeltaTable, Ndjson, Sink};
+use crate::sql::Ident;
 
 /// A new recovery or one that was interrupted.
 #[derive(Clone, Debug)]
@@ -51,6 +52,9 @@ pub enum Outcome {
     /// It was told to stop; resume it under this id.
     Interrupted(Uuid),
 }
+
+/// How long an interrupted run tidies up at most.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 /// Statistics of writes lag behind by up to this time (PostgreSQL manual, "Monitoring Database
 /// Activity"), so the last look for writes waits for it.
@@ -104,13 +108,8 @@ pub async fn run(
         match worked {
             None => {
                 control.progress.interrupt();
-                // Sessions of ours may be in the middle of a long join: end them, and leave no role
-                // behind. Resuming sets everything up again.
-                let removing = tokio::time::timeout(
-                    Duration::from_secs(10),
-                    remove_objects(servers, &store, id, true),
-                );
-                if !matches!(removing.await, Ok(Ok(()))) {
+                let leaving = tokio::time::timeout(STOP_WITHIN, leave(servers, &store, id));
+                if !matches!(leaving.await, Ok(Ok(()))) {
                     tracing::warn!("not everything could be removed; resume, or run cleanup");
                 }
                 return Ok(Outcome::Interrupted(id));
@@ -127,7 +126,7 @@ pub async fn run(
     if !control.keep_objects
         && matches!(recovery.state, RecoveryState::Completed | RecoveryState::Failed)
     {
-        remove_objects(servers, &store, id, false).await?;
+        remove_objects(servers, id).await?;
     }
     let report = Report::new(recovery, store.items(id).await?);
     control.progress.finish();
@@ -179,22 +178,14 @@ async fn resume(
         }
         RecoveryState::Running => {
             let checked = preflight::check(servers, &recovery.request).await?;
-            remove_objects(servers, &store, id, false).await?;
-            let link = Link::new(id, checked.target);
-            let foreign: Vec<ForeignTable> = store
-                .items(id)
-                .await?
-                .into_iter()
-                .filter(|item| matches!(item.state, ItemState::Pending | ItemState::Running))
-                .filter_map(|item| item.spec.foreign)
-                .collect();
-            set_up_link(servers, &link, &foreign).await?;
+            set_up_again(servers, &store, id, checked.target).await?;
         }
         RecoveryState::Completed | RecoveryState::Failed | RecoveryState::Cancelled => {}
     }
     Ok((store.clone(), stored(&store, id).await?))
 }
 
+/// Sets the link up and stores the plan. If another process is at it, waits and leaves it to that.
 async fn set_up_and_start(
     servers: &Servers,
     store: &Store,
@@ -203,14 +194,36 @@ async fn set_up_and_start(
     checked: &preflight::Checked,
     control: &Control<'_>,
 ) -> Result<()> {
+    let Some(turn) = store.set_up_turn(id, store.now().await?).await? else { return Ok(()) };
     let link = Link::new(id, checked.target.clone());
-    remove_objects(servers, store, id, false).await?;
     let planned = planned_items(checked, request, &link);
     let foreign: Vec<ForeignTable> =
-        planned.iter().filter_map(|table| table.spec.foreign.clone()).collect();
+        planned.iter().filter_map(|item| item.spec.foreign.clone()).collect();
     control.progress.say(&format!("setting up {} foreign tables", foreign.len()));
+    remove_objects(servers, id).await?;
     set_up_link(servers, &link, &foreign).await?;
-    store.start(id, &checked.warnings, &planned).await
+    store.start(turn, id, &checked.warnings, &planned).await
+}
+
+/// Sets the link up for what is left of a recovery, with a new password, unless other processes
+/// are using the one that is there.
+async fn set_up_again(servers: &Servers, store: &Store, id: Uuid, target: FdwTarget) -> Result<()> {
+    let asked = store.now().await?;
+    let Some(turn) = store.set_up_turn(id, asked).await? else { return Ok(()) };
+    if store.others_at_work(id).await? {
+        return Ok(());
+    }
+    let foreign: Vec<ForeignTable> = store
+        .items(id)
+        .await?
+        .into_iter()
+        .filter(|item| matches!(item.state, ItemState::Pending | ItemState::Running))
+        .filter_map(|item| item.spec.foreign)
+        .collect();
+    remove_objects(servers, id).await?;
+    set_up_link(servers, &Link::new(id, target), &foreign).await?;
+    turn.commit().await?;
+    Ok(())
 }
 
 async fn set_up_link(servers: &Servers, link: &Link, foreign: &[ForeignTable]) -> Result<()> {
@@ -225,14 +238,22 @@ async fn connect_both(servers: &Servers, name: &str) -> Result<(PgConnection, Pg
     tokio::try_join!(servers.base.connect(name), servers.head.connect(name))
 }
 
-/// Drops what the recovery created on the servers; `release` also gives running items back.
-async fn remove_objects(servers: &Servers, store: &Store, id: Uuid, release: bool) -> Result<()> {
+/// Drops what the recovery created on the servers, and ends its sessions.
+async fn remove_objects(servers: &Servers, id: Uuid) -> Result<()> {
     let (mut base, mut head) = connect_both(servers, "deltacompare clean-up").await?;
-    fdw::remove(&mut base, &mut head, &crate::sql::Ident::new(fdw::object_name(id))).await?;
-    if release {
-        store.release_all(id).await?;
-    }
+    fdw::remove(&mut base, &mut head, &Ident::new(fdw::object_name(id))).await?;
     let _ = tokio::join!(base.close(), head.close());
+    Ok(())
+}
+
+/// Leaves an interrupted recovery so that it can be resumed at once: gives this process's items
+/// back and, unless other processes work on, ends its sessions (they may be in the middle of a long
+/// join) and leaves no role behind on base. Resuming sets everything up again.
+async fn leave(servers: &Servers, store: &Store, id: Uuid) -> Result<()> {
+    store.release(id).await?;
+    if !store.others_at_work(id).await? {
+        remove_objects(servers, id).await?;
+    }
     Ok(())
 }
 
@@ -346,11 +367,10 @@ async fn look_for_writes(
     tokio::time::sleep_until((last_read + STATISTICS_LAG).into()).await;
     let (mut base, mut head) = connect_both(servers, "deltacompare last look").await?;
     let mut disproved = Vec::new();
-    let sides: [(&str, &mut PgConnection, fn(&WorkItem) -> Option<u32>); 2] = [
-        ("base", &mut base, |item| item.spec.base_oid),
-        ("head", &mut head, |item| Some(item.spec.head_oid)),
-    ];
-    for (side, connection, oid) in sides {
+    type Oid = fn(&WorkItem) -> Option<u32>;
+    let base_oid: Oid = |item| item.spec.base_oid;
+    let head_oid: Oid = |item| Some(item.spec.head_oid);
+    for (side, connection, oid) in [("base", &mut base, base_oid), ("head", &mut head, head_oid)] {
         let oids: Vec<i64> = completed.iter().filter_map(oid).map(i64::from).collect();
         let written = preflight::written(connection, &oids).await?;
         for (written_oid, rows) in written {

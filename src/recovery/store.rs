@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::types::Json;
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, PgTransaction};
 use uuid::Uuid;
 
 use super::plan::PlannedItem;
@@ -22,6 +22,8 @@ use crate::server::Server;
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     pool: PgPool,
+    /// This process, as the holder of leases.
+    worker: Uuid,
 }
 
 /// How a recovery stands.
@@ -119,7 +121,7 @@ impl Store {
             .acquire_timeout(Duration::from_secs(30))
             .connect_with(control.options().application_name("deltacompare status"))
             .await?;
-        Ok(Self { pool })
+        Ok(Self { pool, worker: Uuid::new_v4() })
     }
 
     /// Registers a recovery. Its id is the caller's, so that a repetition does nothing.
@@ -168,15 +170,15 @@ impl Store {
         row.map(|row| row.read(id)).transpose()
     }
 
-    /// Stores the plan and lets the recovery run, in one transaction. Planning twice plans once:
-    /// if the recovery is not being planned any more, nothing happens.
+    /// Stores the plan and lets the recovery run, in the transaction of [`Store::set_up_turn`].
+    /// Planning twice plans once: if the recovery is not being planned any more, nothing happens.
     pub(crate) async fn start(
         &self,
+        mut transaction: PgTransaction<'static>,
         id: Uuid,
         warnings: &[String],
         tables: &[PlannedItem],
     ) -> Result<()> {
-        let mut transaction = self.pool.begin().await?;
         let planning = sqlx::query(
             r#"
             update deltacompare.recovery set state = 'running', warnings = $2
@@ -195,8 +197,8 @@ impl Store {
                 r#"
                 insert into deltacompare.work_item
                   (recovery_id, number, schema_name, table_name, strategy, strategy_reason,
-                   spec, bytes, warnings)
-                values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                   spec, bytes, rows, warnings)
+                values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
                 "#,
             )
             .bind(id)
@@ -207,6 +209,7 @@ impl Store {
             .bind(&table.strategy_reason)
             .bind(Json(&table.spec))
             .bind(table.bytes as i64)
+            .bind(table.rows.map(|rows| rows as i64))
             .bind(json!(table.warnings))
             .execute(&mut *transaction)
             .await?;
@@ -222,7 +225,7 @@ impl Store {
             r#"
             update deltacompare.work_item i
                set state = 'running', attempt = i.attempt + 1,
-                   lease_until = clock_timestamp() + make_interval(secs => $2)
+                   lease_until = clock_timestamp() + make_interval(secs => $2), worker = $3
               from (select recovery_id, number
                       from deltacompare.work_item
                      where recovery_id = $1
@@ -239,6 +242,7 @@ impl Store {
         )
         .bind(recovery)
         .bind(lease.as_secs_f64())
+        .bind(self.worker)
         .fetch_optional(&self.pool)
         .await?;
         if let Some((number, attempt)) = claimed {
@@ -309,7 +313,7 @@ impl Store {
         .bind(claim.recovery)
         .bind(claim.item.number)
         .bind(claim.attempt)
-        .bind(Json(done.checkpoint))
+        .bind(Json(&done.checkpoint))
         .bind(Json(done.counts))
         .bind(done.digest.to_string())
         .execute(&self.pool)
@@ -374,20 +378,68 @@ impl Store {
         if failed.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
     }
 
-    /// Gives all running items back, so that a resumption need not wait for their leases. Workers
-    /// that still hold one lose it.
-    pub(crate) async fn release_all(&self, recovery: Uuid) -> Result<()> {
+    /// Gives this process's running items back, so that others need not wait for their leases.
+    pub(crate) async fn release(&self, recovery: Uuid) -> Result<()> {
         sqlx::query(
             r#"
             update deltacompare.work_item
                set state = 'pending', lease_until = null, attempt = attempt + 1
-             where recovery_id = $1 and state = 'running'
+             where recovery_id = $1 and worker = $2 and state = 'running'
             "#,
         )
         .bind(recovery)
+        .bind(self.worker)
         .execute(&self.pool)
         .await?;
         Ok(())
+    }
+
+    /// Whether another process holds a lease that has not run out.
+    pub(crate) async fn others_at_work(&self, recovery: Uuid) -> Result<bool> {
+        Ok(sqlx::query_scalar(
+            r#"
+            select exists (select from deltacompare.work_item
+                            where recovery_id = $1 and worker <> $2 and state = 'running'
+                              and lease_until > clock_timestamp())
+            "#,
+        )
+        .bind(recovery)
+        .bind(self.worker)
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
+    /// Lets one process at a time set the recovery up, for as long as the returned transaction is
+    /// open. Yields no transaction if another process has set it up since `asked` (by the
+    /// database's clock, see [`Store::now`]).
+    pub(crate) async fn set_up_turn(
+        &self,
+        recovery: Uuid,
+        asked: f64,
+    ) -> Result<Option<PgTransaction<'static>>> {
+        let mut transaction = self.pool.begin().await?;
+        let set_up: Option<f64> = sqlx::query_scalar(
+            "select extract(epoch from set_up_at)::float8 from deltacompare.recovery \
+             where id = $1 for update",
+        )
+        .bind(recovery)
+        .fetch_one(&mut *transaction)
+        .await?;
+        if set_up.is_some_and(|set_up| set_up > asked) {
+            return Ok(None);
+        }
+        sqlx::query("update deltacompare.recovery set set_up_at = clock_timestamp() where id = $1")
+            .bind(recovery)
+            .execute(&mut *transaction)
+            .await?;
+        Ok(Some(transaction))
+    }
+
+    /// The database's clock, in seconds since 1970.
+    pub(crate) async fn now(&self) -> Result<f64> {
+        Ok(sqlx::query_scalar("select extract(epoch from clock_timestamp())::float8")
+            .fetch_one(&self.pool)
+            .await?)
     }
 
     /// Fails completed items after the fact, each with its reason.
@@ -450,7 +502,7 @@ impl Store {
 }
 
 const ITEMS: &str = r#"
-    select number, strategy_reason, spec, bytes, state, inserts, updates, deletes, rows_compared,
+    select number, strategy_reason, spec, bytes, rows, state, inserts, updates, deletes, rows_compared,
            checkpoint, done, digest, seconds, warnings, error
       from deltacompare.work_item
      where recovery_id = $1 and ($2::int is null or number = $2)
@@ -494,6 +546,7 @@ struct ItemRow {
     strategy_reason: String,
     spec: Json<WorkItemSpec>,
     bytes: i64,
+    rows: Option<i64>,
     state: String,
     inserts: i64,
     updates: i64,
@@ -516,6 +569,7 @@ impl TryFrom<ItemRow> for WorkItem {
             strategy_reason: row.strategy_reason,
             spec: row.spec.0,
             bytes: row.bytes as u64,
+            rows: row.rows.map(|rows| rows as u64),
             state: match (row.state.as_str(), row.error) {
                 ("pending", None) => ItemState::Pending,
                 ("running", None) => ItemState::Running,

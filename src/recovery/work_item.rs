@@ -25,6 +25,8 @@ pub(crate) struct WorkItem {
     pub(crate) strategy_reason: String,
     pub(crate) spec: WorkItemSpec,
     pub(crate) bytes: u64,
+    /// Rows expected, if the planner has counted them.
+    pub(crate) rows: Option<u64>,
     pub(crate) state: ItemState,
     /// What was found so far, or in all once it is completed.
     pub(crate) counts: Counts,

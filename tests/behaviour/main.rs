@@ -1,6 +1,7 @@
 //! Behaviour, against real servers that were really restored. One module a behaviour.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod fdw_traps;
 mod gap_recovery;
 mod random_schemas;
 mod redelivery;
