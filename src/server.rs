@@ -37,20 +37,36 @@ impl fmt::Display for Side {
 ///
 /// The rest keeps a session from waiting or lying: row security raises an error instead of hiding
 /// rows, locks of forgotten transactions are not waited for, JIT (slow to start, never worth it
-/// here) is off, and a query whose client has died ends within seconds.
-pub const SESSION_SETTINGS: [(&str, &str); 11] = [
+/// here) is off, a query whose client has died ends within seconds, and what a database or a role
+/// sets for its applications' sake (time-outs, read-only transactions) does not end ours.
+pub const SESSION_SETTINGS: [(&str, &str); 16] = [
     ("search_path", "pg_catalog"),
     ("extra_float_digits", "3"),
     ("intervalstyle", "postgres"),
     ("datestyle", "ISO,MDY"),
     ("bytea_output", "hex"),
     ("lc_monetary", "C"),
+    ("quote_all_identifiers", "off"),
     ("row_security", "off"),
     ("jit", "off"),
     ("lock_timeout", "10s"),
     ("statement_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    ("default_transaction_read_only", "off"),
+    ("default_transaction_isolation", "read committed"),
     ("client_connection_check_interval", "5s"),
 ];
+
+/// [`SESSION_SETTINGS`] as the start-up parameter `options` has them: split at spaces, those in
+/// values escaped.
+pub(crate) fn session_options() -> String {
+    let settings: Vec<String> = SESSION_SETTINGS
+        .iter()
+        .map(|(name, value)| format!("-c {name}={}", value.replace(' ', "\\ ")))
+        .collect();
+    settings.join(" ")
+}
 
 /// How long one attempt to connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
