@@ -5,4 +5,7 @@ mod fdw_traps;
 mod gap_recovery;
 mod refusals;
 mod restored_servers;
+mod rights;
+mod secrets;
 mod support;
+mod tls;
