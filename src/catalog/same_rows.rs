@@ -185,9 +185,10 @@ pub(crate) fn same_rows(
     on_head
         .iter()
         .map(|head| {
-            let base = on_base.iter().find(|base| base.oid == head.oid).ok_or_else(|| {
-                format!("{} is not a part of it on both sides", head.name)
-            })?;
+            let base = on_base
+                .iter()
+                .find(|base| base.oid == head.oid)
+                .ok_or_else(|| format!("{} is not a part of it on both sides", head.name))?;
             if base.database != head.database {
                 return Err("the databases are not restores of one".to_owned());
             }

@@ -111,24 +111,49 @@ pub(super) struct RunArguments {
           default_value = DEFAULT_TOPIC_PREFIX)]
     topic_prefix: String,
     /// Debezium's decimal.handling.mode
-    #[arg(long, env = "DELTACOMPARE_DECIMAL_HANDLING_MODE", value_enum, value_name = "MODE",
-          default_value_t)]
+    #[arg(
+        long,
+        env = "DELTACOMPARE_DECIMAL_HANDLING_MODE",
+        value_enum,
+        value_name = "MODE",
+        default_value_t
+    )]
     decimal_handling_mode: DecimalMode,
     /// Debezium's time.precision.mode
-    #[arg(long, env = "DELTACOMPARE_TIME_PRECISION_MODE", value_enum, value_name = "MODE",
-          default_value_t)]
+    #[arg(
+        long,
+        env = "DELTACOMPARE_TIME_PRECISION_MODE",
+        value_enum,
+        value_name = "MODE",
+        default_value_t
+    )]
     time_precision_mode: TimePrecision,
     /// Debezium's binary.handling.mode
-    #[arg(long, env = "DELTACOMPARE_BINARY_HANDLING_MODE", value_enum, value_name = "MODE",
-          default_value_t)]
+    #[arg(
+        long,
+        env = "DELTACOMPARE_BINARY_HANDLING_MODE",
+        value_enum,
+        value_name = "MODE",
+        default_value_t
+    )]
     binary_handling_mode: BinaryMode,
     /// Debezium's interval.handling.mode
-    #[arg(long, env = "DELTACOMPARE_INTERVAL_HANDLING_MODE", value_enum, value_name = "MODE",
-          default_value_t)]
+    #[arg(
+        long,
+        env = "DELTACOMPARE_INTERVAL_HANDLING_MODE",
+        value_enum,
+        value_name = "MODE",
+        default_value_t
+    )]
     interval_handling_mode: IntervalMode,
     /// Debezium's hstore.handling.mode
-    #[arg(long, env = "DELTACOMPARE_HSTORE_HANDLING_MODE", value_enum, value_name = "MODE",
-          default_value_t)]
+    #[arg(
+        long,
+        env = "DELTACOMPARE_HSTORE_HANDLING_MODE",
+        value_enum,
+        value_name = "MODE",
+        default_value_t
+    )]
     hstore_handling_mode: HstoreMode,
     /// How results are proved: full diffs every table once more by reading everything
     #[arg(long, env = "DELTACOMPARE_VERIFY", value_enum, default_value_t = Verify::None)]

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableComponent};
 use deltacompare::error::{Error, Result};
 use deltacompare::recovery::{Plan, Report};
 use indicatif::{HumanBytes, HumanCount};
@@ -105,6 +105,15 @@ fn table(header: &[&str]) -> Table {
         .load_preset(UTF8_HORIZONTAL_ONLY)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header);
+    // No line between rows: there may be thousands.
+    for component in [
+        TableComponent::HorizontalLines,
+        TableComponent::MiddleIntersections,
+        TableComponent::LeftBorderIntersections,
+        TableComponent::RightBorderIntersections,
+    ] {
+        table.remove_style(component);
+    }
     table
 }
 

@@ -27,9 +27,8 @@ impl Image {
     /// Reads some values of a row out of a `text[]` in a result.
     pub(crate) fn read_columns(row: &PgRow, at: usize, columns: usize) -> Result<Self> {
         let array = row.try_get_raw(at)?;
-        let bytes = array
-            .as_bytes()
-            .map_err(|error| Error::item("a row has no image").because(error))?;
+        let bytes =
+            array.as_bytes().map_err(|error| Error::item("a row has no image").because(error))?;
         Self::from_text_array(bytes, columns)
     }
 

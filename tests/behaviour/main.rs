@@ -3,9 +3,12 @@
 
 mod fdw_traps;
 mod gap_recovery;
+mod random_schemas;
+mod redelivery;
 mod refusals;
 mod restored_servers;
 mod rights;
 mod secrets;
+mod slot_oracle;
 mod support;
 mod tls;

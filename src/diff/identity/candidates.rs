@@ -35,10 +35,8 @@ impl Versions {
             "#
         );
         let blocks: Vec<i64> = groups.iter().map(|&block| i64::from(block)).collect();
-        let mut rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(blocks)
-            .bind(i64::from(size))
-            .fetch(connection);
+        let mut rows =
+            sqlx::query(AssertSqlSafe(sql)).bind(blocks).bind(i64::from(size)).fetch(connection);
         let mut versions = Vec::new();
         while let Some(row) = rows.try_next().await? {
             let bytes: Option<&[u8]> = row.try_get(0)?;
@@ -110,7 +108,7 @@ pub(super) async fn images(
     let filter = source.filter.as_deref().map(|filter| format!("and ({filter})"));
     let sql = format!(
         "select {image} from only {relation} as r where ctid = any ($1::text[]::tid[]) {filter}",
-        image = print::image(&tables.table, "r"),
+        image = print::image(source, "r"),
         filter = filter.unwrap_or_default(),
     );
     let places: Vec<String> = places.iter().map(Tid::to_string).collect();

@@ -77,11 +77,22 @@ impl Narrator {
         what: &str,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        print!("  {what} … ");
+        self.timed_with(what, work, |_| String::new()).await
+    }
+
+    /// The same, and says what came of it.
+    pub(crate) async fn timed_with<T>(
+        &self,
+        what: &str,
+        work: impl Future<Output = Result<T>>,
+        outcome: impl FnOnce(&T) -> String,
+    ) -> Result<T> {
+        print!("  {what} ");
         std::io::stdout().flush()?;
         let since = Instant::now();
         let done = work.await?;
-        println!("{}", self.style(DIM, &format!("{:.1} s", since.elapsed().as_secs_f64())));
+        let time = format!("{:.1} s", since.elapsed().as_secs_f64());
+        println!("{}{}", outcome(&done), self.style(DIM, &time));
         Ok(done)
     }
 

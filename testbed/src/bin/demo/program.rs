@@ -8,6 +8,7 @@ use deltacompare_testbed::{Role, Server};
 use serde_json::Value;
 use tokio::process::Command;
 
+use crate::gap::Gap;
 use crate::narrator::Narrator;
 
 /// The program, and a folder of this demo's own for what it writes.
@@ -104,13 +105,26 @@ impl Program {
     }
 
     /// The LSNs at which base's and head's recovery ended.
-    pub(crate) fn ends(&self) -> Result<(String, String)> {
+    ///
+    /// # Errors
+    /// Something fell between the lost slot and base, or between head and the new slot.
+    pub(crate) fn ends(&self, gap: &Gap) -> Result<(String, String)> {
         let report = self.report()?;
         let lsn = |name: &str| {
             let lsn = report[name].as_str().map(str::to_owned);
             lsn.with_context(|| format!("the report has no {name}"))
         };
-        Ok((lsn("base_end_lsn")?, lsn("head_end_lsn")?))
+        let (base, head) = (lsn("base_end_lsn")?, lsn("head_end_lsn")?);
+        let position = |lsn: &str| -> Result<u64> {
+            let (high, low) = lsn.split_once('/').with_context(|| format!("{lsn} is no LSN"))?;
+            Ok(u64::from_str_radix(high, 16)? << 32 | u64::from_str_radix(low, 16)?)
+        };
+        ensure!(position(&base)? <= position(&gap.confirmed)?, "base ends after the slot was lost");
+        ensure!(
+            position(&head)? >= position(&gap.consistent)?,
+            "head ends before the slot is back"
+        );
+        Ok((base, head))
     }
 }
 

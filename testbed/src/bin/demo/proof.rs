@@ -5,6 +5,7 @@
 //! side.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 
 use anyhow::{Context, Result, bail, ensure};
 use deltacompare_testbed::Server;
@@ -12,6 +13,7 @@ use futures_util::StreamExt;
 
 use crate::copy::{self, Row, Rows, Shape};
 use crate::event::{Event, Events};
+use crate::narrator::count;
 use crate::shop::{self, Table};
 use crate::tally::Op;
 
@@ -20,6 +22,13 @@ pub(crate) struct Proved {
     pub(crate) base_rows: u64,
     pub(crate) events: u64,
     pub(crate) head_rows: u64,
+}
+
+impl fmt::Display for Proved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [base, events, head] = [self.base_rows, self.events, self.head_rows].map(count);
+        write!(f, "{base:>10} rows of base + {events:>7} events = {head:>10} rows of head    ")
+    }
 }
 
 /// Proves one table.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{Cell, CellAlignment, Table};
+use comfy_table::{Cell, CellAlignment, Table, TableComponent};
 
 use crate::narrator::count;
 use crate::shop;
@@ -51,9 +51,18 @@ pub(crate) fn print(lost: &Tally, recovered: &Tally) {
         "updates",
         "deletes",
     ]);
+    // No line between rows.
+    for component in [
+        TableComponent::HorizontalLines,
+        TableComponent::MiddleIntersections,
+        TableComponent::LeftBorderIntersections,
+        TableComponent::RightBorderIntersections,
+    ] {
+        table.remove_style(component);
+    }
     let names = shop::TABLES.iter().map(|table| Some(table.name)).chain([None]);
     for name in names {
-        let mut cells = vec![Cell::new(name.unwrap_or("all"))];
+        let mut cells = vec![Cell::new(name.unwrap_or("all tables"))];
         for tally in [lost, recovered] {
             for op in ops {
                 let rows = count(tally.of(name, op));

@@ -15,7 +15,7 @@ impl Shop {
                 "shop.orders",
                 format!("state = 'paid' where id > {orders} and id % 2 = 0"),
             ),
-            Deed::insert("", "audit.event", rows::events(new, "'order.placed'")),
+            Deed::insert("", "audit.event", rows::events(new, "'order.placed'", "2026-02-01")),
         ]
     }
 
@@ -58,7 +58,7 @@ impl Shop {
             Deed::insert(
                 "the audit log grows",
                 "audit.event",
-                rows::events(orders / 20, "'order.shipped'"),
+                rows::events(orders / 20, "'order.shipped'", "2026-02-02"),
             ),
             Deed::update(
                 "a careless batch job rewrites every product and changes none",
@@ -147,7 +147,11 @@ impl Shop {
                 "shop.payment",
                 format!("order_id % 1000 = 9 and order_id <= {orders}"),
             ),
-            Deed::insert("", "audit.event", rows::events(orders / 400, "'order.returned'")),
+            Deed::insert(
+                "",
+                "audit.event",
+                rows::events(orders / 400, "'order.returned'", "2026-02-03"),
+            ),
         ]
     }
 }

@@ -3,12 +3,16 @@
 mod days;
 mod rows;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use deltacompare_testbed::{Production, Role};
 use sqlx::{AssertSqlSafe, Connection};
 
 /// The publication of all [`TABLES`].
 pub(crate) const PUBLICATION: &str = "shop_changes";
+
+/// Bytes that the servers take at least, and for each row of production.
+const SPACE: u64 = 500 << 20;
+const SPACE_PER_ROW: u64 = 1500;
 
 /// One table of the shop.
 pub(crate) struct Table {
@@ -59,6 +63,23 @@ impl Shop {
             + self.events
     }
 
+    /// Whether the temporary folder has room for production, its backup, its WAL and two restores.
+    pub(crate) fn require_space(&self) -> Result<()> {
+        let folder = std::env::temp_dir();
+        let file_system = rustix::fs::statvfs(&folder)?;
+        let free = file_system.f_bavail * file_system.f_frsize;
+        let needed = SPACE + self.rows() * SPACE_PER_ROW;
+        ensure!(
+            free >= needed,
+            "{} has {} MB free and {} MB are needed: make room, set TMPDIR to another folder, or \
+             ask for fewer --rows",
+            folder.display(),
+            free >> 20,
+            needed >> 20
+        );
+        Ok(())
+    }
+
     /// Creates the tables, as the owner of the database, and fills them.
     pub(crate) async fn load(&self, production: &Production) -> Result<()> {
         let Self { customers, addresses, products, orders, lines, payments, events } = self;
@@ -82,7 +103,7 @@ impl Shop {
                    from generate_series(0, {lines} - 1) i"
             ),
             rows::payments(&format!("generate_series(1, {payments}) id")),
-            rows::events(*events, "'order.viewed'"),
+            rows::events(*events, "'order.viewed'", "2026-01-01"),
             "create index on shop.orders (customer_id);
              create index on shop.address (customer_id);
              create index on shop.payment (order_id);

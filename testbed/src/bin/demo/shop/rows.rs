@@ -38,11 +38,11 @@ pub(super) fn payments(orders: &str) -> String {
     )
 }
 
-/// Every row twice.
-pub(super) fn events(rows: u64, action: &str) -> String {
+/// Every row twice, two a second from `from` on.
+pub(super) fn events(rows: u64, action: &str, from: &str) -> String {
     format!(
         "insert into audit.event
-         select timestamptz '2026-01-01 00:00:00Z' + i / 2 * interval '1 second',
+         select timestamptz '{from} 00:00:00Z' + i / 2 * interval '1 second',
                 'user' || i / 2 % 100, {action}, jsonb_build_object('order', i / 2, 'ok', true)
            from generate_series(0, {rows} - 1) i"
     )

@@ -1,0 +1,127 @@
+//! The second half of the story: what downstream missed is recovered and proved.
+
+use anyhow::{Context, Result};
+use deltacompare_testbed::{Role, Server};
+
+use crate::event::Events;
+use crate::gap::Gap;
+use crate::narrator::{Narrator, count};
+use crate::program::{self, Program};
+use crate::{proof, shop, tally};
+
+/// The two restores, and what is done with them.
+pub(crate) struct Recovery<'s> {
+    narrator: &'s Narrator,
+    program: &'s Program,
+    gap: &'s Gap,
+    base: Server,
+    head: Server,
+}
+
+impl<'s> Recovery<'s> {
+    /// Restores production to both ends of the gap.
+    pub(crate) async fn between(
+        narrator: &'s Narrator,
+        program: &'s Program,
+        gap: &'s Gap,
+    ) -> Result<Self> {
+        narrator.chapter("Two point-in-time restores");
+        let both = async {
+            tokio::try_join!(gap.production.restore(&gap.lost), gap.production.restore(&gap.back))
+        };
+        let (base, head) = narrator.timed("restoring from the backup and the WAL …", both).await?;
+        // What an administrator does on Azure by adding POSTGRES_FDW to azure.extensions.
+        head.allow_postgres_fdw().await?;
+        narrator.say(&format!(
+            "base is production when the slot was lost, on port {}; head is production when it was \
+             back, on port {}. Production itself is not touched any more.",
+            base.port(),
+            head.port()
+        ));
+        Ok(Self { narrator, program, gap, base, head })
+    }
+
+    async fn deltacompare(&self, arguments: &[&str]) -> Result<()> {
+        self.program.run(self.narrator, &self.base, &self.head, arguments).await
+    }
+
+    /// `plan` and `run`.
+    pub(crate) async fn run(&self) -> Result<()> {
+        self.narrator.chapter("DeltaCompare: what differs?");
+        self.narrator.say(&format!(
+            "As {}, who is no superuser and has what a server administrator has on Azure:",
+            Role::Admin.name()
+        ));
+        for (name, value) in program::environment(&self.base, &self.head) {
+            self.narrator.command(&format!("export {name}='{value}'"));
+        }
+        self.narrator.command("export DELTACOMPARE_BASE_PASSWORD=… DELTACOMPARE_HEAD_PASSWORD=…");
+        self.deltacompare(&["plan"]).await?;
+        let arguments = self.program.recovery_arguments();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        self.deltacompare(&arguments).await
+    }
+
+    pub(crate) fn compare_with_what_was_lost(&self) -> Result<Events> {
+        let Self { narrator, program, gap, .. } = self;
+        narrator.chapter("What was lost, what was recovered");
+        let events = Events::read(&program.events_file())?;
+        tally::print(&gap.missed, &events.tally());
+        narrator.say(
+            "Fewer events than changes, since they carry the net change: one event for a row that \
+             changed twice, none for a row that was rewritten as it was, or came and went within \
+             the gap. A row whose key changed takes two: a delete and an insert.",
+        );
+        let (base_end, head_end) = program.ends(gap)?;
+        narrator.say(&format!(
+            "Nothing fell in between: base ends at LSN {base_end}, not after {}, which the lost \
+             slot had delivered; head ends at {head_end}, not before {}, where the new slot begins.",
+            gap.confirmed, gap.consistent
+        ));
+        Ok(events)
+    }
+
+    pub(crate) async fn prove(&self, events: &Events) -> Result<()> {
+        let Self { narrator, program, base, head, .. } = self;
+        narrator.chapter("The proof: base, with the events applied, is head");
+        narrator.say(
+            "This check shares no code with DeltaCompare. It reads every row of both servers as \
+             COPY prints it, applies the events of the file to base's rows, and compares the \
+             outcome with head's rows, byte for byte.",
+        );
+        for table in &shop::TABLES {
+            let check = proof::check(base, head, table, events.of(table));
+            let name = format!("{:<16}", table.name);
+            narrator.timed_with(&name, check, ToString::to_string).await?;
+        }
+        proof::check_that_it_can_fail(base, head, events).await?;
+        narrator.say("With one event left out the same check fails, as it must.");
+        let same = proof::check_delta_table(head, &program.recovery_id()?, events).await?;
+        narrator.say(&format!(
+            "The table deltacompare.delta on head holds the same {} events as the file.",
+            count(same)
+        ));
+        narrator.good("Proved: apply(base, events) == head, for every table.");
+        Ok(())
+    }
+
+    pub(crate) fn show(&self, events: &Events) -> Result<()> {
+        let Self { narrator, program, .. } = self;
+        narrator.chapter("The events");
+        for op in ["I", "U", "D"] {
+            let sample = events.sample(op).with_context(|| format!("there is no event {op}"))?;
+            narrator.quote(sample);
+        }
+        let (all, file) = (count(events.len()), program.events_file());
+        narrator.say(&format!("All {all} events: {}", file.display()));
+        narrator.say(&format!("The report: {}", program.report_file().display()));
+        Ok(())
+    }
+
+    pub(crate) async fn tidy(&self) -> Result<()> {
+        self.narrator.chapter("Nothing stays behind");
+        self.deltacompare(&["cleanup"]).await?;
+        self.narrator.say("The three servers end now, and their folder is removed.");
+        Ok(())
+    }
+}
