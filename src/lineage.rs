@@ -15,7 +15,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::server::{Server, SslMode, session_options};
+use crate::server::{Server, SslMode, choose_cryptography, session_options};
 
 /// A position in the write-ahead log, in bytes. `Display` is PostgreSQL's `X/X` form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -120,6 +120,7 @@ impl History {
                 server.side()
             ))
         };
+        choose_cryptography();
         let mut config = pgwire::ReplicationConfig::default();
         config.host = server.host().to_owned();
         config.port = server.port();

@@ -146,6 +146,7 @@ async fn begin(
     let checked = preflight::check(servers, request)
         .await
         .map_err(|error| error.with_kind(ErrorKind::Refused))?;
+    check_grants(servers, request, &checked).await?;
     for warning in &checked.warnings {
         control.progress.warn(warning);
     }
@@ -154,6 +155,23 @@ async fn begin(
     control.progress.say(&format!("recovery {id}"));
     set_up_and_start(servers, &store, id, request, &checked, control).await?;
     Ok((store.clone(), stored(&store, id).await?))
+}
+
+/// Whether head can be let read the tables that it must read. Changes nothing.
+pub(super) async fn check_grants(
+    servers: &Servers,
+    request: &Request,
+    checked: &preflight::Checked,
+) -> Result<()> {
+    let link = Link::new(Uuid::nil(), checked.target.clone());
+    let foreign: Vec<ForeignTable> = planned_items(checked, request, &link)
+        .into_iter()
+        .filter_map(|item| item.spec.foreign)
+        .collect();
+    let mut base = servers.base.connect("deltacompare preflight").await?;
+    fdw::check_grants(&mut base, &foreign).await?;
+    let _ = base.close().await;
+    Ok(())
 }
 
 /// Finds the recovery, and plans it if that was not done, or sets the link up again.

@@ -42,6 +42,7 @@ async fn gap() -> Gap {
     let options = Options { conf: vec!["log_statement = 'all'".to_owned()], ..Options::default() };
     let before = "create table t (id int primary key, v text);
                   create table keyless (v text);
+                  alter table keyless replica identity full;
                   create publication p for all tables;
                   insert into t select i, repeat('x', 100) from generate_series(1, 2000) i;
                   insert into keyless select 'v' || i from generate_series(1, 2000) i;";
@@ -137,7 +138,11 @@ async fn a_whole_run_shows_no_password() {
         run.assert_completed();
         assert_eq!(run.counts("report", "public.t"), (0, 1000, 0));
         // There is something to look through.
-        assert!(run.stderr.len() > 10_000, "trace says little: {}", run.stderr);
+        assert!(
+            run.stderr.contains(" INFO sqlx::postgres::notice"),
+            "trace says little: {}",
+            run.stderr
+        );
         assert_none_printed(&run);
         for file in ["events", "report"] {
             assert_no_secret(&std::fs::read_to_string(run.file(file)).unwrap(), file);
@@ -197,10 +202,8 @@ async fn failures_show_no_password() {
     let no_port = url(&gap.base, Some(ON_BASE)).replace("127.0.0.1:", "127.0.0.1:x");
     let no_scheme = url(&gap.base, Some(ON_BASE)).replace("postgres://", "");
     // Not escaped as it should be.
-    let raw = format!("postgres://azure_admin:{ON_BASE}@127.0.0.1:{}/shop", gap.base.port());
-    let with_at =
-        format!("postgres://azure_admin:base-Hunter2@@/#x@127.0.0.1:{}/shop", gap.base.port());
-    for url in [unreachable, closed, no_database, no_such_mode, no_port, no_scheme, raw, with_at] {
+    let raw = format!("postgres://azure_admin:base-Hunter2@/#x@127.0.0.1:{}/shop", gap.base.port());
+    for url in [unreachable, closed, no_database, no_such_mode, no_port, no_scheme, raw] {
         let refused = traced(&gap, &run).env("DELTACOMPARE_BASE", &url).run().await;
         assert_eq!(refused.code, Some(2), "{url}: {}", refused.stderr);
         assert_none_printed(&refused);

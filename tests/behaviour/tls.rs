@@ -124,7 +124,7 @@ async fn certificates_that_are_not_trusted() {
         let none = program(&gap, "127.0.0.1", mode, None, &[]);
         assert_refused(&gap, none, &["cannot log in to", mode, advice]).await;
         let missing = program(&gap, "127.0.0.1", mode, Some(Path::new("/nosuch/ca.pem")), &[]);
-        assert_refused(&gap, missing, &["cannot log in to", "sslrootcert"]).await;
+        assert_refused(&gap, missing, &["/nosuch/ca.pem", "sslrootcert of the"]).await;
     }
     let plain = program(&gap, "127.0.0.1", "disable", None, &[]);
     assert_refused(&gap, plain, &["no encryption", "pg_hba.conf"]).await;
