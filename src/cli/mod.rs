@@ -25,7 +25,8 @@ pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     tracing_subscriber::fmt()
         .with_env_filter(
-            EnvFilter::try_from_env("DELTACOMPARE_LOG").unwrap_or_else(|_| "warn".into()),
+            EnvFilter::try_from_env("DELTACOMPARE_LOG")
+                .unwrap_or_else(|_| "warn,pgwire_replication=off".into()),
         )
         .with_writer(std::io::stderr)
         .init();
