@@ -112,6 +112,8 @@ pub async fn run(
                 if !matches!(leaving.await, Ok(Ok(()))) {
                     tracing::warn!("not everything could be removed; resume, or run cleanup");
                 }
+                // Workers that were dropped in the middle of a statement may hold a session.
+                let _ = tokio::time::timeout(Duration::from_secs(1), store.close()).await;
                 return Ok(Outcome::Interrupted(id));
             }
             Some(worked) => worked?,
@@ -120,7 +122,7 @@ pub async fn run(
             verify_tables(servers, &store, &recovery, control.progress).await?;
         }
         look_for_writes(servers, &store, &recovery).await?;
-        store.close(id).await?;
+        store.finish(id).await?;
     }
     let recovery = stored(&store, id).await?;
     if !control.keep_objects
@@ -129,6 +131,7 @@ pub async fn run(
         remove_objects(servers, id).await?;
     }
     let report = Report::new(recovery, store.items(id).await?);
+    store.close().await;
     control.progress.finish();
     Ok(Outcome::Finished(Box::new(report)))
 }
