@@ -2,6 +2,8 @@
 
 mod arguments;
 mod output;
+#[cfg(test)]
+mod readme;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -68,8 +68,7 @@ pub(crate) async fn cast(server: &Server, table: &TableName, rows: &mut [Row]) {
         .fetch_one(&mut connection)
         .await
         .unwrap_or_else(|error| panic!("column {name} of {table}: {error}"));
-        let texts: Vec<&str> =
-            rows.iter().filter_map(|row| row.get(&name)?.as_deref()).collect();
+        let texts: Vec<&str> = rows.iter().filter_map(|row| row.get(&name)?.as_deref()).collect();
         let printed: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
             "select format('%s', value::{declared}) \
                from unnest($1::text[]) with ordinality as v (value, at) order by at"
