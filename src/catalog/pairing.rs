@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Key, PublishedTable, Relation, ReplicaIdentity, Table, TableName};
+use super::{Column, Key, PublishedTable, Relation, ReplicaIdentity, Table, TableName};
 
 /// A table as it will be compared, with what each server has of it.
 #[derive(Clone, Debug)]
@@ -14,6 +14,21 @@ pub(crate) struct TablePair {
     pub(crate) base: Option<Relation>,
     /// What an operator should know about this table.
     pub(crate) warnings: Vec<String>,
+}
+
+impl TablePair {
+    /// The compared columns as base has them; head's, if base does not have the table.
+    pub(crate) fn base_columns(&self) -> Vec<Column> {
+        let Some(base) = &self.base else { return self.table.columns.clone() };
+        self.table
+            .columns
+            .iter()
+            .map(|column| {
+                let on_base = base.columns.iter().find(|other| other.column.name == column.name);
+                on_base.map_or(column, |other| &other.column).clone()
+            })
+            .collect()
+    }
 }
 
 /// Pairs one selected table. Columns are those that both sides have by name.
@@ -92,7 +107,7 @@ fn pair(published: PublishedTable, head: Relation, base: Option<Relation>) -> Ta
 
 /// The columns that identify a row: the replica identity index if one was chosen, else the primary
 /// key. A key is of use only if all its columns are compared.
-fn key(head: &Relation, columns: &[super::Column]) -> Key {
+fn key(head: &Relation, columns: &[Column]) -> Key {
     let names = match head.replica_identity {
         ReplicaIdentity::Index if !head.identity_index.is_empty() => &head.identity_index,
         _ => &head.primary_key,

@@ -91,8 +91,14 @@ pub(crate) async fn select(
     // Column lists and row filters exist since PostgreSQL 15.
     let sql = if server_version >= 150_000 {
         r#"
-        select t.schemaname::text, t.tablename::text, t.attnames::text[], t.rowfilter,
-               p.pubinsert, p.pubupdate, p.pubdelete
+        select t.schemaname::text, t.tablename::text,
+               -- The view of PostgreSQL 15 names generated columns, which it never sends.
+               array(select a.attname::text from pg_attribute a
+                      where a.attrelid = format('%I.%I', t.schemaname, t.tablename)::regclass
+                        and a.attname = any (t.attnames)
+                        and (a.attgenerated = ''
+                             or current_setting('server_version_num')::int >= 160000)) as attnames,
+               t.rowfilter, p.pubinsert, p.pubupdate, p.pubdelete
           from pg_publication_tables t
           join pg_publication p on p.pubname = t.pubname
          where ($1::text is null or p.pubname = $1)

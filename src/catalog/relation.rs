@@ -26,6 +26,11 @@ pub(crate) struct Relation {
     pub(crate) row_security_enabled: bool,
     /// Whether the session's user may read it.
     pub(crate) readable: bool,
+    /// What decides the order of each column that has a collation or is an enum.
+    pub(crate) orders: BTreeMap<String, String>,
+    /// Values of the key's first column that cut the table into equal parts, as the statistics
+    /// have them; empty without statistics.
+    pub(crate) key_bounds: Vec<String>,
     /// The planner's row count; `None` if never counted.
     pub(crate) rows: Option<u64>,
     /// Size on disk in bytes, TOAST included, indexes not.
@@ -65,6 +70,9 @@ struct RelationRow {
     row_security: bool,
     row_security_enabled: bool,
     readable: bool,
+    order_names: Vec<String>,
+    orders: Vec<String>,
+    key_bounds: Option<Vec<String>>,
     reltuples: f64,
     bytes: i64,
     written: i64,
@@ -134,6 +142,20 @@ pub(crate) async fn relations(
                c.relrowsecurity as row_security_enabled,
                (has_table_privilege(c.oid, 'select')
                  and has_schema_privilege(c.relnamespace, 'usage')) as readable,
+               ordered.names as order_names,
+               ordered.orders,
+               (select s.histogram_bounds::text::text[]
+                  from pg_stats s
+                 where s.schemaname = c.nspname and s.tablename = c.relname
+                   and s.attname = (select a.attname
+                                      from pg_index i
+                                      join pg_attribute a on a.attrelid = c.oid
+                                                         and a.attnum = i.indkey[0]
+                                     where i.indrelid = c.oid
+                                       and case when c.relreplident = 'i' then i.indisreplident
+                                                else i.indisprimary end)
+                 order by s.inherited desc
+                 limit 1) as key_bounds,
                (select coalesce(sum(nullif(l.reltuples, -1)), -1)::float8
                   from storage s join pg_class l on l.oid = s.leaf
                  where s.root = c.oid) as reltuples,
@@ -144,6 +166,26 @@ pub(crate) async fn relations(
                            + pg_stat_get_tuples_deleted(s.leaf))::int8
                   from storage s where s.root = c.oid) as written
           from selected c
+         -- Text sorts by its collation, in the version that this machine has; enums by an order
+         -- that ALTER TYPE can change.
+         cross join lateral (
+               select coalesce(array_agg(a.attname::text order by a.attnum), '{}') as names,
+                      coalesce(array_agg(concat_ws(' ', l.collname, l.collprovider,
+                        case when l.collprovider = 'd'
+                             then (select concat_ws(' ', to_jsonb(d) ->> 'datlocprovider',
+                                                    d.datcollate, to_jsonb(d) ->> 'daticulocale',
+                                                    to_jsonb(d) ->> 'datlocale')
+                                     from pg_database d where d.datname = current_database())
+                             else concat_ws(' ', to_jsonb(l) ->> 'collcollate',
+                                            to_jsonb(l) ->> 'colliculocale',
+                                            to_jsonb(l) ->> 'colllocale') end,
+                        pg_collation_actual_version(l.oid),
+                        (select string_agg(e.enumlabel, ',' order by e.enumsortorder)
+                           from pg_enum e where e.enumtypid = a.atttypid))
+                        order by a.attnum), '{}') as orders
+                 from pg_attribute a
+                 left join pg_collation l on l.oid = a.attcollation
+                where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) ordered
         "#,
     )
     .bind(&schemas)
@@ -239,6 +281,8 @@ fn relation(row: RelationRow, columns: Vec<RelationColumn>) -> Relation {
         columns,
         primary_key: row.primary_key,
         identity_index: row.identity_index,
+        orders: row.order_names.into_iter().zip(row.orders).collect(),
+        key_bounds: row.key_bounds.unwrap_or_default(),
         replica_identity: match row.relreplident.as_str() {
             "i" => ReplicaIdentity::Index,
             "f" => ReplicaIdentity::Full,

@@ -89,10 +89,10 @@ fn keyed(tables: &Tables) -> String {
          where b.image is distinct from h.image
          order by h.image is not null
         "#,
-        head_key = print::key(table, "h", false),
-        head_image = print::image(table, "h"),
+        head_key = print::key(&table.key, &tables.head, "h"),
+        head_image = print::image(&tables.head, "h"),
         head = tables.head.rows("h"),
-        base_key = print::key(table, "b", true),
+        base_key = print::foreign_key(table, "b"),
         base_image = print::foreign_image(table, "b"),
         base = foreign(tables),
     )
@@ -116,7 +116,7 @@ fn multiset(tables: &Tables) -> String {
                 having sum(side) <> 0) surplus
          order by copies > 0
         "#,
-        head_image = print::image(table, "h"),
+        head_image = print::image(&tables.head, "h"),
         head = tables.head.rows("h"),
         base_image = print::foreign_image(table, "b"),
         base = foreign(tables),

@@ -17,10 +17,8 @@
 
 mod candidates;
 mod fingerprint;
-mod lookup;
 mod tid;
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use async_stream::try_stream;
@@ -29,8 +27,7 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
-use super::{Change, Checkpoint, Image, RowChange, Sessions, Step, Tables};
-use crate::catalog::{Key, Table};
+use super::{Checkpoint, Sessions, Step, Tables, pairing};
 use crate::error::{Error, Result};
 use crate::sql::Relation;
 
@@ -90,7 +87,10 @@ pub(super) fn changes<'a>(
     try_stream! {
         tokio::try_join!(prepare(base), prepare(head))?;
         tokio::try_join!(range.file.check(base, "base"), range.file.check(head, "head"))?;
-        let Checkpoint::Block(mut block) = from.unwrap_or(Checkpoint::Block(range.blocks.start));
+        let mut block = match from {
+            Some(Checkpoint::Block(block)) => block,
+            _ => range.blocks.start,
+        };
         let (base_blocks, head_blocks) = tokio::try_join!(
             fingerprint::blocks(base, range.file.oid),
             fingerprint::blocks(head, range.file.oid),
@@ -177,72 +177,7 @@ async fn batch_changes(
         candidates::images(base, tables, base_source, &range.base, &base_only),
         candidates::images(head, tables, &tables.head, &range.head, &head_only),
     )?;
-    pair(base, head, tables, old, new).await
-}
-
-/// Pairs old and new versions by key: first among themselves, then with the rest of the table.
-async fn pair(
-    base: &mut PgConnection,
-    head: &mut PgConnection,
-    tables: &Tables,
-    old: Vec<Image>,
-    new: Vec<Image>,
-) -> Result<Vec<Step>> {
-    let table = &tables.table;
-    let mut old: HashMap<Vec<Option<String>>, Image> =
-        old.into_iter().map(|image| (key_of(table, &image), image)).collect();
-    let mut changes = Vec::new();
-    let mut unpaired = Vec::new();
-    for after in new {
-        match old.remove(&key_of(table, &after)) {
-            Some(before) => update(&mut changes, before, after),
-            None => unpaired.push(after),
-        }
-    }
-    let old: Vec<Image> = old.into_values().collect();
-    let base_source = tables.base.as_ref().unwrap_or(&tables.head);
-    let (mut before, still_there) = tokio::try_join!(
-        lookup::by_key(base, table, base_source, &unpaired),
-        lookup::keys_present(head, table, &tables.head, &old),
-    )?;
-    for after in unpaired {
-        match before.remove(&key_of(table, &after)) {
-            Some(before) => update(&mut changes, before, after),
-            None => changes.push(Change { row: RowChange::Insert(after), ordinal: 0 }),
-        }
-    }
-    let mut deletes: Vec<Change> = old
-        .into_iter()
-        .filter(|image| !still_there.contains(&key_of(table, image)))
-        .map(|before| Change { row: RowChange::Delete(before), ordinal: 0 })
-        .collect();
-    let mut steps = Vec::new();
-    if !deletes.is_empty() {
-        steps.push(Step::Compared(deletes.len() as u64));
-        deletes.append(&mut changes);
-        changes = deletes;
-    }
-    if !changes.is_empty() {
-        steps.push(Step::Changes(changes));
-    }
-    Ok(steps)
-}
-
-/// An update, unless the row was only rewritten.
-fn update(changes: &mut Vec<Change>, before: Image, after: Image) {
-    if before != after {
-        changes.push(Change { row: RowChange::Update { before, after }, ordinal: 0 });
-    }
-}
-
-/// The key's values of an image: two keys are one only if they print the same.
-fn key_of(table: &Table, image: &Image) -> Vec<Option<String>> {
-    match &table.key {
-        Key::Columns(columns) => {
-            columns.iter().map(|&column| image.get(column).map(str::to_owned)).collect()
-        }
-        Key::WholeRow => image.iter().map(|value| value.map(str::to_owned)).collect(),
-    }
+    pairing::pair_and_look_up(base, head, tables, old, new).await
 }
 
 #[cfg(test)]

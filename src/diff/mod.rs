@@ -1,21 +1,25 @@
 //! One stream of changes out of two servers. Knows nothing of queues, Azure or JSON.
 
+mod content;
 mod digest;
 mod full;
 mod identity;
 mod image;
+mod key;
+mod pairing;
 mod print;
 mod session;
 
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use content::KeyRange;
 pub(crate) use digest::Digest;
 pub(crate) use identity::{BlockRange, SameFile};
 pub use image::Image;
 pub(crate) use session::{Sessions, snapshot};
 
-use crate::catalog::Table;
+use crate::catalog::{Column, Table};
 use crate::error::Result;
 use crate::sql::Relation;
 
@@ -25,6 +29,8 @@ use crate::sql::Relation;
 pub enum Strategy {
     /// Compare which row versions both sides have, read only those that one side has.
     Identity,
+    /// Compare checksums of key ranges, read only rows of ranges that differ.
+    Content,
     /// Read every row of both sides and join on head.
     Full,
 }
@@ -34,6 +40,7 @@ impl Strategy {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Identity => "identity",
+            Self::Content => "content",
             Self::Full => "full",
         }
     }
@@ -60,6 +67,8 @@ pub(crate) struct Source {
     pub(crate) only: bool,
     /// Rows that are published; an expression in SQL from the server's own catalog.
     pub(crate) filter: Option<String>,
+    /// The compared columns as this server has them, in the order of [`Table::columns`].
+    pub(crate) columns: Vec<Column>,
 }
 
 impl Source {
@@ -84,14 +93,18 @@ pub(crate) enum Scope {
     Table,
     /// Some blocks of a relation that holds rows of it.
     Blocks(BlockRange),
+    /// Its rows with keys in a range.
+    Keys(KeyRange),
 }
 
 /// How far a work item is; what lies before it need not be read again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Checkpoint {
     /// All blocks before this one.
     Block(u32),
+    /// All keys before this one, each column as it prints.
+    Key(Vec<String>),
 }
 
 /// What a diff yields, in order.
@@ -120,6 +133,7 @@ pub(crate) fn changes<'a>(
     match scope {
         Scope::Table => full::changes(sessions.head, tables),
         Scope::Blocks(range) => identity::changes(sessions, tables, range, from),
+        Scope::Keys(range) => content::changes(sessions, tables, range, from),
     }
 }
 

@@ -1,5 +1,6 @@
 //! SQL that prints a value as its type's output function does.
 
+use super::Source;
 use crate::catalog::{Column, Key, Table};
 use crate::sql::Ident;
 
@@ -41,38 +42,38 @@ pub(super) fn printed(column: &Column, table_alias: &str) -> String {
     }
 }
 
-/// The images of a table's rows, as `text[]` in column order, out of typed columns.
-pub(super) fn image(table: &Table, table_alias: &str) -> String {
-    array(table.columns.iter().map(|column| printed(column, table_alias)))
+/// The images of rows on the server that holds them, as `text[]` in column order.
+pub(super) fn image(source: &Source, alias: &str) -> String {
+    array(source.columns.iter().map(|column| printed(column, alias)))
 }
 
 /// The same out of a foreign table, whose columns are text already.
-pub(super) fn foreign_image(table: &Table, table_alias: &str) -> String {
-    array(foreign(table, 0..table.columns.len(), table_alias))
+pub(super) fn foreign_image(table: &Table, alias: &str) -> String {
+    array(foreign(table, 0..table.columns.len(), alias))
 }
 
 /// The key's columns of an image: what pairs two rows. The whole image for a table without a key.
-pub(super) fn key(table: &Table, table_alias: &str, from_foreign: bool) -> String {
-    let Key::Columns(key) = &table.key else {
-        return if from_foreign {
-            foreign_image(table, table_alias)
-        } else {
-            image(table, table_alias)
-        };
-    };
-    if from_foreign {
-        array(foreign(table, key.iter().copied(), table_alias))
-    } else {
-        array(key.iter().map(|&at| printed(&table.columns[at], table_alias)))
+pub(super) fn key(key: &Key, source: &Source, alias: &str) -> String {
+    match key {
+        Key::Columns(key) => array(key.iter().map(|&at| printed(&source.columns[at], alias))),
+        Key::WholeRow => image(source, alias),
+    }
+}
+
+/// The same out of a foreign table.
+pub(super) fn foreign_key(table: &Table, alias: &str) -> String {
+    match &table.key {
+        Key::Columns(key) => array(foreign(table, key.iter().copied(), alias)),
+        Key::WholeRow => foreign_image(table, alias),
     }
 }
 
 fn foreign(
     table: &Table,
     columns: impl Iterator<Item = usize>,
-    table_alias: &str,
+    alias: &str,
 ) -> impl Iterator<Item = String> {
-    columns.map(move |at| format!("{table_alias}.{}", Ident::new(&table.columns[at].name)))
+    columns.map(move |at| format!("{alias}.{}", Ident::new(&table.columns[at].name)))
 }
 
 fn array(values: impl Iterator<Item = String>) -> String {

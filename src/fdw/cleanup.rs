@@ -9,6 +9,18 @@ use crate::sql::Ident;
 /// What a clean-up removed, for the operator: one line an object.
 pub type Removed = Vec<String>;
 
+/// Our objects on a server: those with our names that also carry our comment.
+const SCHEMAS: &str = r#"
+    select n.nspname::text from pg_namespace n
+     where n.nspname ~ '^deltacompare_[0-9a-f]{12}$'
+       and obj_description(n.oid, 'pg_namespace') like $1 || ' %'
+"#;
+const SERVERS: &str = r#"
+    select s.srvname::text from pg_foreign_server s
+     where s.srvname ~ '^deltacompare_[0-9a-f]{12}$'
+       and obj_description(s.oid, 'pg_foreign_server') like $1 || ' %'
+"#;
+
 /// Drops what this recovery created on both servers, the status tables aside. May be repeated.
 /// Sessions that still use it are ended first.
 pub(crate) async fn remove(
@@ -18,7 +30,7 @@ pub(crate) async fn remove(
 ) -> Result<Removed> {
     let mut removed = Vec::new();
     end_sessions(head, name).await?;
-    if exists(head, "select from pg_foreign_server where srvname = $1", name).await? {
+    if is_ours(head, SERVERS, name).await? {
         raw_sql(AssertSqlSafe(format!("drop server {name} cascade"))).execute(&mut *head).await?;
         removed.push(format!("head: foreign server, user mapping and foreign tables {name}"));
     }
@@ -34,25 +46,10 @@ pub(crate) async fn remove(
 /// Drops everything that any recovery ever created on the two servers, the status tables and the
 /// delta table included, and the extension where a recovery created it and nothing else uses it.
 pub async fn cleanup(base: &mut PgConnection, head: &mut PgConnection) -> Result<Removed> {
-    let mut names = our_schemas(head).await?;
-    names.extend(our_schemas(base).await?);
-    let servers: Vec<String> = sqlx::query_scalar(
-        r#"
-        select s.srvname::text from pg_foreign_server s
-         where s.srvname ~ '^deltacompare_[0-9a-f]{12}$'
-           and obj_description(s.oid, 'pg_foreign_server') like $1 || ' %'
-        "#,
-    )
-    .bind(MARKER)
-    .fetch_all(&mut *head)
-    .await?;
-    names.extend(servers);
-    let roles: Vec<String> = sqlx::query_scalar(
-        "select rolname::text from pg_roles where rolname ~ '^deltacompare_[0-9a-f]{12}$'",
-    )
-    .fetch_all(&mut *base)
-    .await?;
-    names.extend(roles);
+    let mut names = ours(head, SCHEMAS).await?;
+    names.extend(ours(head, SERVERS).await?);
+    names.extend(ours(base, SCHEMAS).await?);
+    names.extend(role::ours(base).await?);
     names.sort();
     names.dedup();
     let mut removed = Vec::new();
@@ -81,26 +78,28 @@ pub async fn cleanup(base: &mut PgConnection, head: &mut PgConnection) -> Result
             removed.push("head: extension postgres_fdw".to_owned());
         }
     }
-    if exists(head, "select from pg_namespace where nspname = $1", &Ident::new(STATUS_SCHEMA))
-        .await?
-    {
+    // Somebody else's schema may have this name.
+    let status_is_ours = exists(
+        head,
+        "select from pg_class where relname = '_sqlx_migrations' \
+            and relnamespace = (select oid from pg_namespace where nspname = $1)",
+        &Ident::new(STATUS_SCHEMA),
+    )
+    .await?;
+    if status_is_ours {
         raw_sql("drop schema deltacompare cascade").execute(head).await?;
         removed.push("head: schema deltacompare (status and delta tables)".to_owned());
     }
     Ok(removed)
 }
 
-async fn our_schemas(connection: &mut PgConnection) -> Result<Vec<String>> {
-    Ok(sqlx::query_scalar(
-        r#"
-        select n.nspname::text from pg_namespace n
-         where n.nspname ~ '^deltacompare_[0-9a-f]{12}$'
-           and obj_description(n.oid, 'pg_namespace') like $1 || ' %'
-        "#,
-    )
-    .bind(MARKER)
-    .fetch_all(connection)
-    .await?)
+/// The names that this query yields for objects of ours.
+async fn ours(connection: &mut PgConnection, query: &'static str) -> Result<Vec<String>> {
+    Ok(sqlx::query_scalar(query).bind(MARKER).fetch_all(connection).await?)
+}
+
+async fn is_ours(connection: &mut PgConnection, query: &'static str, name: &Ident) -> Result<bool> {
+    Ok(ours(connection, query).await?.iter().any(|ours| ours == name.name()))
 }
 
 async fn drop_schema(
@@ -109,7 +108,7 @@ async fn drop_schema(
     side: &str,
     removed: &mut Removed,
 ) -> Result<()> {
-    if exists(connection, "select from pg_namespace where nspname = $1", name).await? {
+    if is_ours(connection, SCHEMAS, name).await? {
         raw_sql(AssertSqlSafe(format!("drop schema {name} cascade"))).execute(connection).await?;
         removed.push(format!("{side}: schema {name}"));
     }

@@ -6,6 +6,7 @@ use rand::distr::Alphanumeric;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{AssertSqlSafe, PgConnection, raw_sql};
 
+use super::MARKER;
 use crate::error::{Error, Result};
 use crate::sql::{Ident, Literal, Relation};
 
@@ -29,10 +30,14 @@ pub(super) async fn create(
         .fetch_one(&mut *base)
         .await?;
     let bypass = if may_bypass_row_security(base).await? { "bypassrls" } else { "" };
+    let comment = format!("{MARKER}; `deltacompare cleanup` drops it");
+    // One transaction: a role without the comment would not be known as ours.
     raw_sql(AssertSqlSafe(format!(
-        "create role {name} login inherit {bypass} password {} valid until {}",
+        "create role {name} login inherit {bypass} password {} valid until {}; \
+         comment on role {name} is {}",
         Literal(&verifier),
-        Literal(&until)
+        Literal(&until),
+        Literal(&comment)
     )))
     .execute(&mut *base)
     .await
@@ -105,14 +110,23 @@ pub(super) async fn grant(
     Ok(())
 }
 
+/// The roles that recoveries created on base, by name and comment.
+pub(super) async fn ours(base: &mut PgConnection) -> Result<Vec<String>> {
+    Ok(sqlx::query_scalar(
+        r#"
+        select rolname::text from pg_roles
+         where rolname ~ '^deltacompare_[0-9a-f]{12}$'
+           and shobj_description(oid, 'pg_authid') like $1 || '%'
+        "#,
+    )
+    .bind(MARKER)
+    .fetch_all(base)
+    .await?)
+}
+
 /// Drops the role with what was granted to it. Does nothing if it is not there.
 pub(super) async fn drop(base: &mut PgConnection, name: &Ident) -> Result<bool> {
-    let exists: bool =
-        sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
-            .bind(name.name())
-            .fetch_one(&mut *base)
-            .await?;
-    if !exists {
+    if !ours(base).await?.iter().any(|ours| ours == name.name()) {
         return Ok(false);
     }
     // `drop owned` would need membership in the role, which its creator need not have.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{Connection, PgConnection};
 
-use crate::catalog::{self, SameStorage, Selection, Storage, TableName, TablePair};
+use crate::catalog::{self, Key, SameStorage, Selection, Storage, TableName, TablePair};
 use crate::error::{Error, Result};
 use crate::fdw::{self, FdwTarget};
 use crate::lineage::{History, Lineage, Lsn};
@@ -59,6 +59,30 @@ impl Checked {
             head.map(Vec::as_slice).unwrap_or_default(),
             base.map(Vec::as_slice).unwrap_or_default(),
         )
+    }
+
+    /// Whether both servers agree on the order of the table's keys, or why that cannot be said.
+    pub(crate) fn same_order(&self, pair: &TablePair) -> Result<(), String> {
+        let Key::Columns(key) = &pair.table.key else { return Err("it has no key".to_owned()) };
+        let Some(base) = &pair.base else { return Err("it is not on base".to_owned()) };
+        let base_columns = pair.base_columns();
+        for &at in key {
+            let head_column = &pair.table.columns[at];
+            let order = |relation: &catalog::Relation, column: &catalog::Column| {
+                relation.orders.get(&column.name).cloned()
+            };
+            if head_column.base != base_columns[at].base {
+                return Err(format!("key column {:?} changed its type", head_column.name));
+            }
+            if order(&pair.head, head_column) != order(base, &base_columns[at]) {
+                return Err(format!(
+                    "key column {:?} does not sort in the same way on both servers (collation \
+                     versions)",
+                    head_column.name
+                ));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -17,6 +17,10 @@ struct HeadRights {
     available: bool,
     /// Azure's allow-list; null elsewhere.
     allow_list: Option<String>,
+    /// Whose the status schema is; null without it.
+    status_owner: Option<String>,
+    status_is_ours: bool,
+    status_usable: bool,
 }
 
 pub(super) async fn check(
@@ -34,9 +38,17 @@ pub(super) async fn check(
                   from pg_foreign_data_wrapper where fdwname = 'postgres_fdw') as wrapper_usage,
                exists (select from pg_available_extensions
                         where name = 'postgres_fdw') as available,
-               current_setting('azure.extensions', true) as allow_list
+               current_setting('azure.extensions', true) as allow_list,
+               n.nspowner::regrole::text as status_owner,
+               exists (select from pg_class c
+                        where c.relnamespace = n.oid and c.relname = '_sqlx_migrations')
+                 as status_is_ours,
+               coalesce(pg_has_role(current_user, n.nspowner, 'usage'), true) as status_usable
+          from (select) one
+          left join pg_namespace n on n.nspname = $1
         "#,
     )
+    .bind(fdw::STATUS_SCHEMA)
     .fetch_one(&mut *head)
     .await?;
     let HeadRights { role, database, .. } = &rights;
@@ -44,6 +56,21 @@ pub(super) async fn check(
         findings.refuse(format!(
             "{role} may not create schemas on head: grant create on database {database} to {role}"
         ));
+    }
+    if let Some(owner) = &rights.status_owner {
+        if !rights.status_is_ours {
+            findings.refuse(format!(
+                "head has a schema deltacompare of {owner} that is not ours, but the status goes \
+                 into one of that name: rename it on this copy (alter schema deltacompare rename \
+                 to …)"
+            ));
+        } else if !rights.status_usable {
+            findings.refuse(format!(
+                "the status schema deltacompare on head belongs to {owner}, as whom an earlier \
+                 recovery ran: run as {owner}, grant {owner} to {role}, or remove it with \
+                 deltacompare cleanup as {owner}"
+            ));
+        }
     }
     match rights.wrapper_usage {
         Some(true) => {}

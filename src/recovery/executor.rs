@@ -150,7 +150,7 @@ impl Executor {
         let (mut on_base, mut on_head) =
             tokio::try_join!(diff::snapshot(&mut base), diff::snapshot(&mut head))?;
         let sessions = Sessions { base: &mut on_base, head: &mut on_head };
-        let mut steps = diff::changes(sessions, &spec.tables, &spec.scope, done.checkpoint);
+        let mut steps = diff::changes(sessions, &spec.tables, &spec.scope, done.checkpoint.clone());
         let mut now = done.clone();
         let mut stored = Instant::now();
         while let Some(step) = steps.try_next().await? {

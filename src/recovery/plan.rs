@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::request::{Request, StrategyChoice, Verify};
 use super::work_item::WorkItemSpec;
 use crate::catalog::{self, Key, RelationKind, SameStorage, TableName, TablePair};
-use crate::diff::{BlockRange, SameFile, Scope, Source, Strategy, Tables};
+use crate::diff::{BlockRange, KeyRange, SameFile, Scope, Source, Strategy, Tables};
 use crate::error::Result;
 use crate::fdw::{ForeignTable, Link};
 use crate::lineage::Lsn;
@@ -95,17 +95,18 @@ pub(crate) fn planned_items(checked: &Checked, request: &Request, link: &Link) -
         let Choice { strategy, reason, storage } = choose(checked, request, pair);
         let needs_foreign = strategy == Strategy::Full || request.verify == Verify::Full;
         let foreign = ForeignTable::of(link, pair).filter(|_| needs_foreign);
-        let source = |relation: &catalog::Relation| Source {
+        let source = |relation: &catalog::Relation, columns| Source {
             relation: Relation::from(&relation.name),
             only: relation.kind == RelationKind::Parent,
             filter: pair.published.filter.clone(),
+            columns,
         };
         let spec = |scope| WorkItemSpec {
             strategy,
             tables: Tables {
                 table: pair.table.clone(),
-                head: source(&pair.head),
-                base: pair.base.as_ref().map(source),
+                head: source(&pair.head, pair.table.columns.clone()),
+                base: pair.base.as_ref().map(|base| source(base, pair.base_columns())),
                 foreign: foreign.as_ref().map(|foreign| foreign.relation.clone()),
             },
             scope,
@@ -129,8 +130,16 @@ pub(crate) fn planned_items(checked: &Checked, request: &Request, link: &Link) -
                 warnings: pair.warnings.clone(),
             });
         };
-        if strategy == Strategy::Full {
-            item(Scope::Table, bytes(pair));
+        match strategy {
+            Strategy::Full => item(Scope::Table, bytes(pair)),
+            Strategy::Content => {
+                let ranges = key_ranges(pair);
+                let share = bytes(pair) / ranges.len() as u64;
+                for range in ranges {
+                    item(Scope::Keys(range), share);
+                }
+            }
+            Strategy::Identity => {}
         }
         for relation in &storage {
             for blocks in block_ranges(relation.blocks) {
@@ -160,6 +169,36 @@ fn block_ranges(blocks: u32) -> Vec<Range<u32>> {
     starts.into_iter().zip(ends).map(|(start, end)| start..end).collect()
 }
 
+/// Rows whose images may be held at once, in bytes as stored.
+const RANGE_BYTES: u64 = 2 << 20;
+
+/// Cuts a table into ranges of keys of about the size of [`ITEM_BLOCKS`], at the bounds that
+/// head's statistics have for the key's first column.
+fn key_ranges(pair: &TablePair) -> Vec<KeyRange> {
+    let items = bytes(pair) / (u64::from(ITEM_BLOCKS) * 8192) + 1;
+    let known = pair.head.key_bounds.len() as u64;
+    let mut bounds: Vec<Option<Vec<String>>> = vec![None];
+    if items > 1 && known > 2 {
+        // The first and the last bound are the ends of the table.
+        let pieces = items.min(known - 1);
+        bounds.extend((1..pieces).map(|piece| {
+            let at = (piece * (known - 1) / pieces) as usize;
+            Some(vec![pair.head.key_bounds[at].clone()])
+        }));
+    }
+    bounds.push(None);
+    bounds.dedup();
+    if bounds.len() == 1 {
+        bounds.push(None);
+    }
+    let width = pair.head.rows.filter(|&rows| rows > 0).map_or(8192, |rows| bytes(pair) / rows);
+    let rows = (RANGE_BYTES / width.max(1)).clamp(16, 8192) as u32;
+    bounds
+        .windows(2)
+        .map(|ends| KeyRange { from: ends[0].clone(), to: ends[1].clone(), rows })
+        .collect()
+}
+
 struct Choice {
     strategy: Strategy,
     reason: String,
@@ -168,21 +207,29 @@ struct Choice {
 }
 
 fn choose(checked: &Checked, request: &Request, pair: &TablePair) -> Choice {
-    let full = |reason: String| Choice { strategy: Strategy::Full, reason, storage: Vec::new() };
+    let with = |strategy, reason: String| Choice { strategy, reason, storage: Vec::new() };
     if request.strategy == StrategyChoice::Full {
-        return full("asked for".to_owned());
+        return with(Strategy::Full, "asked for".to_owned());
     }
-    let possible = checked.same_rows(pair).and_then(|storage| match pair.table.key {
-        Key::Columns(_) => Ok(storage),
-        Key::WholeRow => Err("it has no key".to_owned()),
-    });
-    match possible {
+    let row_versions = if request.strategy == StrategyChoice::Content {
+        Err("content was asked for".to_owned())
+    } else {
+        checked.same_rows(pair).and_then(|storage| match pair.table.key {
+            Key::Columns(_) => Ok(storage),
+            Key::WholeRow => Err("it has no key".to_owned()),
+        })
+    };
+    match row_versions {
         Ok(storage) => Choice {
             strategy: Strategy::Identity,
             reason: "row versions are comparable".to_owned(),
             storage,
         },
-        Err(reason) => full(format!("row versions are not comparable: {reason}")),
+        Err(reason) => match checked.same_order(pair) {
+            Ok(()) => with(Strategy::Content, reason),
+            Err(also) if also == reason => with(Strategy::Full, reason),
+            Err(also) => with(Strategy::Full, format!("{reason}; {also}")),
+        },
     }
 }
 

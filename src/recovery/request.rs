@@ -64,6 +64,8 @@ pub enum StrategyChoice {
     Auto,
     /// Compare row versions where that is sound, as auto does.
     Identity,
+    /// Compare checksums of key ranges.
+    Content,
     /// Read every row of both sides.
     Full,
 }

@@ -313,7 +313,7 @@ impl Store {
         .bind(claim.recovery)
         .bind(claim.item.number)
         .bind(claim.attempt)
-        .bind(Json(done.checkpoint))
+        .bind(Json(&done.checkpoint))
         .bind(Json(done.counts))
         .bind(done.digest.to_string())
         .execute(&self.pool)

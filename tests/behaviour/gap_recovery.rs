@@ -32,32 +32,46 @@ const TABLES: [&str; 3] = ["customer", "line", "log"];
 #[tokio::test]
 async fn changes_come_out_and_nothing_else() {
     let gap = Gap::between(SHOP, GAP).await;
-    let run = deltacompare(
-        &gap,
-        &[
-            "run",
-            "--sink",
-            "ndjson:{dir}/events",
-            "--format",
-            "landing",
-            "--before",
-            "full",
-            "--report",
-            "{dir}/report",
-            "--verify",
-            "full",
-        ],
-    )
-    .run()
-    .await;
-    run.assert_completed();
-    let events = run.events("events");
-    assert_events_turn_base_into_head(&gap, &TABLES, &events).await;
-    let report = run.report("report");
-    assert_eq!(report["state"], "completed");
-    assert_eq!(report["totals"]["inserts"], 50 + 5 + 5, "{report:#}");
-    assert_eq!(report["totals"]["updates"], 10 + events_with_notes(), "{report:#}");
-    assert_eq!(report["totals"]["deletes"], 10 + 5 + 5 + 7, "{report:#}");
+    for strategy in ["auto", "identity", "content", "full"] {
+        let run = deltacompare(
+            &gap,
+            &[
+                "run",
+                "--sink",
+                "ndjson:{dir}/events",
+                "--format",
+                "landing",
+                "--report",
+                "{dir}/report",
+                "--verify",
+                "full",
+                "--strategy",
+                strategy,
+            ],
+        )
+        .run()
+        .await;
+        run.assert_completed();
+        let events = run.events("events");
+        assert_events_turn_base_into_head(&gap, &TABLES, &events).await;
+        let report = run.report("report");
+        assert_eq!(report["state"], "completed");
+        assert_eq!(report["totals"]["inserts"], 50 + 5 + 5, "{report:#}");
+        assert_eq!(report["totals"]["updates"], 10 + events_with_notes(), "{report:#}");
+        assert_eq!(report["totals"]["deletes"], 10 + 5 + 5 + 7, "{report:#}");
+        let strategies: Vec<&str> = report["tables"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|table| table["strategy"].as_str().unwrap())
+            .collect();
+        let expected = match strategy {
+            "auto" | "identity" => ["identity", "identity", "full"],
+            "content" => ["content", "content", "full"],
+            _ => ["full"; 3],
+        };
+        assert_eq!(strategies, expected);
+    }
 }
 
 /// Of customers 30 to 39, those whose note was not null before.

@@ -1,8 +1,12 @@
 //! Behaviour, against real servers that were really restored. One module a behaviour.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod fdw_traps;
 mod gap_recovery;
+mod random_schemas;
 mod readme;
+mod redelivery;
 mod refusals;
 mod restored_servers;
+mod slot_oracle;
 mod support;

@@ -178,8 +178,10 @@ async fn cleanup_removes_what_is_ours() {
     let gap = Gap::between(&format!("{SHOP}{parent}"), GAP).await;
     gap.head.sql("drop extension postgres_fdw").await.unwrap();
     let (base, head) = Fingerprint::of_both(&gap).await;
-    as_superuser(&gap, &RUN_AND_KEEP).run().await.assert_completed();
-    as_superuser(&gap, &RUN_AND_KEEP).run().await.assert_completed();
+    for _ in 0..2 {
+        let full = [&RUN_AND_KEEP[..], &["--strategy", "full"]].concat();
+        as_superuser(&gap, &full).run().await.assert_completed();
+    }
     // Two recoveries: on base a role and, for the parent's helper view, a schema each.
     assert_eq!(ours(&gap.base).await.len(), 4);
     assert_eq!(ours(&gap.head).await.len(), 5);
@@ -193,6 +195,18 @@ async fn cleanup_removes_what_is_ours() {
     let again = as_superuser(&gap, &["cleanup"]).run().await;
     again.assert_completed();
     assert!(again.stdout.contains("nothing to remove"), "{}", again.stdout);
+
+    // Status tables of somebody whose rights we do not have.
+    as_superuser(&gap, &RUN).run().await.assert_completed();
+    gap.head.allow_postgres_fdw().await.unwrap();
+    let refused = deltacompare(&gap, &RUN).run().await;
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("belongs to postgres"), "{}", refused.stderr);
+    gap.head
+        .sql("revoke usage on foreign data wrapper postgres_fdw from azure_admin")
+        .await
+        .unwrap();
+    as_superuser(&gap, &["cleanup"]).run().await.assert_completed();
 
     // The extension is ours, but by now it carries somebody's server.
     as_superuser(&gap, &RUN_AND_KEEP).run().await.assert_completed();
@@ -244,6 +258,9 @@ async fn cleanup_leaves_what_is_not_ours() {
         .await
         .unwrap();
     let head = Fingerprint::of(&gap.head).await;
+    let refused = deltacompare(&gap, &RUN).run().await;
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("schema deltacompare of postgres"), "{}", refused.stderr);
     as_superuser(&gap, &["cleanup"]).run().await.assert_completed();
     head.assert_same(&Fingerprint::of(&gap.head).await, "head");
 }

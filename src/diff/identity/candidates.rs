@@ -108,7 +108,7 @@ pub(super) async fn images(
     let filter = source.filter.as_deref().map(|filter| format!("and ({filter})"));
     let sql = format!(
         "select {image} from only {relation} as r where ctid = any ($1::text[]::tid[]) {filter}",
-        image = print::image(&tables.table, "r"),
+        image = print::image(source, "r"),
         filter = filter.unwrap_or_default(),
     );
     let places: Vec<String> = places.iter().map(Tid::to_string).collect();

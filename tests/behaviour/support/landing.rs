@@ -72,6 +72,13 @@ impl Events {
         Self::parse(lines.iter().map(|(line,)| line.as_str()))
     }
 
+    /// The same of one recovery.
+    pub(crate) async fn delta_of(head: &Server, recovery: &str) -> Self {
+        let Self(mut events) = Self::delta(head).await;
+        events.retain(|event| event.recovery_id == recovery);
+        Self(events)
+    }
+
     /// A table's events in their order, each id once. `table` is a name in SQL.
     pub(crate) fn of(&self, table: &str) -> Vec<&LandingEvent> {
         self.of_table(&TableName::of(table))

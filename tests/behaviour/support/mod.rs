@@ -1,19 +1,23 @@
 //! What the behaviours share: a gap between two restores, the program, and the judge.
 
+mod debezium;
 mod fingerprint;
 mod gap;
 mod image;
 mod landing;
+mod pgoutput;
 mod program;
 mod state;
 mod table;
 
+pub(crate) use debezium::DebeziumEvents;
 pub(crate) use fingerprint::Fingerprint;
-pub(crate) use gap::Gap;
+pub(crate) use gap::{Gap, leftovers};
 pub(crate) use landing::Events;
+pub(crate) use pgoutput::{Streamed, net as net_of_stream, read as read_stream};
 pub(crate) use program::{Program, Run, deltacompare, url};
 pub(crate) use state::State;
-pub(crate) use table::TableName;
+pub(crate) use table::{TableName, literal, quoted};
 
 /// `apply(base, events) == head`, image for image, for these tables, which are named as in SQL.
 ///

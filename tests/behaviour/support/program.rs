@@ -61,6 +61,12 @@ impl Program {
         self
     }
 
+    /// The same with its standard error in a file.
+    pub(crate) fn stderr(mut self, file: std::fs::File) -> Self {
+        self.command.stderr(file);
+        self
+    }
+
     /// The run's own folder, which `{dir}` stands for.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()

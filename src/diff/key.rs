@@ -1,4 +1,4 @@
-//! Rows found by key.
+//! Keys by image, and rows found by them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,19 +7,27 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres};
 
-use super::key_of;
+use super::{Image, Source, print};
 use crate::catalog::{Key, Table};
-use crate::diff::{Image, Source, print};
 use crate::error::Result;
 use crate::sql::{Ident, Relation};
 
-/// A key by image.
-type KeyImage = Vec<Option<String>>;
+/// The printed values of a row's key columns. Two keys are one only if they print the same: `=` may
+/// hold for more (numeric 1.0 and 1.00), which are two keys downstream.
+pub(super) type KeyImage = Vec<Option<String>>;
 
-/// The rows of a side that have the keys of these images, by key. Only rows whose key prints the
-/// same count: `=` may hold for keys that print differently (numeric 1.0 and 1.00), which are two
-/// keys downstream.
-pub(super) async fn by_key(
+/// The key of an image; the whole image for a table without a key.
+pub(super) fn of(table: &Table, image: &Image) -> KeyImage {
+    match &table.key {
+        Key::Columns(columns) => {
+            columns.iter().map(|&column| image.get(column).map(str::to_owned)).collect()
+        }
+        Key::WholeRow => image.iter().map(|value| value.map(str::to_owned)).collect(),
+    }
+}
+
+/// The rows of a side whose keys equal those of these images, by key image.
+pub(super) async fn rows_by_key(
     connection: &mut PgConnection,
     table: &Table,
     source: &Source,
@@ -30,11 +38,11 @@ pub(super) async fn by_key(
     if wanted.is_empty() {
         return Ok(found);
     }
-    let sql = join(table, key, source, &print::image(table, "r"));
+    let sql = join(key, source, &print::image(source, "r"));
     let mut rows = bind(sqlx::query(AssertSqlSafe(sql)), key, wanted).fetch(connection);
     while let Some(row) = rows.try_next().await? {
         let image = Image::read(&row, 0, table)?;
-        found.insert(key_of(table, &image), image);
+        found.insert(of(table, &image), image);
     }
     Ok(found)
 }
@@ -51,7 +59,7 @@ pub(super) async fn keys_present(
     if wanted.is_empty() {
         return Ok(found);
     }
-    let sql = join(table, key, source, &print::key(table, "r", false));
+    let sql = join(key, source, &print::key(&table.key, source, "r"));
     let mut rows = bind(sqlx::query(AssertSqlSafe(sql)), key, wanted).fetch(connection);
     while let Some(row) = rows.try_next().await? {
         let image = Image::read_columns(&row, 0, key.len())?;
@@ -62,14 +70,14 @@ pub(super) async fn keys_present(
 
 /// A join of the wanted keys with a side's rows, over the key's index. The keys come as text and
 /// are read as the column's type, so that the index serves.
-fn join(table: &Table, key: &[usize], source: &Source, printed: &str) -> String {
+fn join(key: &[usize], source: &Source, printed: &str) -> String {
     let arrays: Vec<String> = (1..=key.len()).map(|n| format!("${n}::text[]")).collect();
     let names: Vec<String> = (1..=key.len()).map(|n| format!("k{n}")).collect();
     let conditions: Vec<String> = key
         .iter()
         .zip(&names)
         .map(|(&at, name)| {
-            let column = &table.columns[at];
+            let column = &source.columns[at];
             let base = Relation::new(&column.base.schema, &column.base.name);
             format!("r.{} = w.{name}::{base}", Ident::new(&column.name))
         })

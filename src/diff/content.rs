@@ -1,0 +1,156 @@
+//! The `content` strategy: compare checksums of key ranges.
+//!
+//! For tables whose row versions cannot be compared (rewritten, created anew, types that changed
+//! their meaning). Walks the key in ranges of some thousand rows. Of each range both sides at once
+//! compute a count and a checksum for each of [`BUCKETS`] buckets of keys; where a bucket differs,
+//! its rows are read on both sides and paired by key. Nothing is sorted and nothing but a range is
+//! ever held.
+//!
+//! A range's bounds are keys in the order of the key's index, on which both servers must agree; the
+//! planner checks that their collations do.
+
+mod checksum;
+mod walk;
+
+use std::collections::BTreeMap;
+
+use async_stream::try_stream;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::{Checkpoint, Image, Sessions, Source, Step, Tables, pairing, print};
+use crate::catalog::{Key, Table};
+use crate::error::{Error, Result};
+
+use walk::{Bounds, Walk};
+
+/// Buckets of keys within a range.
+const BUCKETS: i64 = 64;
+
+/// Keys from one bound (inclusive) to another (exclusive).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeyRange {
+    /// The printed key columns, or the first of them; `None` is the first key there is.
+    pub(crate) from: Option<Vec<String>>,
+    /// The same; `None` is behind the last key.
+    pub(crate) to: Option<Vec<String>>,
+    /// Rows to compare at once: few enough to hold, whatever their width.
+    pub(crate) rows: u32,
+}
+
+pub(super) fn changes<'a>(
+    sessions: Sessions<'a>,
+    tables: &'a Tables,
+    range: &'a KeyRange,
+    from: Option<Checkpoint>,
+) -> BoxStream<'a, Result<Step>> {
+    let Sessions { base, head } = sessions;
+    try_stream! {
+        let Key::Columns(key) = &tables.table.key else {
+            Err(Error::item("a table without a key has no key ranges"))?;
+            return;
+        };
+        let base_source = tables.base.as_ref().unwrap_or(&tables.head);
+        tokio::try_join!(prepare(base), prepare(head))?;
+        let from = match from {
+            Some(Checkpoint::Key(key)) => Some(key),
+            _ => range.from.clone(),
+        };
+        let mut walk = Walk::new(base, head, tables, key, from, range).await?;
+        while let Some(bounds) = walk.next(head).await? {
+            let (on_base, on_head) = tokio::try_join!(
+                checksums(base, tables, base_source, key, &bounds),
+                checksums(head, tables, &tables.head, key, &bounds),
+            )?;
+            let rows: u64 = on_head.values().map(|bucket| bucket.0).sum();
+            yield Step::Compared(rows);
+            let differing: Vec<i64> = (0..BUCKETS)
+                .filter(|bucket| on_base.get(bucket) != on_head.get(bucket))
+                .collect();
+            if !differing.is_empty() {
+                let (old, new) = tokio::try_join!(
+                    images(base, tables, base_source, key, &bounds, &differing),
+                    images(head, tables, &tables.head, key, &bounds, &differing),
+                )?;
+                for step in pairing::pair_all(tables, old, new) {
+                    yield step;
+                }
+            }
+            walk.passed(rows.max(on_base.values().map(|bucket| bucket.0).sum()));
+            if let Some(next) = bounds.to {
+                yield Step::Checkpoint(Checkpoint::Key(next));
+            }
+        }
+    }
+    .boxed()
+}
+
+/// Ranges are read through the key's index, whatever the planner thinks of the table.
+async fn prepare(connection: &mut PgConnection) -> Result<()> {
+    sqlx::query(
+        r#"
+        select set_config('enable_seqscan', 'off', true),
+               set_config('max_parallel_workers_per_gather', '0', true)
+        "#,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The count and the checksum of each bucket that has rows. Keys are unique and part of the
+/// checksum, so equal rows cannot cancel in the xor.
+async fn checksums(
+    connection: &mut PgConnection,
+    tables: &Tables,
+    source: &Source,
+    key: &[usize],
+    bounds: &Bounds,
+) -> Result<BTreeMap<i64, (u64, i64)>> {
+    let sql = format!(
+        r#"
+        select ({bucket} & {mask}) as bucket, count(*), bit_xor({checksum})
+          from {rows}
+         where {condition}
+         group by 1
+        "#,
+        bucket = checksum::of_key(tables, source, key, "r"),
+        mask = BUCKETS - 1,
+        checksum = checksum::of_row(tables, source, "r"),
+        rows = source.rows("r"),
+        condition = bounds.condition(source, key, "r"),
+    );
+    let rows: Vec<(i64, i64, i64)> =
+        bounds.bind(sqlx::query_as(AssertSqlSafe(sql))).fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|(bucket, count, xor)| (bucket, (count as u64, xor))).collect())
+}
+
+/// The images of a range's rows in some buckets.
+async fn images(
+    connection: &mut PgConnection,
+    tables: &Tables,
+    source: &Source,
+    key: &[usize],
+    bounds: &Bounds,
+    buckets: &[i64],
+) -> Result<Vec<Image>> {
+    let list: Vec<String> = buckets.iter().map(i64::to_string).collect();
+    let sql = format!(
+        "select {image} from {rows} where {condition} and ({bucket} & {mask}) in ({list})",
+        image = print::image(source, "r"),
+        rows = source.rows("r"),
+        condition = bounds.condition(source, key, "r"),
+        bucket = checksum::of_key(tables, source, key, "r"),
+        mask = BUCKETS - 1,
+        list = list.join(", "),
+    );
+    let table: &Table = &tables.table;
+    let mut rows = bounds.bind_query(sqlx::query(AssertSqlSafe(sql))).fetch(connection);
+    let mut images = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        images.push(Image::read(&row, 0, table)?);
+    }
+    Ok(images)
+}

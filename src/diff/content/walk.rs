@@ -1,0 +1,205 @@
+//! The way through a key range, a few thousand rows at a time.
+
+use sqlx::postgres::PgArguments;
+use sqlx::query::{Query, QueryAs};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row};
+
+use super::KeyRange;
+use crate::catalog::{Column, Key};
+use crate::diff::{Image, Source, Tables, print};
+use crate::error::Result;
+use crate::sql::{Ident, Relation};
+
+/// Keys from one bound (inclusive) to another (exclusive), each column as it prints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Bounds {
+    pub(super) from: Option<Vec<String>>,
+    pub(super) to: Option<Vec<String>>,
+}
+
+impl Bounds {
+    /// The condition on a row. Parameters are those of [`Bounds::bind`].
+    pub(super) fn condition(&self, source: &Source, key: &[usize], alias: &str) -> String {
+        let mut parameter = 0;
+        let mut compare = |operator: &str, bound: &Option<Vec<String>>| {
+            let bound = bound.as_ref()?;
+            // A bound may name the first columns only.
+            let (columns, values): (Vec<String>, Vec<String>) = key
+                .iter()
+                .take(bound.len())
+                .map(|&at| {
+                    let column = &source.columns[at];
+                    parameter += 1;
+                    let value = format!("${parameter}::text::{}", type_of(column));
+                    (format!("{alias}.{}", Ident::new(&column.name)), value)
+                })
+                .unzip();
+            Some(format!("({}) {operator} ({})", columns.join(", "), values.join(", ")))
+        };
+        let conditions: Vec<String> =
+            [compare(">=", &self.from), compare("<", &self.to)].into_iter().flatten().collect();
+        if conditions.is_empty() { "true".to_owned() } else { conditions.join(" and ") }
+    }
+
+    fn values(&self) -> impl Iterator<Item = &String> {
+        self.from.iter().chain(&self.to).flatten()
+    }
+
+    pub(super) fn bind<'q, O>(
+        &self,
+        query: QueryAs<'q, Postgres, O, PgArguments>,
+    ) -> QueryAs<'q, Postgres, O, PgArguments> {
+        self.values().fold(query, |query, value| query.bind(value.clone()))
+    }
+
+    pub(super) fn bind_query<'q>(
+        &self,
+        query: Query<'q, Postgres, PgArguments>,
+    ) -> Query<'q, Postgres, PgArguments> {
+        self.values().fold(query, |query, value| query.bind(value.clone()))
+    }
+}
+
+fn type_of(column: &Column) -> Relation {
+    Relation::new(&column.base.schema, &column.base.name)
+}
+
+/// Steps through a key range.
+pub(super) struct Walk<'a> {
+    tables: &'a Tables,
+    key: &'a [usize],
+    /// Where the next step begins; `None` once the end was reached.
+    next: Option<Option<Vec<String>>>,
+    to: &'a Option<Vec<String>>,
+    rows: u32,
+    /// For a key of one integer: how far a step goes, and where the last key is.
+    integers: Option<Integers>,
+}
+
+/// Integer keys are walked by arithmetic: no query is needed to find the next bound, and the width
+/// of a step follows the density of the keys.
+struct Integers {
+    width: i128,
+    last: i128,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) async fn new(
+        base: &mut PgConnection,
+        head: &mut PgConnection,
+        tables: &'a Tables,
+        key: &'a [usize],
+        mut from: Option<Vec<String>>,
+        range: &'a KeyRange,
+    ) -> Result<Self> {
+        let base_source = tables.base.as_ref().unwrap_or(&tables.head);
+        let mut integers = None;
+        if let [at] = key
+            && [20, 21, 23].contains(&tables.head.columns[*at].base.oid)
+            && [20, 21, 23].contains(&base_source.columns[*at].base.oid)
+        {
+            let (on_base, on_head) = tokio::try_join!(
+                first_and_last(base, base_source, *at),
+                first_and_last(head, &tables.head, *at),
+            )?;
+            if let Some((first, last)) = on_base
+                .into_iter()
+                .chain(on_head)
+                .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+            {
+                // A dense key at first; `passed` widens the steps for one with gaps.
+                integers = Some(Integers { width: i128::from(range.rows), last: i128::from(last) });
+                from = from.or_else(|| Some(vec![first.to_string()]));
+            }
+        }
+        Ok(Self { tables, key, next: Some(from), to: &range.to, rows: range.rows, integers })
+    }
+
+    /// The bounds of the next step; `None` at the end.
+    pub(super) async fn next(&mut self, head: &mut PgConnection) -> Result<Option<Bounds>> {
+        let Some(from) = self.next.take() else { return Ok(None) };
+        let found = match (&self.integers, &from) {
+            (Some(integers), Some(from)) => integers.next(&from[0]),
+            _ => self.look_for_next(head, &from).await?,
+        };
+        let (to, end) = match (found, self.to) {
+            (Some(found), Some(to)) if self.integers.is_some() && number(&found) >= number(to) => {
+                (Some(to.clone()), true)
+            }
+            (Some(found), _) => (Some(found), false),
+            (None, to) => (to.clone(), true),
+        };
+        if !end {
+            self.next = Some(to.clone());
+        }
+        Ok(Some(Bounds { from, to }))
+    }
+
+    /// Says how many rows the last step had, on the side with more.
+    pub(super) fn passed(&mut self, rows: u64) {
+        if let Some(integers) = &mut self.integers {
+            let wanted = i128::from(self.rows);
+            let factor_of_16 = (16 * wanted / i128::from(rows.max(1))).clamp(4, 64 * 16);
+            integers.width = (integers.width * factor_of_16 / 16).clamp(1, i128::from(u64::MAX));
+        }
+    }
+
+    /// The key some rows further on head, by walking its index.
+    async fn look_for_next(
+        &self,
+        head: &mut PgConnection,
+        from: &Option<Vec<String>>,
+    ) -> Result<Option<Vec<String>>> {
+        let source = &self.tables.head;
+        let bounds = Bounds { from: from.clone(), to: self.to.clone() };
+        let order: Vec<String> = self
+            .key
+            .iter()
+            .map(|&at| format!("r.{}", Ident::new(&source.columns[at].name)))
+            .collect();
+        let sql = format!(
+            "select {key} from {rows} where {condition} order by {order} offset {offset} limit 1",
+            key = print::key(&Key::Columns(self.key.to_vec()), source, "r"),
+            rows = source.rows("r"),
+            condition = bounds.condition(source, self.key, "r"),
+            order = order.join(", "),
+            offset = self.rows,
+        );
+        let row =
+            bounds.bind_query(sqlx::query(AssertSqlSafe(sql))).fetch_optional(head).await?;
+        row.map(|row| {
+            let image = Image::read_columns(&row, 0, self.key.len())?;
+            Ok(image.iter().flatten().map(str::to_owned).collect())
+        })
+        .transpose()
+    }
+}
+
+impl Integers {
+    fn next(&self, from: &str) -> Option<Vec<String>> {
+        let next = from.parse::<i128>().ok()? + self.width;
+        (next <= self.last).then(|| vec![next.to_string()])
+    }
+}
+
+fn number(key: &[String]) -> Option<i128> {
+    key.first().and_then(|key| key.parse().ok())
+}
+
+/// The first and the last key, from the ends of its index.
+async fn first_and_last(
+    connection: &mut PgConnection,
+    source: &Source,
+    at: usize,
+) -> Result<Option<(i64, i64)>> {
+    let column = Ident::new(&source.columns[at].name);
+    let row = sqlx::query(AssertSqlSafe(format!(
+        "select min(r.{column})::int8, max(r.{column})::int8 from {}",
+        source.rows("r")
+    )))
+    .fetch_one(connection)
+    .await?;
+    let first: Option<i64> = row.try_get(0)?;
+    let last: Option<i64> = row.try_get(1)?;
+    Ok(first.zip(last))
+}

@@ -1,0 +1,341 @@
+//! A recovery may be killed at any instant and goes on: nothing is lost, nothing stays behind, and
+//! what is sent twice is the same twice.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use tokio::process::{Child, Command};
+
+use crate::support::{Events, Gap, TableName, assert_recovered, deltacompare, leftovers};
+
+const SCHEMA: &str = r#"
+    create table big (id int primary key, v text, n numeric);
+    create table wide (id bigint primary key, a text, b text, c jsonb, d timestamptz);
+    create table log (at timestamptz, message text);
+    alter table log replica identity full;
+    create table line (order_id int, product text, amount numeric, primary key (order_id, product));
+    create table small (id int primary key, v text);
+    create table empty (id int primary key);
+    create publication shop for all tables;
+    insert into big select i, 'v' || i, i * 1.0 from generate_series(1, 60000) i;
+    insert into wide
+      select i, repeat('a', i % 50), md5(i::text), jsonb_build_object('i', i), now()
+        from generate_series(1, 50000) i;
+    insert into log
+      select '2026-01-01Z'::timestamptz + i / 2 * interval '1 s', 'm' || i / 2
+        from generate_series(1, 50000) i;
+    insert into line
+      select i, 'p' || j, j from generate_series(1, 5000) i, generate_series(1, 4) j;
+    insert into small select i, 'v' from generate_series(1, 100) i;
+"#;
+
+const GAP: &str = r#"
+    update big set v = 'new ' || v where id % 3 = 0;
+    delete from big where id % 10 = 1;
+    update big set id = id + 1000000 where id % 100 = 2;
+    insert into big select i, 'i' from generate_series(200000, 205000) i;
+    update wide set b = 'new' where id % 4 = 0;
+    delete from wide where id % 9 = 0;
+    insert into log select at, message from log where message like '%7';
+    delete from log where message like '%3';
+    update line set product = 'q' || product where order_id % 11 = 0;
+    update small set v = 'w' where id > 50;
+    insert into empty select i from generate_series(1, 10) i;
+"#;
+
+const TABLES: [&str; 6] = ["big", "wide", "log", "line", "small", "empty"];
+
+/// A process that works on a recovery, its standard error in a file so that it can be read while
+/// it runs.
+struct Worker {
+    child: Child,
+    stderr: PathBuf,
+}
+
+/// The folder of one recovery: its event file and its workers' standard error.
+struct Recovery {
+    folder: tempfile::TempDir,
+    workers: usize,
+}
+
+impl Recovery {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), workers: 0 }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.path("events")
+    }
+
+    fn begin(&mut self, gap: &Gap, strategy: &str) -> Worker {
+        let file = format!("ndjson:{}", self.file().display());
+        let arguments = [
+            "run",
+            "--sink",
+            &file,
+            "--sink",
+            "delta-table",
+            "--format",
+            "landing",
+            "--strategy",
+            strategy,
+            "--lease-seconds",
+            "1",
+            "--report",
+            &self.path("report").display().to_string(),
+        ];
+        self.start(gap, &arguments)
+    }
+
+    fn resume(&mut self, gap: &Gap, id: &str) -> Worker {
+        let report = self.path("report").display().to_string();
+        self.start(gap, &["run", "--resume", id, "--lease-seconds", "1", "--report", &report])
+    }
+
+    fn start(&mut self, gap: &Gap, arguments: &[&str]) -> Worker {
+        self.workers += 1;
+        let stderr = self.path(&format!("stderr {}", self.workers));
+        let file = std::fs::File::create(&stderr).unwrap();
+        let child = deltacompare(gap, arguments).stderr(file).spawn();
+        Worker { child, stderr }
+    }
+
+    /// Everything that is promised of a recovery that ended well.
+    async fn assert_whole(&self, gap: &Gap, id: &str) {
+        let events = Events::read(&self.file());
+        assert!(events.0.iter().all(|event| event.recovery_id == id));
+        for table in TABLES {
+            assert_recovered(gap, &TableName::of(table), &events).await;
+        }
+        let delta = Events::delta_of(&gap.head, id).await;
+        assert_eq!(delta.0.len(), delta.by_id().len(), "an id is in the delta table twice");
+        assert_eq!(delta.by_id(), events.by_id(), "the sinks differ");
+        assert_eq!(leftovers(gap).await, Vec::<String>::new());
+        let report: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(self.path("report")).unwrap()).unwrap();
+        assert_eq!(report["state"], "completed", "{report:#}");
+        let totals = &report["totals"];
+        let counted: u64 = ["inserts", "updates", "deletes"]
+            .iter()
+            .map(|count| totals[count].as_u64().unwrap())
+            .sum();
+        assert_eq!(counted as usize, events.by_id().len(), "{report:#}");
+    }
+}
+
+impl Worker {
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.stderr).unwrap()
+    }
+
+    /// The id of the recovery, if it was printed yet.
+    fn id(&self) -> Option<String> {
+        let said = self.said();
+        let line = said.lines().find_map(|line| line.strip_prefix("recovery "))?;
+        Some(line.trim().to_owned())
+    }
+
+    async fn signal(&self, signal: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
+    }
+
+    /// Kills it after this time, if it has not ended by then. Yields whether it has.
+    async fn kill_after(&mut self, delay: Duration) -> bool {
+        let ended = tokio::time::timeout(delay, self.child.wait()).await.is_ok();
+        if !ended {
+            self.child.kill().await.unwrap();
+        }
+        ended
+    }
+
+    async fn wait(&mut self) -> Option<i32> {
+        self.child.wait().await.unwrap().code()
+    }
+
+    async fn assert_completes(&mut self) {
+        let code = self.wait().await;
+        assert_eq!(code, Some(0), "{}", self.said());
+    }
+}
+
+/// Waits until a query on head yields true.
+async fn until(gap: &Gap, condition: &str) {
+    let since = Instant::now();
+    loop {
+        match gap.head.value::<bool>(condition).await {
+            Ok(true) => return,
+            _ if since.elapsed() > Duration::from_secs(60) => panic!("never: {condition}"),
+            _ => tokio::time::sleep(Duration::from_millis(2)).await,
+        }
+    }
+}
+
+const WORKING: &str = "select exists (select from deltacompare.work_item w \
+    join deltacompare.recovery r on r.id = w.recovery_id \
+    where r.state = 'running' and w.state = 'running')";
+
+/// Kills recoveries at instants spread over the time that one takes, then kills the resumption,
+/// then lets it end.
+async fn sweep(strategy: &str, instants: u32) {
+    let gap = Gap::between(SCHEMA, GAP).await;
+    let started = Instant::now();
+    let mut whole = Recovery::new();
+    let mut worker = whole.begin(&gap, strategy);
+    worker.assert_completes().await;
+    let id = worker.id().unwrap();
+    let takes = started.elapsed();
+    whole.assert_whole(&gap, &id).await;
+    let lines = Events::read(&whole.file()).0.len();
+    println!("{strategy}: {takes:?}, {lines} events");
+    // The last two seconds are one wait for the statistics: one instant in them is enough.
+    let busy = takes - Duration::from_secs(2);
+    for instant in 1..=instants {
+        let delay = if instant == instants {
+            busy + Duration::from_secs(1)
+        } else {
+            busy * instant / instants
+        };
+        let mut recovery = Recovery::new();
+        let mut worker = recovery.begin(&gap, strategy);
+        let mut killed = 0;
+        worker.kill_after(delay).await;
+        let Some(id) = worker.id() else {
+            println!("{delay:?}: killed before there was a recovery");
+            continue;
+        };
+        let mut worker = recovery.resume(&gap, &id);
+        if !worker.kill_after(busy * (instants - instant + 1) / instants).await {
+            killed += 1;
+            worker = recovery.resume(&gap, &id);
+        }
+        worker.assert_completes().await;
+        recovery.assert_whole(&gap, &id).await;
+        let sent = Events::read(&recovery.file()).0.len();
+        println!("{delay:?}: resumption killed {killed} times, {} events twice", sent - lines);
+    }
+}
+
+#[tokio::test]
+async fn killed_at_any_instant_comparing_row_versions() {
+    sweep("auto", 8).await;
+}
+
+#[tokio::test]
+async fn killed_at_any_instant_reading_everything() {
+    sweep("full", 8).await;
+}
+
+#[tokio::test]
+async fn killed_again_and_again() {
+    let gap = Gap::between(SCHEMA, GAP).await;
+    let mut recovery = Recovery::new();
+    let mut worker = recovery.begin(&gap, "full");
+    until(&gap, WORKING).await;
+    let id = worker.id().unwrap();
+    for delay in (0..10).map(|n| Duration::from_millis(n * 37)) {
+        worker.kill_after(delay).await;
+        worker = recovery.resume(&gap, &id);
+        until(&gap, WORKING).await;
+    }
+    worker.assert_completes().await;
+    recovery.assert_whole(&gap, &id).await;
+}
+
+#[tokio::test]
+async fn an_interrupted_recovery_says_how_to_go_on() {
+    let gap = Gap::between(SCHEMA, GAP).await;
+    for signal in ["-INT", "-TERM"] {
+        let mut recovery = Recovery::new();
+        let mut worker = recovery.begin(&gap, "full");
+        until(&gap, WORKING).await;
+        worker.signal(signal).await;
+        assert_eq!(worker.wait().await, Some(130), "{}", worker.said());
+        let id = worker.id().unwrap();
+        let command = format!("deltacompare run --resume {id}");
+        assert!(worker.said().contains(&command), "{}", worker.said());
+        assert_eq!(leftovers(&gap).await, Vec::<String>::new());
+        let mut worker = recovery.resume(&gap, &id);
+        worker.assert_completes().await;
+        recovery.assert_whole(&gap, &id).await;
+
+        // A recovery that has ended is only told of again.
+        let before = status(&gap, &id).await;
+        let file = std::fs::read(recovery.file()).unwrap();
+        std::fs::remove_file(recovery.path("report")).unwrap();
+        let mut worker = recovery.resume(&gap, &id);
+        worker.assert_completes().await;
+        recovery.assert_whole(&gap, &id).await;
+        assert!(std::fs::read(recovery.file()).unwrap() == file, "it wrote events again");
+        assert_eq!(status(&gap, &id).await, before);
+    }
+}
+
+#[tokio::test]
+async fn a_recovery_that_nobody_knows_is_refused() {
+    let gap = Gap::between("create table t (id int primary key)", "").await;
+    let mut recovery = Recovery::new();
+    let id = "6f9619ff-8b86-4d11-b42d-00c04fc964ff";
+    for _ in 0..2 {
+        let mut worker = recovery.resume(&gap, id);
+        assert_eq!(worker.wait().await, Some(2), "{}", worker.said());
+        assert!(worker.said().contains(id), "{}", worker.said());
+        assert_eq!(leftovers(&gap).await, Vec::<String>::new());
+        // The second time with a status store.
+        gap.head.sql("create publication p for table t").await.unwrap();
+        let run = deltacompare(&gap, &["run", "--sink", "delta-table", "--table", "public.t"]);
+        run.run().await.assert_completed();
+    }
+}
+
+/// All that the store has of a recovery, as text.
+async fn status(gap: &Gap, id: &str) -> Vec<(String,)> {
+    gap.head
+        .rows(format!(
+            "select r::text from deltacompare.recovery r where id = '{id}' union all \
+             (select i::text from deltacompare.work_item i where recovery_id = '{id}' order by number)"
+        ))
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_worker_that_lost_its_lease_changes_nothing() {
+    let gap = Gap::between(SCHEMA, GAP).await;
+    let mut recovery = Recovery::new();
+    let mut stopped = recovery.begin(&gap, "full");
+    until(&gap, WORKING).await;
+    stopped.signal("-STOP").await;
+    let id = stopped.id().unwrap();
+    let mut worker = recovery.resume(&gap, &id);
+    worker.assert_completes().await;
+    recovery.assert_whole(&gap, &id).await;
+    let before = status(&gap, &id).await;
+    stopped.signal("-CONT").await;
+    let code = stopped.wait().await;
+    println!("the stopped worker ended with {code:?}:\n{}", stopped.said());
+    assert_eq!(status(&gap, &id).await, before);
+    recovery.assert_whole(&gap, &id).await;
+}
+
+#[tokio::test]
+async fn two_processes_may_work_on_one_recovery() {
+    let gap = Gap::between(SCHEMA, GAP).await;
+    for strategy in ["auto", "full"] {
+        let mut recovery = Recovery::new();
+        let mut first = recovery.begin(&gap, strategy);
+        until(&gap, WORKING).await;
+        first.kill_after(Duration::ZERO).await;
+        let id = first.id().unwrap();
+        let mut one = recovery.resume(&gap, &id);
+        let mut two = recovery.resume(&gap, &id);
+        let (code_one, code_two) = (one.wait().await, two.wait().await);
+        println!("one: {code_one:?}\n{}\ntwo: {code_two:?}\n{}", one.said(), two.said());
+        assert!(code_one == Some(0) || code_two == Some(0));
+        recovery.assert_whole(&gap, &id).await;
+    }
+}
