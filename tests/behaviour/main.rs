@@ -4,6 +4,7 @@
 mod fdw_traps;
 mod gap_recovery;
 mod random_schemas;
+mod readme;
 mod redelivery;
 mod refusals;
 mod restored_servers;
