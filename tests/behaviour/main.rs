@@ -1,5 +1,10 @@
 //! Behaviour, against real servers that were really restored. One module a behaviour.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails, and tells how far it came"
+)]
 
 mod fdw_traps;
 mod gap_recovery;
