@@ -94,8 +94,7 @@ impl Progress {
             loop {
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 let counts = live.get();
-                let rate =
-                    counts.rows_compared as f64 / started.elapsed().as_secs_f64().max(0.001);
+                let rate = counts.rows_compared as f64 / started.elapsed().as_secs_f64().max(0.001);
                 refreshed.set_message(format!(
                     "{} rows, {} rows/s, {} changes",
                     HumanCount(counts.rows_compared),
