@@ -1,10 +1,12 @@
 //! A recovery in this one process, from request to report: `deltacompare run`.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -101,27 +103,32 @@ pub async fn run(
             session_name: name.clone(),
             lease: control.lease,
         });
+        let mut interrupted = pin!(interrupted);
+        let (stop, stopped) = watch::channel(false);
+        let mut working = pin!(work(&executor, id, control.progress, &stopped));
         let worked = tokio::select! {
-            worked = work(&executor, id, control.progress) => Some(worked),
-            () = interrupted => None,
+            worked = &mut working => Some(worked),
+            () = &mut interrupted => None,
         };
         match worked {
             None => {
-                control.progress.interrupt();
-                let leaving = tokio::time::timeout(STOP_WITHIN, leave(servers, &store, id));
-                if !matches!(leaving.await, Ok(Ok(()))) {
-                    tracing::warn!("not everything could be removed; resume, or run cleanup");
-                }
-                // Workers that were dropped in the middle of a statement may hold a session.
-                let _ = tokio::time::timeout(Duration::from_secs(1), store.close()).await;
-                return Ok(Outcome::Interrupted(id));
+                stop.send_replace(true);
+                // A claim that is being made is made to its end, so that it can be given back.
+                let stopped = async {
+                    let _ = working.await;
+                };
+                return Ok(interrupt(servers, &store, id, control, stopped).await);
             }
             Some(worked) => worked?,
         }
-        if recovery.request.verify == Verify::Full {
-            verify_tables(servers, &store, &recovery, control.progress).await?;
+        let proved = tokio::select! {
+            proved = prove(servers, &store, &recovery, control.progress) => Some(proved),
+            () = interrupted => None,
+        };
+        match proved {
+            None => return Ok(interrupt(servers, &store, id, control, async {}).await),
+            Some(proved) => proved?,
         }
-        look_for_writes(servers, &store, &recovery).await?;
         store.finish(id).await?;
     }
     let recovery = stored(&store, id).await?;
@@ -134,6 +141,27 @@ pub async fn run(
     store.close().await;
     control.progress.finish();
     Ok(Outcome::Finished(Box::new(report)))
+}
+
+/// Leaves a recovery that was told to stop, once `stopped` says that its workers have ended.
+async fn interrupt(
+    servers: &Servers,
+    store: &Store,
+    id: Uuid,
+    control: &Control<'_>,
+    stopped: impl Future<Output = ()>,
+) -> Outcome {
+    control.progress.interrupt();
+    let leaving = tokio::time::timeout(STOP_WITHIN, async {
+        stopped.await;
+        leave(servers, store, id).await
+    });
+    if !matches!(leaving.await, Ok(Ok(()))) {
+        tracing::warn!("not everything could be removed; resume, or run cleanup");
+    }
+    // Workers that were dropped in the middle of a statement may hold a session.
+    let _ = tokio::time::timeout(Duration::from_secs(1), store.close()).await;
+    Outcome::Interrupted(id)
 }
 
 /// Preflight, then the first changes: the status schema, the link, the plan.
@@ -231,7 +259,7 @@ async fn set_up_and_start(
 async fn set_up_again(servers: &Servers, store: &Store, id: Uuid, target: FdwTarget) -> Result<()> {
     let asked = store.now().await?;
     let Some(turn) = store.set_up_turn(id, asked).await? else { return Ok(()) };
-    if store.others_at_work(id).await? {
+    if store.others_at_work(id).await? && is_linked(servers, id).await? {
         return Ok(());
     }
     let foreign: Vec<ForeignTable> = store
@@ -245,6 +273,14 @@ async fn set_up_again(servers: &Servers, store: &Store, id: Uuid, target: FdwTar
     set_up_link(servers, &Link::new(id, target), &foreign).await?;
     turn.commit().await?;
     Ok(())
+}
+
+/// Whether head has the link that other processes use: one that was interrupted may be gone with it.
+async fn is_linked(servers: &Servers, id: Uuid) -> Result<bool> {
+    let mut head = servers.head.connect("deltacompare set-up").await?;
+    let linked = fdw::is_linked(&mut head, &Ident::new(fdw::object_name(id))).await?;
+    let _ = head.close().await;
+    Ok(linked)
 }
 
 async fn set_up_link(servers: &Servers, link: &Link, foreign: &[ForeignTable]) -> Result<()> {
@@ -306,13 +342,19 @@ fn open_sinks(recovery: &StoredRecovery, store: &Store) -> Result<Vec<Arc<dyn Si
     Ok(sinks)
 }
 
-/// Works off items, several at once, until none is open.
-async fn work(executor: &Arc<Executor>, id: Uuid, progress: &Progress) -> Result<()> {
+/// Works off items, several at once, until none is open or `stop` becomes true.
+async fn work(
+    executor: &Arc<Executor>,
+    id: Uuid,
+    progress: &Progress,
+    stop: &watch::Receiver<bool>,
+) -> Result<()> {
     let mut workers = JoinSet::new();
     for _ in 0..executor.request.parallel.max(1) {
         let executor = Arc::clone(executor);
         let progress = progress.clone();
-        workers.spawn(async move { worker(&executor, id, &progress).await });
+        let stop = stop.clone();
+        workers.spawn(async move { worker(&executor, id, &progress, stop).await });
     }
     while let Some(worker) = workers.join_next().await {
         worker.map_err(|error| Error::recovery("a worker ended unexpectedly").because(error))??;
@@ -320,15 +362,24 @@ async fn work(executor: &Arc<Executor>, id: Uuid, progress: &Progress) -> Result
     Ok(())
 }
 
-async fn worker(executor: &Executor, id: Uuid, progress: &Progress) -> Result<()> {
-    loop {
+async fn worker(
+    executor: &Executor,
+    id: Uuid,
+    progress: &Progress,
+    mut stop: watch::Receiver<bool>,
+) -> Result<()> {
+    while !*stop.borrow() {
         match executor.store.claim_next(id, executor.lease).await? {
             NextItem::NoneOpen => return Ok(()),
             NextItem::AllLeased(wait) => tokio::time::sleep(wait).await,
             NextItem::Claimed(claim) => {
                 let live = Arc::new(LiveCounts::default());
                 let shown = progress.begin(&claim.item, Arc::clone(&live));
-                match executor.execute(&claim, &live).await {
+                let executed = tokio::select! {
+                    executed = executor.execute(&claim, &live) => executed,
+                    _ = stop.wait_for(|stop| *stop) => break,
+                };
+                match executed {
                     Ok(()) => {}
                     Err(error) if error.kind() == ErrorKind::LeaseLost => {
                         tracing::warn!(%error, "work item abandoned");
@@ -339,6 +390,20 @@ async fn worker(executor: &Executor, id: Uuid, progress: &Progress) -> Result<()
             }
         }
     }
+    Ok(())
+}
+
+/// What is left once every table has ended: tables that cannot be vouched for fail.
+async fn prove(
+    servers: &Servers,
+    store: &Store,
+    recovery: &StoredRecovery,
+    progress: &Progress,
+) -> Result<()> {
+    if recovery.request.verify == Verify::Full {
+        verify_tables(servers, store, recovery, progress).await?;
+    }
+    look_for_writes(servers, store, recovery).await
 }
 
 /// Proves each completed table by diffing it once more with `full`; one that does not agree fails.
