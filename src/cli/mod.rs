@@ -2,6 +2,8 @@
 
 mod arguments;
 mod output;
+#[cfg(test)]
+mod readme;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

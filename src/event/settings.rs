@@ -42,7 +42,6 @@ pub enum Format {
 /// What events say of old rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
 pub enum BeforeImage {
     /// What the stream would have sent under the table's replica identity.
     #[default]

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 
@@ -13,12 +13,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 
 /// Appends events to a file; durable after `fdatasync`. Several processes may append to one file:
-/// each write holds the file's lock and is whole lines.
+/// each write holds the file's lock (and the mutex, for tasks of one process) and is whole lines.
 ///
 /// A crash can leave half a line at the end. The next write cuts it off: its event was never
 /// acknowledged and will be written again.
 pub(crate) struct Ndjson {
-    file: Arc<File>,
+    file: Arc<Mutex<File>>,
     path: PathBuf,
 }
 
@@ -67,7 +67,7 @@ impl Ndjson {
             OpenOptions::new().read(true).append(true).create(true).open(path).map_err(refused)?;
         // A new file is durable only with its folder's entry.
         File::open(folder(path)).and_then(|folder| folder.sync_all()).map_err(refused)?;
-        Ok(Self { file: Arc::new(file), path: path.to_owned() })
+        Ok(Self { file: Arc::new(Mutex::new(file)), path: path.to_owned() })
     }
 
     async fn with_file(
@@ -75,7 +75,9 @@ impl Ndjson {
         work: impl FnOnce(&File) -> std::io::Result<()> + Send + 'static,
     ) -> Result<()> {
         let file = Arc::clone(&self.file);
-        let done = tokio::task::spawn_blocking(move || work(&file));
+        let done = tokio::task::spawn_blocking(move || {
+            work(&file.lock().unwrap_or_else(PoisonError::into_inner))
+        });
         let outcome = done.await.map_err(std::io::Error::other).and_then(|outcome| outcome);
         outcome.map_err(|error| {
             Error::new(
@@ -100,7 +102,10 @@ impl Sink for Ndjson {
         }
         Box::pin(self.with_file(move |file| {
             file.lock()?;
-            let written = cut_half_line(file).and_then(|()| (&*file).write_all(&lines));
+            let written = cut_half_line(file).and_then(|()| {
+                let mut file = file;
+                file.write_all(&lines)
+            });
             file.unlock()?;
             written
         }))
@@ -161,7 +166,7 @@ mod tests {
             (&format!("1\n{long}"), "1\n"),
         ] {
             std::fs::write(&path, content).unwrap();
-            cut_half_line(&Ndjson::open(&path).unwrap().file).unwrap();
+            cut_half_line(&Ndjson::open(&path).unwrap().file.lock().unwrap()).unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), whole);
         }
     }

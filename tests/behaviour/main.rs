@@ -1,9 +1,15 @@
 //! Behaviour, against real servers that were really restored. One module a behaviour.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails, and tells how far it came"
+)]
 
 mod fdw_traps;
 mod gap_recovery;
 mod random_schemas;
+mod readme;
 mod redelivery;
 mod refusals;
 mod restored_servers;

@@ -4,7 +4,8 @@ use deltacompare_testbed::{Options, Postgres, Production, Server};
 
 /// Production and its two restores. All end when this is dropped.
 pub(crate) struct Gap {
-    pub(crate) production: Production,
+    /// Owns the folder of all three.
+    _production: Production,
     pub(crate) base: Server,
     pub(crate) head: Server,
 }
@@ -39,7 +40,7 @@ impl Gap {
         let (base, head) =
             tokio::try_join!(production.restore(&lost), production.restore(&back)).unwrap();
         head.allow_postgres_fdw().await.unwrap();
-        Self { production, base, head }
+        Self { _production: production, base, head }
     }
 }
 

@@ -26,12 +26,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Reads a table. `table` is a name in SQL. Generated columns are left out.
-    pub(crate) async fn read(server: &Server, table: &str) -> Self {
-        Self::of(server, &TableName::of(table)).await
-    }
-
-    /// The same; empty if there is no such table.
+    /// Reads a table, generated columns left out; empty if there is no such table.
     pub(crate) async fn of(server: &Server, table: &TableName) -> Self {
         let exists: bool = server
             .value(format!(
