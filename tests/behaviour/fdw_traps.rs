@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use deltacompare_testbed::{Role, Server};
+use deltacompare_testbed::{Options, Role, Server};
 
 use crate::support::{Gap, Run, assert_events_turn_base_into_head, deltacompare, url};
 
@@ -548,12 +548,13 @@ async fn rows_of_50_megabytes() {
         create table plain (id int primary key, v text);
         alter table plain alter column v set storage external;
         create table squeezed (id int primary key, v text);
-        insert into plain select i, repeat('x', 50000000) from generate_series(1, 5) i;
+        insert into plain select i, repeat('x', 50000000) from generate_series(1, 3) i;
         insert into squeezed select i, repeat('x', 50000000) from generate_series(1, 5) i;
         create publication large for all tables;";
     let during = "update plain set v = 'y' || v where id = 3;
                   update squeezed set v = 'y' || v where id = 3;";
-    let gap = Gap::between(before, during).await;
+    let options = Options { wal_segment_mb: 16, ..Options::default() };
+    let gap = Gap::with_options(options, before, during).await;
     let arguments = ["--strategy", "full", "--parallel", "1"];
     let run = tokio::select! {
         run = run(&gap, &arguments) => run,
