@@ -68,11 +68,9 @@ async fn every_mode_between_all_three() {
         ("127.0.0.1", "prefer", None, &[], true),
         ("127.0.0.1", "require", None, &[], true),
         ("127.0.0.1", "verify-ca", ca, &on_head, true),
-        ("127.0.0.1", "verify-full", ca, &on_head, true),
         ("localhost", "verify-full", ca, &on_head, true),
         // Between the servers it need not be as between us and them.
         ("127.0.0.1", "verify-full", ca, &["--fdw-sslmode", "disable"], false),
-        ("127.0.0.1", "verify-full", ca, &["--fdw-sslmode", "require"], true),
         (
             "127.0.0.1",
             "disable",
