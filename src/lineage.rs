@@ -15,7 +15,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::server::{Server, SslMode};
+use crate::server::{Server, SslMode, choose_cryptography, session_options};
 
 /// A position in the write-ahead log, in bytes. `Display` is PostgreSQL's `X/X` form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -120,6 +120,7 @@ impl History {
                 server.side()
             ))
         };
+        choose_cryptography();
         let mut config = pgwire::ReplicationConfig::default();
         config.host = server.host().to_owned();
         config.port = server.port();
@@ -127,6 +128,8 @@ impl History {
         config.password =
             server.password().map_or_else(String::new, |password| password.expose_secret().into());
         config.database = server.database().to_owned();
+        config.application_name = Some("deltacompare history".to_owned());
+        config.options = Some(session_options());
         config.tls.mode = match server.ssl_mode() {
             SslMode::Disable => pgwire::SslMode::Disable,
             SslMode::Prefer => pgwire::SslMode::Prefer,

@@ -37,20 +37,36 @@ impl fmt::Display for Side {
 ///
 /// The rest keeps a session from waiting or lying: row security raises an error instead of hiding
 /// rows, locks of forgotten transactions are not waited for, JIT (slow to start, never worth it
-/// here) is off, and a query whose client has died ends within seconds.
-pub const SESSION_SETTINGS: [(&str, &str); 11] = [
+/// here) is off, a query whose client has died ends within seconds, and what a database or a role
+/// sets for its applications' sake (time-outs, read-only transactions) does not end ours.
+pub const SESSION_SETTINGS: [(&str, &str); 16] = [
     ("search_path", "pg_catalog"),
     ("extra_float_digits", "3"),
     ("intervalstyle", "postgres"),
     ("datestyle", "ISO,MDY"),
     ("bytea_output", "hex"),
     ("lc_monetary", "C"),
+    ("quote_all_identifiers", "off"),
     ("row_security", "off"),
     ("jit", "off"),
     ("lock_timeout", "10s"),
     ("statement_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    ("default_transaction_read_only", "off"),
+    ("default_transaction_isolation", "read committed"),
     ("client_connection_check_interval", "5s"),
 ];
+
+/// [`SESSION_SETTINGS`] as the start-up parameter `options` has them: split at spaces, those in
+/// values escaped.
+pub(crate) fn session_options() -> String {
+    let settings: Vec<String> = SESSION_SETTINGS
+        .iter()
+        .map(|(name, value)| format!("-c {name}={}", value.replace(' ', "\\ ")))
+        .collect();
+    settings.join(" ")
+}
 
 /// How long one attempt to connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -162,6 +178,8 @@ impl Server {
         for (name, value) in parsed.query_pairs() {
             match name.as_ref() {
                 "sslmode" => ssl_mode = value.parse()?,
+                // The authorities that everybody trusts, as without this parameter.
+                "sslrootcert" if value == "system" => ssl_root_cert = None,
                 "sslrootcert" => ssl_root_cert = Some(PathBuf::from(value.as_ref())),
                 "application_name" => {}
                 other => {
@@ -233,6 +251,16 @@ impl Server {
     /// Names side, host, port, `sslmode` and the next step. Transient unless the server itself
     /// refused (password, unknown database, `pg_hba.conf`).
     pub async fn connect(&self, application_name: &str) -> Result<PgConnection> {
+        if let Some(path) = &self.ssl_root_cert
+            && let Err(error) = std::fs::File::open(path)
+        {
+            return Err(Error::refused(format!(
+                "cannot read {}, the sslrootcert of the {} URL: {error}",
+                path.display(),
+                self.side
+            ))
+            .because(error));
+        }
         let options = self.options().application_name(application_name);
         let attempt = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options));
         match attempt.await {
@@ -256,7 +284,7 @@ impl Server {
                         ErrorKind::Refused,
                         "check user, password and database, and the server's access rules",
                     ),
-                    None if matches!(&error, sqlx::Error::Tls(_)) => {
+                    None if is_about_tls(&error) => {
                         (ErrorKind::Refused, "check sslmode and sslrootcert in the URL")
                     }
                     None => (
@@ -282,6 +310,7 @@ impl Server {
 
     /// Options for sessions and pools with the pinned settings.
     pub(crate) fn options(&self) -> PgConnectOptions {
+        choose_cryptography();
         let mut options = PgConnectOptions::new_without_pgpass()
             .host(&self.host)
             .port(self.port)
@@ -304,6 +333,22 @@ impl Server {
         }
         options
     }
+}
+
+/// Whether it was TLS that failed: sqlx hands what the handshake found on as an input error.
+fn is_about_tls(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Tls(_) => true,
+        sqlx::Error::Io(error) => error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>()),
+        _ => false,
+    }
+}
+
+/// Two of our dependencies bring a cryptography of their own each, and rustls then wants to be told
+/// which to use (it panics otherwise). May be called again and again.
+pub(crate) fn choose_cryptography() {
+    // An error says that somebody has chosen before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 impl fmt::Display for Server {

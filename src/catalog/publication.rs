@@ -93,8 +93,11 @@ pub(crate) async fn select(
         r#"
         select t.schemaname::text, t.tablename::text,
                -- The view of PostgreSQL 15 names generated columns, which it never sends.
-               array(select a.attname::text from pg_attribute a
-                      where a.attrelid = format('%I.%I', t.schemaname, t.tablename)::regclass
+               array(select a.attname::text
+                       from pg_attribute a
+                       join pg_class c on c.oid = a.attrelid
+                       join pg_namespace n on n.oid = c.relnamespace
+                      where n.nspname = t.schemaname and c.relname = t.tablename
                         and a.attname = any (t.attnames)
                         and (a.attgenerated = ''
                              or current_setting('server_version_num')::int >= 160000)) as attnames,

@@ -5,6 +5,7 @@ mod output;
 #[cfg(test)]
 mod readme;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -27,8 +28,10 @@ pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     tracing_subscriber::fmt()
         .with_env_filter(
-            EnvFilter::try_from_env("DELTACOMPARE_LOG").unwrap_or_else(|_| "warn".into()),
+            EnvFilter::try_from_env("DELTACOMPARE_LOG")
+                .unwrap_or_else(|_| "warn,pgwire_replication=off".into()),
         )
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -33,10 +33,8 @@ pub(super) async fn pair_and_look_up(
             None => inserts.push(after),
         }
     }
-    let deletes = old
-        .into_iter()
-        .filter(|image| !still_there.contains(&key::of(table, image)))
-        .collect();
+    let deletes =
+        old.into_iter().filter(|image| !still_there.contains(&key::of(table, image))).collect();
     Ok(steps(deletes, updates, inserts))
 }
 

@@ -76,6 +76,7 @@ fn foreign(
     columns.map(move |at| format!("{alias}.{}", Ident::new(&table.columns[at].name)))
 }
 
+/// Columns may have collations that do not go together; images are compared byte by byte.
 fn array(values: impl Iterator<Item = String>) -> String {
-    format!("array[{}]::text[]", values.collect::<Vec<_>>().join(", "))
+    format!("(array[{}]::text[] collate \"C\")", values.collect::<Vec<_>>().join(", "))
 }

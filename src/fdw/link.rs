@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{MARKER, STATUS_SCHEMA, object_name, role};
 use crate::error::{Error, Result};
 use crate::recovery::FdwOverrides;
-use crate::server::{SESSION_SETTINGS, Server, SslMode};
+use crate::server::{Server, SslMode, session_options};
 use crate::sql::{Ident, Literal};
 
 /// How head reaches base: not always the way in which this process does.
@@ -57,8 +57,6 @@ impl FdwTarget {
 
     /// The options of the foreign server. Sessions on base are pinned as our own are.
     fn server_options(&self, application_name: &str) -> Vec<(&'static str, String)> {
-        let settings: Vec<String> =
-            SESSION_SETTINGS.iter().map(|(name, value)| format!("-c {name}={value}")).collect();
         let mut options = vec![
             ("host", self.host.clone()),
             ("port", self.port.to_string()),
@@ -66,7 +64,7 @@ impl FdwTarget {
             ("sslmode", self.ssl_mode.as_str().to_owned()),
             ("connect_timeout", "15".to_owned()),
             ("application_name", application_name.to_owned()),
-            ("options", settings.join(" ")),
+            ("options", session_options()),
             // Estimates of base's own planner, from base's own statistics: no ANALYZE of foreign
             // tables, which would read them whole.
             ("use_remote_estimate", "true".to_owned()),

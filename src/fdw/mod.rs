@@ -22,7 +22,7 @@ pub(crate) use cleanup::remove;
 pub use cleanup::{Removed, cleanup};
 pub(crate) use link::{FdwTarget, Link, probe};
 pub(crate) use role::may_bypass_row_security;
-pub(crate) use tables::{ForeignTable, create_foreign_tables};
+pub(crate) use tables::{ForeignTable, check_grants, create_foreign_tables};
 
 use uuid::Uuid;
 

@@ -82,6 +82,40 @@ pub(super) async fn reads_all(base: &mut PgConnection) -> Result<bool> {
     .await?)
 }
 
+/// Whether [`grant`] will work: what may not be handed on PostgreSQL only warns of.
+pub(super) async fn check_grants(base: &mut PgConnection, relations: &[Relation]) -> Result<()> {
+    if reads_all(base).await? {
+        return Ok(());
+    }
+    let (schemas, names): (Vec<&str>, Vec<&str>) =
+        relations.iter().map(|relation| (relation.schema.name(), relation.name.name())).unzip();
+    let not_ours_to_grant: Vec<String> = sqlx::query_scalar(
+        r#"
+        select format('%I.%I', n.nspname, c.relname)
+          from unnest($1::text[], $2::text[]) as wanted (schema, name)
+          join pg_namespace n on n.nspname = wanted.schema
+          join pg_class c on c.relnamespace = n.oid and c.relname = wanted.name
+         where not (has_schema_privilege(n.oid, 'usage with grant option')
+                    or has_schema_privilege('public', n.oid, 'usage'))
+            or not (has_table_privilege(c.oid, 'select with grant option')
+                    or has_table_privilege('public', c.oid, 'select'))
+         order by 1
+        "#,
+    )
+    .bind(&schemas)
+    .bind(&names)
+    .fetch_all(base)
+    .await?;
+    if not_ours_to_grant.is_empty() {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "base does not let this role hand on the right to read {}: grant it pg_read_all_data with \
+         admin option, or select on the tables and usage on their schemas with grant option",
+        not_ours_to_grant.join(", ")
+    )))
+}
+
 /// Lets the role read these relations, unless it may read everything anyway.
 pub(super) async fn grant(
     base: &mut PgConnection,

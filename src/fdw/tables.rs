@@ -98,6 +98,20 @@ fn fetch_size(bytes: u64, rows: Option<u64>) -> u64 {
     (FETCH_BYTES / width).clamp(1, 10_000)
 }
 
+/// Whether the role on base can be let read these tables. Changes nothing.
+///
+/// # Errors
+/// Refused, naming those that this session's user may not hand on.
+pub(crate) async fn check_grants(base: &mut PgConnection, tables: &[ForeignTable]) -> Result<()> {
+    // A helper view reads with the rights of its owner.
+    let direct: Vec<Relation> = tables
+        .iter()
+        .filter(|table| table.view.is_none())
+        .map(|table| table.remote.clone())
+        .collect();
+    role::check_grants(base, &direct).await
+}
+
 /// Creates the foreign tables and helper views that are missing. May be repeated.
 ///
 /// # Errors

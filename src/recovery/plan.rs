@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::request::{Request, StrategyChoice, Verify};
+use super::run::check_grants;
 use super::work_item::WorkItemSpec;
 use crate::catalog::{self, Key, RelationKind, SameStorage, TableName, TablePair};
 use crate::diff::{BlockRange, KeyRange, SameFile, Scope, Source, Strategy, Tables};
@@ -63,6 +64,7 @@ pub(crate) struct PlannedItem {
 /// As [`run`](super::run) would refuse the request.
 pub async fn plan(servers: &Servers, request: &Request) -> Result<Plan> {
     let checked = preflight::check(servers, request).await?;
+    check_grants(servers, request, &checked).await?;
     let tables = checked
         .pairs
         .iter()

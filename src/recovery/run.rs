@@ -112,6 +112,8 @@ pub async fn run(
                 if !matches!(leaving.await, Ok(Ok(()))) {
                     tracing::warn!("not everything could be removed; resume, or run cleanup");
                 }
+                // Workers that were dropped in the middle of a statement may hold a session.
+                let _ = tokio::time::timeout(Duration::from_secs(1), store.close()).await;
                 return Ok(Outcome::Interrupted(id));
             }
             Some(worked) => worked?,
@@ -120,7 +122,7 @@ pub async fn run(
             verify_tables(servers, &store, &recovery, control.progress).await?;
         }
         look_for_writes(servers, &store, &recovery).await?;
-        store.close(id).await?;
+        store.finish(id).await?;
     }
     let recovery = stored(&store, id).await?;
     if !control.keep_objects
@@ -129,6 +131,7 @@ pub async fn run(
         remove_objects(servers, id).await?;
     }
     let report = Report::new(recovery, store.items(id).await?);
+    store.close().await;
     control.progress.finish();
     Ok(Outcome::Finished(Box::new(report)))
 }
@@ -146,6 +149,7 @@ async fn begin(
     let checked = preflight::check(servers, request)
         .await
         .map_err(|error| error.with_kind(ErrorKind::Refused))?;
+    check_grants(servers, request, &checked).await?;
     for warning in &checked.warnings {
         control.progress.warn(warning);
     }
@@ -154,6 +158,23 @@ async fn begin(
     control.progress.say(&format!("recovery {id}"));
     set_up_and_start(servers, &store, id, request, &checked, control).await?;
     Ok((store.clone(), stored(&store, id).await?))
+}
+
+/// Whether head can be let read the tables that it must read. Changes nothing.
+pub(super) async fn check_grants(
+    servers: &Servers,
+    request: &Request,
+    checked: &preflight::Checked,
+) -> Result<()> {
+    let link = Link::new(Uuid::nil(), checked.target.clone());
+    let foreign: Vec<ForeignTable> = planned_items(checked, request, &link)
+        .into_iter()
+        .filter_map(|item| item.spec.foreign)
+        .collect();
+    let mut base = servers.base.connect("deltacompare preflight").await?;
+    fdw::check_grants(&mut base, &foreign).await?;
+    let _ = base.close().await;
+    Ok(())
 }
 
 /// Finds the recovery, and plans it if that was not done, or sets the link up again.

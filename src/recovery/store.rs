@@ -462,7 +462,7 @@ impl Store {
 
     /// Closes the recovery if all its items have ended: completed if none failed. Decided and
     /// stored in one statement; a repetition changes nothing.
-    pub(crate) async fn close(&self, recovery: Uuid) -> Result<()> {
+    pub(crate) async fn finish(&self, recovery: Uuid) -> Result<()> {
         sqlx::query(
             r#"
             update deltacompare.recovery r
@@ -493,6 +493,11 @@ impl Store {
         let row: ItemRow =
             sqlx::query_as(ITEMS).bind(recovery).bind(number).fetch_one(&self.pool).await?;
         row.try_into()
+    }
+
+    /// Ends the store's sessions.
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
     }
 
     /// The pool, for sinks that live in the same database.

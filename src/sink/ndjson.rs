@@ -1,7 +1,8 @@
 //! A file with one event a line.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,12 +12,13 @@ use super::Sink;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 
-/// Appends events to a file; durable after `fdatasync`.
+/// Appends events to a file; durable after `fdatasync`. Several processes may append to one file:
+/// each write holds the file's lock (and the mutex, for tasks of one process) and is whole lines.
 ///
-/// A crash can leave half a line at the end. [`Ndjson::open`] cuts it off: its event was never
+/// A crash can leave half a line at the end. The next write cuts it off: its event was never
 /// acknowledged and will be written again.
 pub(crate) struct Ndjson {
-    file: Arc<Mutex<BufWriter<File>>>,
+    file: Arc<Mutex<File>>,
     path: PathBuf,
 }
 
@@ -54,39 +56,27 @@ impl Ndjson {
     /// # Errors
     /// Refused if that is not possible.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let refused = |what: &str, error: std::io::Error| {
+        let refused = |error: std::io::Error| {
             Error::refused(format!(
-                "{} cannot be {what}: {error}; mend that and go on with --resume",
+                "{} cannot be opened: {error}; mend that and go on with --resume",
                 path.display()
             ))
             .because(error)
         };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(|error| refused("opened", error))?;
-        let length = file.metadata().map_err(|error| refused("read", error))?.len();
-        let whole = end_of_last_line(&mut file, length).map_err(|e| refused("read", e))?;
-        file.set_len(whole).map_err(|error| refused("cut to whole lines", error))?;
-        file.seek(SeekFrom::End(0)).map_err(|error| refused("read", error))?;
+        let file =
+            OpenOptions::new().read(true).append(true).create(true).open(path).map_err(refused)?;
         // A new file is durable only with its folder's entry.
-        File::open(folder(path))
-            .and_then(|folder| folder.sync_all())
-            .map_err(|error| refused("made durable", error))?;
-        let file = Arc::new(Mutex::new(BufWriter::with_capacity(1 << 20, file)));
-        Ok(Self { file, path: path.to_owned() })
+        File::open(folder(path)).and_then(|folder| folder.sync_all()).map_err(refused)?;
+        Ok(Self { file: Arc::new(Mutex::new(file)), path: path.to_owned() })
     }
 
     async fn with_file(
         &self,
-        work: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()> + Send + 'static,
+        work: impl FnOnce(&File) -> std::io::Result<()> + Send + 'static,
     ) -> Result<()> {
         let file = Arc::clone(&self.file);
         let done = tokio::task::spawn_blocking(move || {
-            work(&mut file.lock().unwrap_or_else(PoisonError::into_inner))
+            work(&file.lock().unwrap_or_else(PoisonError::into_inner))
         });
         let outcome = done.await.map_err(std::io::Error::other).and_then(|outcome| outcome);
         outcome.map_err(|error| {
@@ -110,14 +100,19 @@ impl Sink for Ndjson {
             lines.extend_from_slice(&event.body);
             lines.push(b'\n');
         }
-        Box::pin(self.with_file(move |file| file.write_all(&lines)))
+        Box::pin(self.with_file(move |file| {
+            file.lock()?;
+            let written = cut_half_line(file).and_then(|()| {
+                let mut file = file;
+                file.write_all(&lines)
+            });
+            file.unlock()?;
+            written
+        }))
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.with_file(|file| {
-            file.flush()?;
-            file.get_ref().sync_data()
-        }))
+        Box::pin(self.with_file(File::sync_data))
     }
 }
 
@@ -128,16 +123,24 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
+/// Cuts off what stands behind the last newline.
+fn cut_half_line(file: &File) -> std::io::Result<()> {
+    let length = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if length > 0 {
+        file.read_exact_at(&mut last, length - 1)?;
+    }
+    if last == [b'\n'] { Ok(()) } else { file.set_len(end_of_last_line(file, length)?) }
+}
+
 /// The position behind the last newline.
-fn end_of_last_line(file: &mut File, length: u64) -> std::io::Result<u64> {
+fn end_of_last_line(file: &File, length: u64) -> std::io::Result<u64> {
     const BLOCK: u64 = 64 << 10;
     let mut end = length;
-    let mut block = Vec::new();
     while end > 0 {
         let start = end.saturating_sub(BLOCK);
-        file.seek(SeekFrom::Start(start))?;
-        block.clear();
-        Read::by_ref(file).take(end - start).read_to_end(&mut block)?;
+        let mut block = vec![0; (end - start) as usize];
+        file.read_exact_at(&mut block, start)?;
         if let Some(at) = block.iter().rposition(|&byte| byte == b'\n') {
             return Ok(start + at as u64 + 1);
         }
@@ -153,16 +156,19 @@ mod tests {
     #[test]
     fn half_a_line_is_cut_off() {
         let folder = tempfile::tempdir().unwrap();
-        for (content, whole) in [("", ""), ("{\"a", ""), ("1\n2\n", "1\n2\n"), ("1\n2", "1\n")] {
-            let path = folder.path().join("events");
+        let path = folder.path().join("events");
+        let long = "x".repeat(200_000);
+        for (content, whole) in [
+            ("", ""),
+            ("{\"a", ""),
+            ("1\n2\n", "1\n2\n"),
+            ("1\n2", "1\n"),
+            (&format!("1\n{long}"), "1\n"),
+        ] {
             std::fs::write(&path, content).unwrap();
-            drop(Ndjson::open(&path).unwrap());
+            cut_half_line(&Ndjson::open(&path).unwrap().file.lock().unwrap()).unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), whole);
         }
-        let path = folder.path().join("long");
-        std::fs::write(&path, format!("1\n{}", "x".repeat(200_000))).unwrap();
-        drop(Ndjson::open(&path).unwrap());
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n");
     }
 
     #[test]

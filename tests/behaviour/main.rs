@@ -8,5 +8,8 @@ mod readme;
 mod redelivery;
 mod refusals;
 mod restored_servers;
+mod rights;
+mod secrets;
 mod slot_oracle;
 mod support;
+mod tls;

@@ -102,10 +102,8 @@ impl<'a> Walk<'a> {
                 first_and_last(base, base_source, *at),
                 first_and_last(head, &tables.head, *at),
             )?;
-            if let Some((first, last)) = on_base
-                .into_iter()
-                .chain(on_head)
-                .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+            if let Some((first, last)) =
+                on_base.into_iter().chain(on_head).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
             {
                 // A dense key at first; `passed` widens the steps for one with gaps.
                 integers = Some(Integers { width: i128::from(range.rows), last: i128::from(last) });
@@ -165,8 +163,7 @@ impl<'a> Walk<'a> {
             order = order.join(", "),
             offset = self.rows,
         );
-        let row =
-            bounds.bind_query(sqlx::query(AssertSqlSafe(sql))).fetch_optional(head).await?;
+        let row = bounds.bind_query(sqlx::query(AssertSqlSafe(sql))).fetch_optional(head).await?;
         row.map(|row| {
             let image = Image::read_columns(&row, 0, self.key.len())?;
             Ok(image.iter().flatten().map(str::to_owned).collect())

@@ -1,0 +1,225 @@
+//! The operator's passwords are nowhere but in the memory of our process.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use deltacompare_testbed::{Options, Server};
+
+use crate::support::{Gap, Program, Run, deltacompare};
+
+/// Marked passwords that need escaping in a URL and in SQL.
+const ON_BASE: &str = "base-Hunter2 '\"%\\";
+const ON_HEAD: &str = "head-Hunter2 '\"%\\";
+
+/// What of them must not be seen: as they are and as a URL has them.
+const MARKS: [&str; 4] = ["base-Hunter2", "head-Hunter2", "base%2DHunter2", "head%2DHunter2"];
+
+fn assert_no_secret(text: &str, whence: &str) {
+    let text_lower = text.to_lowercase();
+    for mark in MARKS {
+        if let Some(at) = text_lower.find(&mark.to_lowercase()) {
+            let from = text_lower[..at].char_indices().rev().nth(80).map_or(0, |(from, _)| from);
+            panic!("a password is in {whence}: {}", text_lower[from..].lines().next().unwrap());
+        }
+    }
+}
+
+fn assert_none_printed(run: &Run) {
+    assert_no_secret(&run.stdout, "standard output");
+    assert_no_secret(&run.stderr, "standard error");
+}
+
+fn encoded(password: &str) -> String {
+    password.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+fn url(server: &Server, password: Option<&str>) -> String {
+    let password = password.map(|password| format!(":{}", encoded(password))).unwrap_or_default();
+    format!("postgres://azure_admin{password}@127.0.0.1:{}/shop?sslmode=disable", server.port())
+}
+
+async fn gap() -> Gap {
+    let options = Options { conf: vec!["log_statement = 'all'".to_owned()], ..Options::default() };
+    let before = "create table t (id int primary key, v text);
+                  create table keyless (v text);
+                  alter table keyless replica identity full;
+                  create publication p for all tables;
+                  insert into t select i, repeat('x', 100) from generate_series(1, 2000) i;
+                  insert into keyless select 'v' || i from generate_series(1, 2000) i;";
+    let during = "update t set v = 'y' where id % 2 = 0; delete from keyless where v like 'v1%'";
+    let gap = Gap::with_options(options, before, during).await;
+    for (server, password) in [(&gap.base, ON_BASE), (&gap.head, ON_HEAD)] {
+        let quoted = password.replace('\'', "''");
+        let silently = format!(
+            "set log_statement = none; set log_min_messages = panic;
+                                alter role azure_admin password '{quoted}'"
+        );
+        // `set` holds from the next message on.
+        let mut session = server.connect().await.unwrap();
+        for statement in silently.split(';') {
+            sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut session).await.unwrap();
+        }
+    }
+    gap
+}
+
+fn traced(gap: &Gap, arguments: &[&str]) -> Program {
+    deltacompare(gap, arguments)
+        .env("DELTACOMPARE_LOG", "trace")
+        .env("DELTACOMPARE_BASE", &url(&gap.base, Some(ON_BASE)))
+        .env("DELTACOMPARE_HEAD", &url(&gap.head, Some(ON_HEAD)))
+}
+
+/// Every value of every table of a schema, as text.
+async fn dump(server: &Server, schema: &str) -> String {
+    let tables: Vec<(String,)> = server
+        .rows(format!(
+            "select format('%I.%I', schemaname, tablename) from pg_tables
+              where schemaname = '{schema}'"
+        ))
+        .await
+        .unwrap();
+    let mut all = String::new();
+    for (table,) in tables {
+        let rows: Vec<(String,)> =
+            server.rows(format!("select t::text from {table} t")).await.unwrap();
+        all.extend(rows.into_iter().map(|(row,)| row + "\n"));
+    }
+    all
+}
+
+/// Watches what others on the machine and on the servers can see, until it is dropped.
+async fn watch(gap: &Gap, seen: &mut BTreeSet<String>) {
+    loop {
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            if let Ok(line) = std::fs::read_to_string(entry.path().join("cmdline"))
+                && line.contains("deltacompare")
+            {
+                seen.insert(line.replace('\0', " "));
+            }
+        }
+        for server in [&gap.base, &gap.head] {
+            let sessions: Vec<(String,)> = server
+                .rows(
+                    "select a::text from pg_stat_activity a where pid <> pg_backend_pid()
+                      and usename is not null",
+                )
+                .await
+                .unwrap();
+            seen.extend(sessions.into_iter().map(|(session,)| session));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_whole_run_shows_no_password() {
+    let gap = gap().await;
+    for strategy in ["auto", "full"] {
+        let mut seen = BTreeSet::new();
+        let arguments = [
+            "run",
+            "--sink",
+            "delta-table",
+            "--sink",
+            "ndjson:{dir}/events",
+            "--report",
+            "{dir}/report",
+            "--verify",
+            "full",
+            "--keep-objects",
+            "--strategy",
+            strategy,
+        ];
+        let run = tokio::select! {
+            run = traced(&gap, &arguments).run() => run,
+            () = watch(&gap, &mut seen) => unreachable!(),
+        };
+        run.assert_completed();
+        assert_eq!(run.counts("report", "public.t"), (0, 1000, 0));
+        // There is something to look through.
+        assert!(
+            run.stderr.contains(" INFO sqlx::postgres::notice"),
+            "trace says little: {}",
+            run.stderr
+        );
+        assert_none_printed(&run);
+        for file in ["events", "report"] {
+            assert_no_secret(&std::fs::read_to_string(run.file(file)).unwrap(), file);
+        }
+        assert!(seen.iter().any(|line| line.contains("--keep-objects")), "{seen:#?}");
+        assert!(seen.iter().any(|line| line.contains("deltacompare ")), "{seen:#?}");
+        assert_no_secret(&seen.into_iter().collect::<Vec<_>>().join("\n"), "what others see");
+    }
+    let status = dump(&gap.head, "deltacompare").await;
+    assert!(status.len() > 10_000, "{status}");
+    assert_no_secret(&status, "the status tables");
+    for (server, name) in [(&gap.base, "base"), (&gap.head, "head")] {
+        assert_no_secret(&server.log(), &format!("{name}'s log"));
+        let options: Vec<(String,)> = server
+            .rows(
+                "select m::text || s::text from pg_user_mapping m
+                     join pg_foreign_server s on s.oid = m.umserver",
+            )
+            .await
+            .unwrap();
+        assert_no_secret(&format!("{options:?}"), "foreign servers");
+    }
+    let plan = traced(&gap, &["plan", "--json"]).run().await;
+    plan.assert_completed();
+    assert_none_printed(&plan);
+    let cleanup = traced(&gap, &["cleanup"]).run().await;
+    cleanup.assert_completed();
+    assert_none_printed(&cleanup);
+    for server in [&gap.base, &gap.head] {
+        assert_no_secret(&server.log(), "a log");
+    }
+}
+
+#[tokio::test]
+async fn failures_show_no_password() {
+    let gap = gap().await;
+    let run = ["run", "--sink", "delta-table"];
+    // Passwords beside the URLs work and are not shown either.
+    let beside = |base: &str, head: &str| {
+        traced(&gap, &["plan"])
+            .env("DELTACOMPARE_BASE", &url(&gap.base, None))
+            .env("DELTACOMPARE_HEAD", &url(&gap.head, None))
+            .env("DELTACOMPARE_BASE_PASSWORD", base)
+            .env("DELTACOMPARE_HEAD_PASSWORD", head)
+    };
+    let good = beside(ON_BASE, ON_HEAD).run().await;
+    good.assert_completed();
+    assert_none_printed(&good);
+    let exchanged = beside(ON_HEAD, ON_BASE).run().await;
+    assert_eq!(exchanged.code, Some(2), "{}", exchanged.stderr);
+    assert_none_printed(&exchanged);
+
+    let unreachable = url(&gap.base, Some(ON_BASE)).replace("127.0.0.1", "nosuch.invalid");
+    let closed = url(&gap.base, Some(ON_BASE)).replace(&gap.base.port().to_string(), "1");
+    let no_database = url(&gap.base, Some(ON_BASE)).replace("/shop", "/nosuch");
+    let no_such_mode = url(&gap.base, Some(ON_BASE)).replace("disable", "wrong");
+    let no_port = url(&gap.base, Some(ON_BASE)).replace("127.0.0.1:", "127.0.0.1:x");
+    let no_scheme = url(&gap.base, Some(ON_BASE)).replace("postgres://", "");
+    // Not escaped as it should be.
+    let raw = format!("postgres://azure_admin:base-Hunter2@/#x@127.0.0.1:{}/shop", gap.base.port());
+    for url in [unreachable, closed, no_database, no_such_mode, no_port, no_scheme, raw] {
+        let refused = traced(&gap, &run).env("DELTACOMPARE_BASE", &url).run().await;
+        assert_eq!(refused.code, Some(2), "{url}: {}", refused.stderr);
+        assert_none_printed(&refused);
+        // On the command line it is refused, and not repeated.
+        let refused = traced(&gap, &[&run[..], &["--base", &url]].concat()).run().await;
+        assert_eq!(refused.code, Some(2), "{url}: {}", refused.stderr);
+        assert_none_printed(&refused);
+    }
+    let help = traced(&gap, &["run", "--help"]).run().await;
+    assert_none_printed(&help);
+    let two =
+        traced(&gap, &run).env("DELTACOMPARE_BASE_PASSWORD", "base-Hunter2-other").run().await;
+    assert_eq!(two.code, Some(2));
+    assert_none_printed(&two);
+    // A failure in the middle: base vanishes from under the diff.
+    let refused = traced(&gap, &[&run[..], &["--fdw-port", "1"]].concat()).run().await;
+    assert_eq!(refused.code, Some(2));
+    assert_none_printed(&refused);
+}
