@@ -121,6 +121,7 @@ pub async fn run(
         if recovery.request.verify == Verify::Full {
             verify_tables(servers, &store, &recovery, control.progress).await?;
         }
+        control.progress.say("looking for writes to the restores meanwhile");
         look_for_writes(servers, &store, &recovery).await?;
         store.finish(id).await?;
     }
@@ -220,7 +221,10 @@ async fn set_up_and_start(
     let planned = planned_items(checked, request, &link);
     let foreign: Vec<ForeignTable> =
         planned.iter().filter_map(|item| item.spec.foreign.clone()).collect();
-    control.progress.say(&format!("setting up {} foreign tables", foreign.len()));
+    if !foreign.is_empty() {
+        let tables = if foreign.len() == 1 { "table" } else { "tables" };
+        control.progress.say(&format!("setting up {} foreign {tables}", foreign.len()));
+    }
     remove_objects(servers, id).await?;
     set_up_link(servers, &link, &foreign).await?;
     store.start(turn, id, &checked.warnings, &planned).await
