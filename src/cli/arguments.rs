@@ -286,19 +286,17 @@ pub(super) fn refuse_changes_on_resume(matches: &ArgMatches) -> Result<()> {
     if command.value_source("resume").is_none() {
         return Ok(());
     }
-    let ignored = command.ids().find(|id| {
-        command.value_source(id.as_str()) == Some(ValueSource::CommandLine)
-            && RunArguments::augment_args(clap::Command::new("run"))
-                .get_arguments()
-                .any(|argument| argument.get_id() == *id)
-            && !RESUME_TAKES.contains(&id.as_str())
+    let run = RunArguments::augment_args(clap::Command::new("run"));
+    let ignored = run.get_arguments().find(|argument| {
+        let id = argument.get_id().as_str();
+        command.value_source(id) == Some(ValueSource::CommandLine) && !RESUME_TAKES.contains(&id)
     });
     match ignored {
         None => Ok(()),
-        Some(id) => Err(Error::refused(format!(
+        Some(argument) => Err(Error::refused(format!(
             "--{} cannot be changed with --resume: leave it out, the recovery goes on as it was \
              asked for",
-            id.as_str().replace('_', "-")
+            argument.get_long().unwrap_or_default()
         ))),
     }
 }
