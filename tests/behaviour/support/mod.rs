@@ -16,7 +16,7 @@ pub(crate) use gap::{Gap, leftovers};
 pub(crate) use landing::Events;
 pub(crate) use pgoutput::{Streamed, net as net_of_stream, read as read_stream};
 pub(crate) use program::{Program, Run, deltacompare, url};
-pub(crate) use state::State;
+pub(crate) use state::{NetChange, State};
 pub(crate) use table::{TableName, literal, quoted};
 
 /// `apply(base, events) == head`, image for image, for these tables, which are named as in SQL.
