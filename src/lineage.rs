@@ -114,9 +114,19 @@ impl History {
 
     async fn read_unbounded(server: &Server) -> Result<Self> {
         let failed = |error: pgwire::PgWireError| {
+            let error = error.to_string();
+            let advice = match () {
+                // insufficient_privilege
+                () if error.contains("42501") => {
+                    "; give the role REPLICATION (alter role … with replication)"
+                }
+                () if error.contains("is an IP address") => {
+                    "; name the server by its host name, or use sslmode verify-ca"
+                }
+                () => "",
+            };
             Error::item(format!(
-                "the timeline history of {} cannot be read: {error}; give the role REPLICATION \
-                 (alter role … with replication)",
+                "the timeline history of {} cannot be read: {error}{advice}",
                 server.side()
             ))
         };

@@ -35,6 +35,8 @@ pub(crate) struct Relation {
     pub(crate) rows: Option<u64>,
     /// Size on disk in bytes, TOAST included, indexes not.
     pub(crate) bytes: u64,
+    /// Pages of it that hold rows, TOAST and maps not counted.
+    pub(crate) pages: u64,
     /// Rows inserted, updated or deleted since the statistics began, that is, since the restore.
     pub(crate) written: u64,
 }
@@ -75,6 +77,7 @@ struct RelationRow {
     key_bounds: Option<Vec<String>>,
     reltuples: f64,
     bytes: i64,
+    pages: i64,
     written: i64,
 }
 
@@ -161,6 +164,9 @@ pub(crate) async fn relations(
                  where s.root = c.oid) as reltuples,
                (select sum(pg_table_size(s.leaf))::int8
                   from storage s where s.root = c.oid) as bytes,
+               (select sum(pg_relation_size(s.leaf))::int8
+                         / current_setting('block_size')::int8
+                  from storage s where s.root = c.oid) as pages,
                (select sum(pg_stat_get_tuples_inserted(s.leaf)
                            + pg_stat_get_tuples_updated(s.leaf)
                            + pg_stat_get_tuples_deleted(s.leaf))::int8
@@ -294,6 +300,7 @@ fn relation(row: RelationRow, columns: Vec<RelationColumn>) -> Relation {
         readable: row.readable,
         rows: (row.reltuples >= 0.0).then_some(row.reltuples as u64),
         bytes: row.bytes.max(0) as u64,
+        pages: row.pages.max(0) as u64,
         written: row.written.max(0) as u64,
     }
 }

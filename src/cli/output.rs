@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableComponent};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table};
 use deltacompare::error::{Error, Result};
 use deltacompare::recovery::{Plan, Report};
 use indicatif::{HumanBytes, HumanCount};
@@ -102,18 +102,9 @@ fn to_json(value: &impl serde::Serialize) -> Result<String> {
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
-        .load_preset(UTF8_HORIZONTAL_ONLY)
+        .load_style(UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()))
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header);
-    // No line between rows: there may be thousands.
-    for component in [
-        TableComponent::HorizontalLines,
-        TableComponent::MiddleIntersections,
-        TableComponent::LeftBorderIntersections,
-        TableComponent::RightBorderIntersections,
-    ] {
-        table.remove_style(component);
-    }
     table
 }
 

@@ -13,11 +13,15 @@
 //!
 //! A new version whose old version lies elsewhere owns the update: its item looks the old image up
 //! in base by key. An old version whose key head still has says nothing; otherwise it is a delete.
-//! So every change comes out once, whichever items the two versions fall into.
+//! So every change comes out once, whichever items the two versions fall into. Tables without a key
+//! cannot be decided range by range: see [`multiset`].
 
 mod candidates;
 mod fingerprint;
+mod multiset;
 mod tid;
+
+pub(super) use multiset::changes as multiset_changes;
 
 use std::ops::Range;
 
@@ -27,7 +31,7 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
-use super::{Checkpoint, Sessions, Step, Tables, pairing};
+use super::{Checkpoint, Image, Sessions, Step, Tables, pairing};
 use crate::error::{Error, Result};
 use crate::sql::Relation;
 
@@ -85,42 +89,95 @@ pub(super) fn changes<'a>(
 ) -> BoxStream<'a, Result<Step>> {
     let Sessions { base, head } = sessions;
     try_stream! {
-        tokio::try_join!(prepare(base), prepare(head))?;
-        tokio::try_join!(range.file.check(base, "base"), range.file.check(head, "head"))?;
         let mut block = match from {
             Some(Checkpoint::Block(block)) => block,
             _ => range.blocks.start,
         };
-        let (base_blocks, head_blocks) = tokio::try_join!(
-            fingerprint::blocks(base, range.file.oid),
-            fingerprint::blocks(head, range.file.oid),
-        )?;
-        let end = range.blocks.end.min(base_blocks.max(head_blocks));
+        let end = range.open(base, head).await?;
         while block < end {
             let window = block..end.min(block.saturating_add(WINDOW));
-            let (on_base, on_head) = tokio::try_join!(
-                fingerprint::groups(base, &range.base, &window, GROUP),
-                fingerprint::groups(head, &range.head, &window, GROUP),
-            )?;
-            yield Step::Compared(on_head.iter().map(|group| group.tuples).sum());
-            let differing: Vec<(u32, u64)> = on_base
-                .iter()
-                .zip(&on_head)
-                .filter(|(base, head)| base != head)
-                .map(|(base, head)| (head.block, base.tuples.max(head.tuples)))
-                .collect();
-            for batch in batches(differing) {
-                let step = batch_changes(base, head, tables, range, &batch).await?;
-                for step in step {
+            let Differing { rows, batches } = range.differing(base, head, &window).await?;
+            yield Step::Compared(rows);
+            for batch in batches {
+                let (old, new) = range.candidates(base, head, tables, &batch).await?;
+                for step in pairing::pair_and_look_up(base, head, tables, old, new).await? {
                     yield step;
                 }
             }
             block = window.end;
             yield Step::Checkpoint(Checkpoint::Block(block));
         }
-        tokio::try_join!(range.file.check(base, "base"), range.file.check(head, "head"))?;
+        range.check_file(base, head).await?;
     }
     .boxed()
+}
+
+/// What of a window of blocks the two sides do not share.
+struct Differing {
+    /// Head's rows in the window.
+    rows: u64,
+    /// First blocks of the groups that differ, in batches of bounded size.
+    batches: Vec<Vec<u32>>,
+}
+
+impl BlockRange {
+    /// Prepares both sessions and yields the block where the range ends.
+    async fn open(&self, base: &mut PgConnection, head: &mut PgConnection) -> Result<u32> {
+        tokio::try_join!(prepare(base), prepare(head))?;
+        self.check_file(base, head).await?;
+        let (base_blocks, head_blocks) = tokio::try_join!(
+            fingerprint::blocks(base, self.file.oid),
+            fingerprint::blocks(head, self.file.oid),
+        )?;
+        Ok(self.blocks.end.min(base_blocks.max(head_blocks)))
+    }
+
+    async fn check_file(&self, base: &mut PgConnection, head: &mut PgConnection) -> Result<()> {
+        tokio::try_join!(self.file.check(base, "base"), self.file.check(head, "head"))?;
+        Ok(())
+    }
+
+    async fn differing(
+        &self,
+        base: &mut PgConnection,
+        head: &mut PgConnection,
+        window: &Range<u32>,
+    ) -> Result<Differing> {
+        let (on_base, on_head) = tokio::try_join!(
+            fingerprint::groups(base, &self.base, window, GROUP),
+            fingerprint::groups(head, &self.head, window, GROUP),
+        )?;
+        let differing = on_base
+            .iter()
+            .zip(&on_head)
+            .filter(|(base, head)| base != head)
+            .map(|(base, head)| (head.block, base.tuples.max(head.tuples)))
+            .collect();
+        Ok(Differing {
+            rows: on_head.iter().map(|group| group.tuples).sum(),
+            batches: batches(differing),
+        })
+    }
+
+    /// The published rows of some groups that only base has, and those that only head has.
+    async fn candidates(
+        &self,
+        base: &mut PgConnection,
+        head: &mut PgConnection,
+        tables: &Tables,
+        groups: &[u32],
+    ) -> Result<(Vec<Image>, Vec<Image>)> {
+        let (on_base, on_head) = tokio::try_join!(
+            Versions::list(base, &self.base, groups, GROUP),
+            Versions::list(head, &self.head, groups, GROUP),
+        )?;
+        let Candidates { base_only, head_only } = Candidates::of(on_base, on_head);
+        let base_source = tables.base.as_ref().unwrap_or(&tables.head);
+        tokio::try_join!(
+            candidates::images(base, base_source, &self.base, &base_only),
+            candidates::images(head, &tables.head, &self.head, &head_only),
+        )
+    }
 }
 
 /// The planner has no statistics that help here, and may have misleading ones. Everything is
@@ -157,27 +214,6 @@ fn batches(groups: Vec<(u32, u64)>) -> Vec<Vec<u32>> {
         batches.push(batch);
     }
     batches
-}
-
-/// The changes that the tuples of some groups of blocks own.
-async fn batch_changes(
-    base: &mut PgConnection,
-    head: &mut PgConnection,
-    tables: &Tables,
-    range: &BlockRange,
-    groups: &[u32],
-) -> Result<Vec<Step>> {
-    let (on_base, on_head) = tokio::try_join!(
-        Versions::list(base, &range.base, groups, GROUP),
-        Versions::list(head, &range.head, groups, GROUP),
-    )?;
-    let Candidates { base_only, head_only } = Candidates::of(on_base, on_head);
-    let base_source = tables.base.as_ref().unwrap_or(&tables.head);
-    let (old, new) = tokio::try_join!(
-        candidates::images(base, tables, base_source, &range.base, &base_only),
-        candidates::images(head, tables, &tables.head, &range.head, &head_only),
-    )?;
-    pairing::pair_and_look_up(base, head, tables, old, new).await
 }
 
 #[cfg(test)]

@@ -93,6 +93,8 @@ pub(crate) enum Scope {
     Table,
     /// Some blocks of a relation that holds rows of it.
     Blocks(BlockRange),
+    /// All of the relations that hold rows of a table without a key.
+    Multiset(Vec<BlockRange>),
     /// Its rows with keys in a range.
     Keys(KeyRange),
 }
@@ -133,6 +135,7 @@ pub(crate) fn changes<'a>(
     match scope {
         Scope::Table => full::changes(sessions.head, tables),
         Scope::Blocks(range) => identity::changes(sessions, tables, range, from),
+        Scope::Multiset(ranges) => identity::multiset_changes(sessions, tables, ranges),
         Scope::Keys(range) => content::changes(sessions, tables, range, from),
     }
 }

@@ -1,7 +1,7 @@
 //! How head reads base: postgres_fdw with a throw-away role, in schemas of our own.
 //!
 //! Everything that a recovery creates on either server, the status tables aside, carries one name,
-//! `deltacompare_<first 12 digits of the recovery's id>`:
+//! `deltacompare_<last 12 digits of the recovery's id>`:
 //!
 //! | server | object | what for |
 //! |---|---|---|

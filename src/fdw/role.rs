@@ -1,7 +1,7 @@
 //! The throw-away role on base.
 
 use postgres_protocol::password::scram_sha_256;
-use rand::Rng;
+use rand::RngExt;
 use rand::distr::Alphanumeric;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{AssertSqlSafe, PgConnection, raw_sql};

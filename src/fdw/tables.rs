@@ -60,7 +60,7 @@ impl ForeignTable {
             remote: if needs_view { relation.clone() } else { source },
             relation,
             columns,
-            fetch_size: fetch_size(base.bytes, base.rows),
+            fetch_size: fetch_size(base.bytes, base.pages, base.rows),
             view,
         })
     }
@@ -87,15 +87,19 @@ impl ForeignTable {
     }
 }
 
-/// Rows a fetch, so that a fetch stays within [`FETCH_BYTES`]: rows of 50 MB come one by one.
-/// Compressed values print longer than they are stored, hence the factor.
-fn fetch_size(bytes: u64, rows: Option<u64>) -> u64 {
-    let width = match rows {
-        Some(rows) if rows > 0 => (bytes * 4 / rows).max(1),
-        // Never counted: assume every row as wide as a page.
-        _ => 8192,
+/// Rows a fetch, so that a fetch of average rows stays within [`FETCH_BYTES`]: rows of 50 MB come
+/// one by one. Values print longer than they are stored, and from a quarter of a page on a row's
+/// values may be compressed to a hundredth.
+fn fetch_size(bytes: u64, pages: u64, rows: Option<u64>) -> u64 {
+    let stored = match rows {
+        Some(rows) if rows > 0 => bytes / rows,
+        // Never counted. Where TOAST is not the larger part, rows are short and pages full.
+        _ if bytes <= 2 * 8192 * pages => 2047,
+        // Else at least one row is in every page.
+        _ => bytes / pages.max(1),
     };
-    (FETCH_BYTES / width).clamp(1, 10_000)
+    let printed = stored.max(1) * if stored < 2048 { 4 } else { 100 };
+    (FETCH_BYTES / printed).clamp(1, 10_000)
 }
 
 /// Whether the role on base can be let read these tables. Changes nothing.
@@ -174,9 +178,15 @@ mod tests {
 
     #[test]
     fn a_fetch_stays_small_however_wide_the_rows() {
-        assert_eq!(fetch_size(814 << 20, Some(5_000_000)), 10_000);
-        assert_eq!(fetch_size(50_000_000 * 20, Some(20)), 1);
-        assert_eq!(fetch_size(0, None), 2048);
-        assert_eq!(fetch_size(8192, Some(0)), 2048);
+        assert_eq!(fetch_size(814 << 20, 100_000, Some(5_000_000)), 10_000);
+        assert_eq!(fetch_size(50_000_000 * 20, 1, Some(20)), 1);
+        // Compressed to a hundredth, counted or not.
+        assert_eq!(fetch_size(500_000 * 20, 1, Some(20)), 1);
+        assert_eq!(fetch_size(500_000 * 20, 1, None), 1);
+        assert_eq!(fetch_size(50_000 * 20, 1, Some(20)), 3);
+        // Ordinary rows that were never counted, and none at all.
+        assert_eq!(fetch_size(8200 * 1000, 1000, None), 2049);
+        assert_eq!(fetch_size(0, 0, None), 2049);
+        assert_eq!(fetch_size(8192, 1, Some(0)), 2049);
     }
 }

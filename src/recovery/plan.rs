@@ -95,7 +95,8 @@ pub(crate) fn planned_items(checked: &Checked, request: &Request, link: &Link) -
     let mut items = Vec::new();
     for pair in &checked.pairs {
         let Choice { strategy, reason, storage } = choose(checked, request, pair);
-        let needs_foreign = strategy == Strategy::Full || request.verify == Verify::Full;
+        let keyless = pair.table.key == Key::WholeRow;
+        let needs_foreign = strategy == Strategy::Full || keyless || request.verify == Verify::Full;
         let foreign = ForeignTable::of(link, pair).filter(|_| needs_foreign);
         let source = |relation: &catalog::Relation, columns| Source {
             relation: Relation::from(&relation.name),
@@ -141,23 +142,30 @@ pub(crate) fn planned_items(checked: &Checked, request: &Request, link: &Link) -
                     item(Scope::Keys(range), share);
                 }
             }
+            Strategy::Identity if keyless => {
+                let ranges = storage.iter().map(|relation| block_range(relation, 0..u32::MAX));
+                item(Scope::Multiset(ranges.collect()), bytes(pair));
+            }
             Strategy::Identity => {}
         }
-        for relation in &storage {
+        for relation in storage.iter().filter(|_| !keyless) {
             for blocks in block_ranges(relation.blocks) {
                 let bytes = u64::from(blocks.end.min(relation.blocks) - blocks.start) * 8192;
-                let scope = Scope::Blocks(BlockRange {
-                    head: Relation::from(&relation.head),
-                    base: Relation::from(&relation.base),
-                    file: SameFile { oid: relation.oid, filenode: relation.filenode },
-                    blocks,
-                });
-                item(scope, bytes);
+                item(Scope::Blocks(block_range(relation, blocks)), bytes);
             }
         }
     }
     items.sort_by_key(|item| std::cmp::Reverse(item.bytes));
     items
+}
+
+fn block_range(relation: &SameStorage, blocks: Range<u32>) -> BlockRange {
+    BlockRange {
+        head: Relation::from(&relation.head),
+        base: Relation::from(&relation.base),
+        file: SameFile { oid: relation.oid, filenode: relation.filenode },
+        blocks,
+    }
 }
 
 /// Cuts a relation into ranges of [`ITEM_BLOCKS`]. The last one is open, and an empty relation has
@@ -216,10 +224,7 @@ fn choose(checked: &Checked, request: &Request, pair: &TablePair) -> Choice {
     let row_versions = if request.strategy == StrategyChoice::Content {
         Err("content was asked for".to_owned())
     } else {
-        checked.same_rows(pair).and_then(|storage| match pair.table.key {
-            Key::Columns(_) => Ok(storage),
-            Key::WholeRow => Err("it has no key".to_owned()),
-        })
+        checked.same_rows(pair)
     };
     match row_versions {
         Ok(storage) => Choice {

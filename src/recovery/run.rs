@@ -1,24 +1,22 @@
 //! A recovery in this one process, from request to report: `deltacompare run`.
 
-use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::executor::{Executor, LiveCounts, verify};
+use super::executor::{Executor, LiveCounts};
 use super::plan::planned_items;
 use super::progress::Progress;
+use super::proof::prove;
 use super::report::Report;
-use super::request::{Request, SinkTarget, Verify};
+use super::request::{Request, SinkTarget};
 use super::store::{NextItem, RecoveryState, Store, StoredRecovery};
-use super::work_item::{ItemState, WorkItem};
-use crate::catalog::TableName;
-use crate::diff::Digest;
+use super::work_item::ItemState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EncoderSettings;
 use crate::fdw::{self, FdwTarget, ForeignTable, Link};
@@ -57,10 +55,6 @@ pub enum Outcome {
 
 /// How long an interrupted run tidies up at most.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-
-/// Statistics of writes lag behind by up to this time (PostgreSQL manual, "Monitoring Database
-/// Activity"), so the last look for writes waits for it.
-const STATISTICS_LAG: Duration = Duration::from_secs(2);
 
 /// Runs a recovery until every table has ended or `interrupted` resolves.
 ///
@@ -253,7 +247,10 @@ async fn set_up_and_start(
     let planned = planned_items(checked, request, &link);
     let foreign: Vec<ForeignTable> =
         planned.iter().filter_map(|item| item.spec.foreign.clone()).collect();
-    control.progress.say(&format!("setting up {} foreign tables", foreign.len()));
+    if !foreign.is_empty() {
+        let tables = if foreign.len() == 1 { "table" } else { "tables" };
+        control.progress.say(&format!("setting up {} foreign {tables}", foreign.len()));
+    }
     remove_objects(servers, id).await?;
     set_up_link(servers, &link, &foreign).await?;
     store.start(turn, id, &checked.warnings, &planned).await
@@ -296,7 +293,10 @@ async fn set_up_link(servers: &Servers, link: &Link, foreign: &[ForeignTable]) -
     Ok(())
 }
 
-async fn connect_both(servers: &Servers, name: &str) -> Result<(PgConnection, PgConnection)> {
+pub(super) async fn connect_both(
+    servers: &Servers,
+    name: &str,
+) -> Result<(PgConnection, PgConnection)> {
     tokio::try_join!(servers.base.connect(name), servers.head.connect(name))
 }
 
@@ -395,95 +395,5 @@ async fn worker(
             }
         }
     }
-    Ok(())
-}
-
-/// What is left once every table has ended: tables that cannot be vouched for fail.
-async fn prove(
-    servers: &Servers,
-    store: &Store,
-    recovery: &StoredRecovery,
-    progress: &Progress,
-) -> Result<()> {
-    if recovery.request.verify == Verify::Full {
-        verify_tables(servers, store, recovery, progress).await?;
-    }
-    look_for_writes(servers, store, recovery).await
-}
-
-/// Proves each completed table by diffing it once more with `full`; one that does not agree fails.
-async fn verify_tables(
-    servers: &Servers,
-    store: &Store,
-    recovery: &StoredRecovery,
-    progress: &Progress,
-) -> Result<()> {
-    let mut tables = BTreeMap::<TableName, Vec<WorkItem>>::new();
-    for item in store.items(recovery.id).await? {
-        tables.entry(item.spec.tables.table.name.clone()).or_default().push(item);
-    }
-    for (name, items) in tables {
-        if items.iter().any(|item| item.state != ItemState::Completed) {
-            continue;
-        }
-        progress.say(&format!("verifying {name}"));
-        let mut emitted = Digest::default();
-        items.iter().for_each(|item| emitted += item.done.digest);
-        if let Err(error) = verify(servers, &items[0].spec.tables, &emitted).await {
-            let disproved: Vec<(i32, String)> =
-                items.iter().map(|item| (item.number, error.to_string())).collect();
-            store.disprove(recovery.id, &disproved).await?;
-        }
-    }
-    Ok(())
-}
-
-/// The last look: whoever wrote to a restore while it was read makes the result of these tables
-/// worthless.
-async fn look_for_writes(
-    servers: &Servers,
-    store: &Store,
-    recovery: &StoredRecovery,
-) -> Result<()> {
-    if recovery.request.accept_written {
-        return Ok(());
-    }
-    let last_read = Instant::now();
-    let completed: Vec<WorkItem> = store
-        .items(recovery.id)
-        .await?
-        .into_iter()
-        .filter(|item| item.state == ItemState::Completed)
-        .collect();
-    tokio::time::sleep_until((last_read + STATISTICS_LAG).into()).await;
-    let (mut base, mut head) = connect_both(servers, "deltacompare last look").await?;
-    let mut disproved = Vec::new();
-    type Oid = fn(&WorkItem) -> Option<u32>;
-    let base_oid: Oid = |item| item.spec.base_oid;
-    let head_oid: Oid = |item| Some(item.spec.head_oid);
-    for (side, connection, oid) in [("base", &mut base, base_oid), ("head", &mut head, head_oid)] {
-        let oids: Vec<i64> = completed.iter().filter_map(oid).map(i64::from).collect();
-        let written = preflight::written(connection, &oids).await?;
-        for (written_oid, rows) in written {
-            for item in
-                completed.iter().filter(|item| oid(item).map(i64::from) == Some(written_oid))
-            {
-                disproved.push((
-                    item.number,
-                    format!(
-                        "{side} was written to while it was compared ({rows} rows of {}): keep \
-                         applications away, restore again and recover the table anew",
-                        item.spec.tables.table.name
-                    ),
-                ));
-            }
-        }
-        let writers = preflight::writers(connection).await?;
-        if !writers.is_empty() {
-            tracing::warn!(side, ?writers, "sessions are writing to a restored server");
-        }
-    }
-    store.disprove(recovery.id, &disproved).await?;
-    let _ = tokio::join!(base.close(), head.close());
     Ok(())
 }

@@ -66,7 +66,7 @@ async fn changes_come_out_and_nothing_else() {
             .map(|table| table["strategy"].as_str().unwrap())
             .collect();
         let expected = match strategy {
-            "auto" | "identity" => ["identity", "identity", "full"],
+            "auto" | "identity" => ["identity"; 3],
             "content" => ["content", "content", "full"],
             _ => ["full"; 3],
         };

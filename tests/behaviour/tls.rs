@@ -68,11 +68,9 @@ async fn every_mode_between_all_three() {
         ("127.0.0.1", "prefer", None, &[], true),
         ("127.0.0.1", "require", None, &[], true),
         ("127.0.0.1", "verify-ca", ca, &on_head, true),
-        ("127.0.0.1", "verify-full", ca, &on_head, true),
         ("localhost", "verify-full", ca, &on_head, true),
         // Between the servers it need not be as between us and them.
         ("127.0.0.1", "verify-full", ca, &["--fdw-sslmode", "disable"], false),
-        ("127.0.0.1", "verify-full", ca, &["--fdw-sslmode", "require"], true),
         (
             "127.0.0.1",
             "disable",
@@ -128,15 +126,9 @@ async fn certificates_that_are_not_trusted() {
     }
     let plain = program(&gap, "127.0.0.1", "disable", None, &[]);
     assert_refused(&gap, plain, &["no encryption", "pg_hba.conf"]).await;
-    // A name that the certificate is not for. (The system resolves all of 127.0.0.0/8, where the
-    // servers do not listen, hence a name.)
-    let name = "localhost.localdomain";
-    if std::net::ToSocketAddrs::to_socket_addrs(&(name, 1)).is_ok() {
-        let elsewhere = program(&gap, name, "verify-full", ca, &[]);
-        assert_refused(&gap, elsewhere, &["cannot log in to", advice]).await;
-    } else {
-        println!("skipped: {name} is unknown here");
-    }
+    // Another way to write 127.0.0.1, which the certificate is not for.
+    let elsewhere = program(&gap, "127.1", "verify-full", ca, &[]);
+    assert_refused(&gap, elsewhere, &["cannot log in to", advice]).await;
 
     // From head to base.
     for mode in ["verify-ca", "verify-full"] {

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::fingerprint::SHIFTED_XMIN;
 use super::tid::Tid;
-use crate::diff::{Image, Source, Tables, print};
+use crate::diff::{Image, Source, print};
 use crate::error::{Error, Result};
 use crate::sql::Relation;
 
@@ -97,7 +97,6 @@ impl Candidates {
 /// places of one batch.
 pub(super) async fn images(
     connection: &mut PgConnection,
-    tables: &Tables,
     source: &Source,
     relation: &Relation,
     places: &[Tid],
@@ -115,7 +114,7 @@ pub(super) async fn images(
     let mut rows = sqlx::query(AssertSqlSafe(sql)).bind(places).fetch(connection);
     let mut images = Vec::new();
     while let Some(row) = rows.try_next().await? {
-        images.push(Image::read(&row, 0, &tables.table)?);
+        images.push(Image::read_columns(&row, 0, source.columns.len())?);
     }
     Ok(images)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{Cell, CellAlignment, Table, TableComponent};
+use comfy_table::{Cell, CellAlignment, LineStyle, Table};
 
 use crate::narrator::count;
 use crate::shop;
@@ -42,7 +42,7 @@ impl Tally {
 pub(crate) fn print(lost: &Tally, recovered: &Tally) {
     let ops = [Op::Insert, Op::Update, Op::Delete];
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header([
+    table.load_style(UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none())).set_header([
         "table",
         "lost: inserts",
         "updates",
@@ -51,15 +51,6 @@ pub(crate) fn print(lost: &Tally, recovered: &Tally) {
         "updates",
         "deletes",
     ]);
-    // No line between rows.
-    for component in [
-        TableComponent::HorizontalLines,
-        TableComponent::MiddleIntersections,
-        TableComponent::LeftBorderIntersections,
-        TableComponent::RightBorderIntersections,
-    ] {
-        table.remove_style(component);
-    }
     let names = shop::TABLES.iter().map(|table| Some(table.name)).chain([None]);
     for name in names {
         let mut cells = vec![Cell::new(name.unwrap_or("all tables"))];
