@@ -200,15 +200,17 @@ impl Story {
 pub(super) fn story(number: usize) -> impl Strategy<Value = Story> {
     schema::table(number).prop_flat_map(|table| {
         let row = values(&table);
-        let rows = prop::collection::vec(row.clone(), 0..40);
+        let rows = prop::collection::vec(row.clone(), 0..60);
         let steps = |up_to| prop::collection::vec(step(row.clone()), 0..up_to);
         let transaction = prop_oneof![
-            6 => steps(8).prop_map(Transaction::Commit),
-            1 => steps(4).prop_map(Transaction::Rollback),
-            2 => (steps(3), steps(3), steps(3))
+            24 => steps(20).prop_map(Transaction::Commit),
+            4 => steps(4).prop_map(Transaction::Rollback),
+            8 => (steps(8), steps(4), steps(8))
                 .prop_map(|(a, b, c)| Transaction::Savepoint(a, b, c)),
+            1 => rows.clone()
+                .prop_map(|rows| Transaction::Commit(vec![Step::TruncateAndReload(rows)])),
         ];
-        let transactions = prop::collection::vec(transaction, 0..12);
+        let transactions = prop::collection::vec(transaction, 0..15);
         (Just(table), rows, transactions).prop_map(|(table, rows, transactions)| Story {
             table,
             rows,
@@ -227,21 +229,20 @@ fn values(table: &Table) -> BoxedStrategy<Values> {
         .boxed()
 }
 
+/// Mostly updates: what happens to a row last hides what happened before.
 fn step(row: BoxedStrategy<Values>) -> BoxedStrategy<Step> {
     let at = 0..1000u32;
-    let rows = prop::collection::vec(row.clone(), 0..6);
-    (0..14, at, any::<Index>(), row, rows)
-        .prop_map(|(kind, row, column, to, rows)| match kind {
-            0 | 1 => Step::Insert(to),
-            2..=4 => Step::Update { row, column, to },
-            5 | 6 => Step::Rekey { row, to },
-            7 => Step::Touch { row },
-            8 => Step::Rescale { row },
-            9 | 10 => Step::Delete { row },
-            11 => Step::Replace { row, to },
-            12 => Step::Copy { row },
-            _ if column.index(3) == 0 => Step::TruncateAndReload(rows),
-            _ => Step::Rewrite,
-        })
-        .boxed()
+    prop_oneof![
+        20 => row.clone().prop_map(Step::Insert),
+        40 => (at.clone(), any::<Index>(), row.clone())
+            .prop_map(|(row, column, to)| Step::Update { row, column, to }),
+        10 => (at.clone(), row.clone()).prop_map(|(row, to)| Step::Rekey { row, to }),
+        6 => at.clone().prop_map(|row| Step::Touch { row }),
+        8 => at.clone().prop_map(|row| Step::Rescale { row }),
+        8 => at.clone().prop_map(|row| Step::Delete { row }),
+        6 => (at.clone(), row).prop_map(|(row, to)| Step::Replace { row, to }),
+        4 => at.prop_map(|row| Step::Copy { row }),
+        1 => Just(Step::Rewrite),
+    ]
+    .boxed()
 }
