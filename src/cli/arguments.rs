@@ -166,7 +166,7 @@ pub(super) struct RunArguments {
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
     /// Go on with an interrupted recovery; everything that was asked for then still holds
-    #[arg(long, value_name = "RECOVERY ID", conflicts_with_all = ["sinks", "tables", "exclude"])]
+    #[arg(long, value_name = "RECOVERY ID")]
     pub(super) resume: Option<Uuid>,
     /// How long a worker may be silent before its table is taken over, in seconds
     #[arg(long, env = "DELTACOMPARE_LEASE_SECONDS", value_name = "S", default_value_t = 30,
@@ -273,4 +273,30 @@ pub(super) fn refuse_passwords_in_sight(matches: &ArgMatches) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What a resumption may be told anew: how to log in, and what concerns this process alone.
+const RESUME_TAKES: [&str; 7] =
+    ["base", "head", "resume", "report", "lease_seconds", "keep_objects", "quiet"];
+
+/// A resumed recovery does what was asked for when it began; anything else on the command line
+/// would be ignored, so it is refused.
+pub(super) fn refuse_changes_on_resume(matches: &ArgMatches) -> Result<()> {
+    let Some(("run", command)) = matches.subcommand() else { return Ok(()) };
+    if command.value_source("resume").is_none() {
+        return Ok(());
+    }
+    let run = RunArguments::augment_args(clap::Command::new("run"));
+    let ignored = run.get_arguments().find(|argument| {
+        let id = argument.get_id().as_str();
+        command.value_source(id) == Some(ValueSource::CommandLine) && !RESUME_TAKES.contains(&id)
+    });
+    match ignored {
+        None => Ok(()),
+        Some(argument) => Err(Error::refused(format!(
+            "--{} cannot be changed with --resume: leave it out, the recovery goes on as it was \
+             asked for",
+            argument.get_long().unwrap_or_default()
+        ))),
+    }
 }

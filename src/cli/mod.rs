@@ -43,6 +43,7 @@ pub(crate) fn main() -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         arguments::refuse_passwords_in_sight(&matches)?;
+        arguments::refuse_changes_on_resume(&matches)?;
         match arguments.command {
             Command::Run(arguments) => run(arguments).await,
             Command::Plan { servers, selection, json } => {

@@ -118,7 +118,7 @@ async fn checksums(
         "#,
         bucket = checksum::of_key(tables, source, key, "r"),
         mask = BUCKETS - 1,
-        checksum = checksum::of_row(tables, source, "r"),
+        checksum = checksum::of_row(tables, source, key, "r"),
         rows = source.rows("r"),
         condition = bounds.condition(source, key, "r"),
     );

@@ -21,6 +21,11 @@ const SERVERS: &str = r#"
        and obj_description(s.oid, 'pg_foreign_server') like $1 || ' %'
 "#;
 
+/// Whether head has this recovery's foreign server.
+pub(crate) async fn is_linked(head: &mut PgConnection, name: &Ident) -> Result<bool> {
+    is_ours(head, SERVERS, name).await
+}
+
 /// Drops what this recovery created on both servers, the status tables aside. May be repeated.
 /// Sessions that still use it are ended first.
 pub(crate) async fn remove(

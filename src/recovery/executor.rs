@@ -10,7 +10,7 @@ use sqlx::Connection;
 use super::request::Request;
 use super::store::{Claim, Store};
 use super::work_item::{Counts, Done};
-use crate::diff::{self, Change, Digest, RowChange, Scope, Sessions, Step, Tables};
+use crate::diff::{self, Change, RowChange, Sessions, Step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Encoder, EncoderSettings};
 use crate::preflight::Servers;
@@ -214,35 +214,4 @@ impl Counts {
             RowChange::Delete(_) => self.deletes += 1,
         }
     }
-}
-
-/// Diffs a table once more with `full` and compares the result with what was emitted for it.
-///
-/// # Errors
-/// Says how they differ.
-pub(crate) async fn verify(servers: &Servers, tables: &Tables, emitted: &Digest) -> Result<()> {
-    let (mut base, mut head) = tokio::try_join!(
-        servers.base.connect("deltacompare verify"),
-        servers.head.connect("deltacompare verify"),
-    )?;
-    let (mut on_base, mut on_head) =
-        tokio::try_join!(diff::snapshot(&mut base), diff::snapshot(&mut head))?;
-    let sessions = Sessions { base: &mut on_base, head: &mut on_head };
-    let mut proof = Digest::default();
-    let mut steps = diff::changes(sessions, tables, &Scope::Table, None);
-    while let Some(step) = steps.try_next().await? {
-        if let Step::Changes(changes) = step {
-            changes.iter().for_each(|change| proof.add(change));
-        }
-    }
-    if proof == *emitted {
-        return Ok(());
-    }
-    Err(Error::item(format!(
-        "verification failed: {} changes were emitted, strategy full finds {}{}; the events of \
-         this table are not proved: recover it with --strategy full and report this",
-        emitted.changes,
-        proof.changes,
-        if proof.changes == emitted.changes { " other ones" } else { "" }
-    )))
 }

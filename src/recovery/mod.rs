@@ -3,6 +3,7 @@
 mod executor;
 mod plan;
 mod progress;
+mod proof;
 mod report;
 mod request;
 mod run;

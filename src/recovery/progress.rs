@@ -1,5 +1,6 @@
 //! How far a recovery is: bars on a terminal, plain lines elsewhere. Writes to standard error.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -74,7 +75,9 @@ impl Progress {
         if self.terminal {
             total.enable_steady_tick(Duration::from_millis(500));
         }
-        self.say(&format!("{} tables, {}", items.len(), HumanBytes(all)));
+        let tables: BTreeSet<_> = items.iter().map(|item| &item.spec.tables.table.name).collect();
+        let plural = if tables.len() == 1 { "table" } else { "tables" };
+        self.say(&format!("{} {plural}, {}", tables.len(), HumanBytes(all)));
     }
 
     pub(crate) fn begin(&self, item: &WorkItem, live: Arc<LiveCounts>) -> Shown {
@@ -121,7 +124,7 @@ impl Progress {
                 HumanCount(item.counts.updates),
                 HumanCount(item.counts.deletes),
                 HumanCount(item.counts.rows_compared),
-                HumanDuration(shown.started.elapsed()),
+                seconds(shown.started.elapsed()),
             )),
             ItemState::Failed(error) => self.say(&format!("{name}: failed: {error}")),
             ItemState::Pending | ItemState::Running => {}
@@ -138,6 +141,15 @@ impl Progress {
 
     pub(crate) fn finish(&self) {
         self.total.finish_and_clear();
+    }
+}
+
+/// A duration as the report has it while it is short.
+fn seconds(duration: Duration) -> String {
+    if duration.as_secs() < 60 {
+        format!("{:.1} s", duration.as_secs_f64())
+    } else {
+        HumanDuration(duration).to_string()
     }
 }
 

@@ -1,22 +1,22 @@
 //! A recovery in this one process, from request to report: `deltacompare run`.
 
-use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::executor::{Executor, LiveCounts, verify};
+use super::executor::{Executor, LiveCounts};
 use super::plan::planned_items;
 use super::progress::Progress;
+use super::proof::prove;
 use super::report::Report;
-use super::request::{Request, SinkTarget, Verify};
+use super::request::{Request, SinkTarget};
 use super::store::{NextItem, RecoveryState, Store, StoredRecovery};
-use super::work_item::{ItemState, WorkItem};
-use crate::catalog::TableName;
-use crate::diff::Digest;
+use super::work_item::ItemState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EncoderSettings;
 use crate::fdw::{self, FdwTarget, ForeignTable, Link};
@@ -55,10 +55,6 @@ pub enum Outcome {
 
 /// How long an interrupted run tidies up at most.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-
-/// Statistics of writes lag behind by up to this time (PostgreSQL manual, "Monitoring Database
-/// Activity"), so the last look for writes waits for it.
-const STATISTICS_LAG: Duration = Duration::from_secs(2);
 
 /// Runs a recovery until every table has ended or `interrupted` resolves.
 ///
@@ -101,27 +97,32 @@ pub async fn run(
             session_name: name.clone(),
             lease: control.lease,
         });
+        let mut interrupted = pin!(interrupted);
+        let (stop, stopped) = watch::channel(false);
+        let mut working = pin!(work(&executor, id, control.progress, &stopped));
         let worked = tokio::select! {
-            worked = work(&executor, id, control.progress) => Some(worked),
-            () = interrupted => None,
+            worked = &mut working => Some(worked),
+            () = &mut interrupted => None,
         };
         match worked {
             None => {
-                control.progress.interrupt();
-                let leaving = tokio::time::timeout(STOP_WITHIN, leave(servers, &store, id));
-                if !matches!(leaving.await, Ok(Ok(()))) {
-                    tracing::warn!("not everything could be removed; resume, or run cleanup");
-                }
-                // Workers that were dropped in the middle of a statement may hold a session.
-                let _ = tokio::time::timeout(Duration::from_secs(1), store.close()).await;
-                return Ok(Outcome::Interrupted(id));
+                stop.send_replace(true);
+                // A claim that is being made is made to its end, so that it can be given back.
+                let stopped = async {
+                    let _ = working.await;
+                };
+                return Ok(interrupt(servers, &store, id, control, stopped).await);
             }
             Some(worked) => worked?,
         }
-        if recovery.request.verify == Verify::Full {
-            verify_tables(servers, &store, &recovery, control.progress).await?;
+        let proved = tokio::select! {
+            proved = prove(servers, &store, &recovery, control.progress) => Some(proved),
+            () = interrupted => None,
+        };
+        match proved {
+            None => return Ok(interrupt(servers, &store, id, control, async {}).await),
+            Some(proved) => proved?,
         }
-        look_for_writes(servers, &store, &recovery).await?;
         store.finish(id).await?;
     }
     let recovery = stored(&store, id).await?;
@@ -134,6 +135,27 @@ pub async fn run(
     store.close().await;
     control.progress.finish();
     Ok(Outcome::Finished(Box::new(report)))
+}
+
+/// Leaves a recovery that was told to stop, once `stopped` says that its workers have ended.
+async fn interrupt(
+    servers: &Servers,
+    store: &Store,
+    id: Uuid,
+    control: &Control<'_>,
+    stopped: impl Future<Output = ()>,
+) -> Outcome {
+    control.progress.interrupt();
+    let leaving = tokio::time::timeout(STOP_WITHIN, async {
+        stopped.await;
+        leave(servers, store, id).await
+    });
+    if !matches!(leaving.await, Ok(Ok(()))) {
+        tracing::warn!("not everything could be removed; resume, or run cleanup");
+    }
+    // Workers that were dropped in the middle of a statement may hold a session.
+    let _ = tokio::time::timeout(Duration::from_secs(1), store.close()).await;
+    Outcome::Interrupted(id)
 }
 
 /// Preflight, then the first changes: the status schema, the link, the plan.
@@ -220,7 +242,10 @@ async fn set_up_and_start(
     let planned = planned_items(checked, request, &link);
     let foreign: Vec<ForeignTable> =
         planned.iter().filter_map(|item| item.spec.foreign.clone()).collect();
-    control.progress.say(&format!("setting up {} foreign tables", foreign.len()));
+    if !foreign.is_empty() {
+        let tables = if foreign.len() == 1 { "table" } else { "tables" };
+        control.progress.say(&format!("setting up {} foreign {tables}", foreign.len()));
+    }
     remove_objects(servers, id).await?;
     set_up_link(servers, &link, &foreign).await?;
     store.start(turn, id, &checked.warnings, &planned).await
@@ -231,7 +256,7 @@ async fn set_up_and_start(
 async fn set_up_again(servers: &Servers, store: &Store, id: Uuid, target: FdwTarget) -> Result<()> {
     let asked = store.now().await?;
     let Some(turn) = store.set_up_turn(id, asked).await? else { return Ok(()) };
-    if store.others_at_work(id).await? {
+    if store.others_at_work(id).await? && is_linked(servers, id).await? {
         return Ok(());
     }
     let foreign: Vec<ForeignTable> = store
@@ -247,6 +272,14 @@ async fn set_up_again(servers: &Servers, store: &Store, id: Uuid, target: FdwTar
     Ok(())
 }
 
+/// Whether head has the link that other processes use: one that was interrupted may be gone with it.
+async fn is_linked(servers: &Servers, id: Uuid) -> Result<bool> {
+    let mut head = servers.head.connect("deltacompare set-up").await?;
+    let linked = fdw::is_linked(&mut head, &Ident::new(fdw::object_name(id))).await?;
+    let _ = head.close().await;
+    Ok(linked)
+}
+
 async fn set_up_link(servers: &Servers, link: &Link, foreign: &[ForeignTable]) -> Result<()> {
     let (mut base, mut head) = connect_both(servers, "deltacompare set-up").await?;
     link.establish(&mut base, &mut head).await?;
@@ -255,7 +288,10 @@ async fn set_up_link(servers: &Servers, link: &Link, foreign: &[ForeignTable]) -
     Ok(())
 }
 
-async fn connect_both(servers: &Servers, name: &str) -> Result<(PgConnection, PgConnection)> {
+pub(super) async fn connect_both(
+    servers: &Servers,
+    name: &str,
+) -> Result<(PgConnection, PgConnection)> {
     tokio::try_join!(servers.base.connect(name), servers.head.connect(name))
 }
 
@@ -306,13 +342,19 @@ fn open_sinks(recovery: &StoredRecovery, store: &Store) -> Result<Vec<Arc<dyn Si
     Ok(sinks)
 }
 
-/// Works off items, several at once, until none is open.
-async fn work(executor: &Arc<Executor>, id: Uuid, progress: &Progress) -> Result<()> {
+/// Works off items, several at once, until none is open or `stop` becomes true.
+async fn work(
+    executor: &Arc<Executor>,
+    id: Uuid,
+    progress: &Progress,
+    stop: &watch::Receiver<bool>,
+) -> Result<()> {
     let mut workers = JoinSet::new();
     for _ in 0..executor.request.parallel.max(1) {
         let executor = Arc::clone(executor);
         let progress = progress.clone();
-        workers.spawn(async move { worker(&executor, id, &progress).await });
+        let stop = stop.clone();
+        workers.spawn(async move { worker(&executor, id, &progress, stop).await });
     }
     while let Some(worker) = workers.join_next().await {
         worker.map_err(|error| Error::recovery("a worker ended unexpectedly").because(error))??;
@@ -320,15 +362,24 @@ async fn work(executor: &Arc<Executor>, id: Uuid, progress: &Progress) -> Result
     Ok(())
 }
 
-async fn worker(executor: &Executor, id: Uuid, progress: &Progress) -> Result<()> {
-    loop {
+async fn worker(
+    executor: &Executor,
+    id: Uuid,
+    progress: &Progress,
+    mut stop: watch::Receiver<bool>,
+) -> Result<()> {
+    while !*stop.borrow() {
         match executor.store.claim_next(id, executor.lease).await? {
             NextItem::NoneOpen => return Ok(()),
             NextItem::AllLeased(wait) => tokio::time::sleep(wait).await,
             NextItem::Claimed(claim) => {
                 let live = Arc::new(LiveCounts::default());
                 let shown = progress.begin(&claim.item, Arc::clone(&live));
-                match executor.execute(&claim, &live).await {
+                let executed = tokio::select! {
+                    executed = executor.execute(&claim, &live) => executed,
+                    _ = stop.wait_for(|stop| *stop) => break,
+                };
+                match executed {
                     Ok(()) => {}
                     Err(error) if error.kind() == ErrorKind::LeaseLost => {
                         tracing::warn!(%error, "work item abandoned");
@@ -339,81 +390,5 @@ async fn worker(executor: &Executor, id: Uuid, progress: &Progress) -> Result<()
             }
         }
     }
-}
-
-/// Proves each completed table by diffing it once more with `full`; one that does not agree fails.
-async fn verify_tables(
-    servers: &Servers,
-    store: &Store,
-    recovery: &StoredRecovery,
-    progress: &Progress,
-) -> Result<()> {
-    let mut tables = BTreeMap::<TableName, Vec<WorkItem>>::new();
-    for item in store.items(recovery.id).await? {
-        tables.entry(item.spec.tables.table.name.clone()).or_default().push(item);
-    }
-    for (name, items) in tables {
-        if items.iter().any(|item| item.state != ItemState::Completed) {
-            continue;
-        }
-        progress.say(&format!("verifying {name}"));
-        let mut emitted = Digest::default();
-        items.iter().for_each(|item| emitted += item.done.digest);
-        if let Err(error) = verify(servers, &items[0].spec.tables, &emitted).await {
-            let disproved: Vec<(i32, String)> =
-                items.iter().map(|item| (item.number, error.to_string())).collect();
-            store.disprove(recovery.id, &disproved).await?;
-        }
-    }
-    Ok(())
-}
-
-/// The last look: whoever wrote to a restore while it was read makes the result of these tables
-/// worthless.
-async fn look_for_writes(
-    servers: &Servers,
-    store: &Store,
-    recovery: &StoredRecovery,
-) -> Result<()> {
-    if recovery.request.accept_written {
-        return Ok(());
-    }
-    let last_read = Instant::now();
-    let completed: Vec<WorkItem> = store
-        .items(recovery.id)
-        .await?
-        .into_iter()
-        .filter(|item| item.state == ItemState::Completed)
-        .collect();
-    tokio::time::sleep_until((last_read + STATISTICS_LAG).into()).await;
-    let (mut base, mut head) = connect_both(servers, "deltacompare last look").await?;
-    let mut disproved = Vec::new();
-    type Oid = fn(&WorkItem) -> Option<u32>;
-    let base_oid: Oid = |item| item.spec.base_oid;
-    let head_oid: Oid = |item| Some(item.spec.head_oid);
-    for (side, connection, oid) in [("base", &mut base, base_oid), ("head", &mut head, head_oid)] {
-        let oids: Vec<i64> = completed.iter().filter_map(oid).map(i64::from).collect();
-        let written = preflight::written(connection, &oids).await?;
-        for (written_oid, rows) in written {
-            for item in
-                completed.iter().filter(|item| oid(item).map(i64::from) == Some(written_oid))
-            {
-                disproved.push((
-                    item.number,
-                    format!(
-                        "{side} was written to while it was compared ({rows} rows of {}): keep \
-                         applications away, restore again and recover the table anew",
-                        item.spec.tables.table.name
-                    ),
-                ));
-            }
-        }
-        let writers = preflight::writers(connection).await?;
-        if !writers.is_empty() {
-            tracing::warn!(side, ?writers, "sessions are writing to a restored server");
-        }
-    }
-    store.disprove(recovery.id, &disproved).await?;
-    let _ = tokio::join!(base.close(), head.close());
     Ok(())
 }

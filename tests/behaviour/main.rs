@@ -8,6 +8,7 @@
 
 mod fdw_traps;
 mod gap_recovery;
+mod identity;
 mod random_schemas;
 mod readme;
 mod redelivery;

@@ -67,7 +67,9 @@ async fn check(stories: &[Story]) {
     .await;
 
     let names: Vec<&TableName> = stories.iter().map(|story| &story.table.name).collect();
-    recover_landing(&gap, &names).await;
+    for strategy in ["auto", "content"] {
+        recover_landing(&gap, &names, strategy).await;
+    }
     recover_debezium(&gap, &names).await;
     let mut changes = 0;
     for name in names {
@@ -84,11 +86,20 @@ async fn publish(production: &Production, stories: impl Iterator<Item = &Story>)
     }
 }
 
-/// With the strategy that each table allows best.
-async fn recover_landing(gap: &Gap, tables: &[&TableName]) {
+async fn recover_landing(gap: &Gap, tables: &[&TableName], strategy: &str) {
     let run = deltacompare(
         gap,
-        &["run", "--sink", "ndjson:{dir}/events", "--sink", "delta-table", "--format", "landing"],
+        &[
+            "run",
+            "--sink",
+            "ndjson:{dir}/events",
+            "--sink",
+            "delta-table",
+            "--format",
+            "landing",
+            "--strategy",
+            strategy,
+        ],
     )
     .run()
     .await;

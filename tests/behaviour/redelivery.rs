@@ -277,12 +277,21 @@ async fn an_interrupted_recovery_says_how_to_go_on() {
         let mut recovery = Recovery::new();
         let mut worker = recovery.begin(&gap, "full");
         until(&gap, WORKING).await;
+        let id = worker.id().unwrap();
+        for delay in [0, 50, 150, 300] {
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+            worker.signal(signal).await;
+            assert_eq!(worker.wait().await, Some(130), "{}", worker.said());
+            let command = format!("deltacompare run --resume {id}");
+            assert!(worker.said().contains(&command), "{}", worker.said());
+            assert_eq!(leftovers(&gap).await, Vec::<String>::new());
+            let held = "select count(*) from deltacompare.work_item where state = 'running'";
+            assert_eq!(gap.head.value::<i64>(held).await.unwrap(), 0, "it holds tables");
+            worker = recovery.resume(&gap, &id);
+            until(&gap, WORKING).await;
+        }
         worker.signal(signal).await;
         assert_eq!(worker.wait().await, Some(130), "{}", worker.said());
-        let id = worker.id().unwrap();
-        let command = format!("deltacompare run --resume {id}");
-        assert!(worker.said().contains(&command), "{}", worker.said());
-        assert_eq!(leftovers(&gap).await, Vec::<String>::new());
         let mut worker = recovery.resume(&gap, &id);
         worker.assert_completes().await;
         recovery.assert_whole(&gap, &expected, &id).await;

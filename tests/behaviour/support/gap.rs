@@ -39,6 +39,11 @@ impl Gap {
         let back = production.restore_point("back").await.unwrap();
         let (base, head) =
             tokio::try_join!(production.restore(&lost), production.restore(&back)).unwrap();
+        Self::of(production, base, head).await
+    }
+
+    /// Two restores that were made in another way. `production` is what must outlive them.
+    pub(crate) async fn of(production: Production, base: Server, head: Server) -> Self {
         head.allow_postgres_fdw().await.unwrap();
         Self { _production: production, base, head }
     }

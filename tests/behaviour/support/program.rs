@@ -105,15 +105,21 @@ impl Run {
         serde_json::from_slice(&std::fs::read(self.file(name)).unwrap()).unwrap()
     }
 
-    /// Inserts, updates and deletes that its report has for `schema.table` (unquoted names).
-    pub(crate) fn counts(&self, report: &str, table: &str) -> (u64, u64, u64) {
+    /// What its report has for `schema.table` (unquoted names).
+    pub(crate) fn table(&self, report: &str, table: &str) -> serde_json::Value {
         let report = self.report(report);
         let (schema, name) = table.split_once('.').unwrap();
         let tables = report["tables"].as_array().unwrap();
-        let found = tables
+        tables
             .iter()
             .find(|found| found["schema"] == schema && found["table"] == name)
-            .unwrap_or_else(|| panic!("{table} is not in {report:#}"));
+            .unwrap_or_else(|| panic!("{table} is not in {report:#}"))
+            .clone()
+    }
+
+    /// Inserts, updates and deletes that its report has for `schema.table` (unquoted names).
+    pub(crate) fn counts(&self, report: &str, table: &str) -> (u64, u64, u64) {
+        let found = self.table(report, table);
         let count = |what: &str| found[what].as_u64().unwrap();
         (count("inserts"), count("updates"), count("deletes"))
     }

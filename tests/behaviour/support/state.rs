@@ -98,6 +98,19 @@ impl State {
         entry.0 = after;
     }
 
+    /// The columns of its rows; none without rows.
+    pub(crate) fn columns(&self) -> BTreeSet<String> {
+        self.rows.values().next().map(|(row, _)| row.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Leaves only these columns in its rows.
+    pub(crate) fn keep(&mut self, columns: &BTreeSet<String>) {
+        for (mut row, copies) in std::mem::take(&mut self.rows).into_values() {
+            row.retain(|column, _| columns.contains(column));
+            (0..copies).for_each(|_| self.insert(row.clone()));
+        }
+    }
+
     /// Applies changes in their order.
     pub(crate) fn apply(&mut self, changes: impl IntoIterator<Item = NetChange>) {
         for change in changes {
