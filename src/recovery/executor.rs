@@ -67,7 +67,7 @@ impl Executor {
     /// not an error here.
     ///
     /// # Errors
-    /// [`ErrorKind::LeaseLost`], or trouble with the status store.
+    /// [`ErrorKind::LeaseLost`], [`ErrorKind::Recovery`], or trouble with the status store.
     pub(crate) async fn execute(&self, claim: &Claim, live: &LiveCounts) -> Result<()> {
         let started = Instant::now();
         live.set(claim.item.done.counts);
@@ -79,7 +79,11 @@ impl Executor {
             Ok((done, warnings)) => {
                 self.store.complete(claim, &done, &warnings, started.elapsed()).await
             }
-            Err(error) if error.kind() == ErrorKind::LeaseLost => Err(error),
+            // What stops the recovery as a whole, a full disk for one, is not the table's failure: it
+            // stays open for a resumption.
+            Err(error) if matches!(error.kind(), ErrorKind::LeaseLost | ErrorKind::Recovery) => {
+                Err(error)
+            }
             Err(error) => {
                 tracing::warn!(
                     table = %claim.item.spec.tables.table.name,

@@ -113,7 +113,12 @@ pub async fn run(
                 };
                 return Ok(interrupt(servers, &store, id, control, stopped).await);
             }
-            Some(worked) => worked?,
+            Some(Err(error)) => {
+                // The error is what matters; what cannot be given back comes back with its lease.
+                let _ = tokio::time::timeout(STOP_WITHIN, leave(servers, &store, id)).await;
+                return Err(error);
+            }
+            Some(Ok(())) => {}
         }
         let proved = tokio::select! {
             proved = prove(servers, &store, &recovery, control.progress) => Some(proved),

@@ -9,6 +9,7 @@
 mod fdw_traps;
 mod gap_recovery;
 mod identity;
+mod progress_and_report;
 mod random_schemas;
 mod readme;
 mod redelivery;

@@ -212,7 +212,7 @@ async fn events_are_the_net_effect_of_the_stream() {
             assert_eq!(net.is_empty(), table.name == "untouched", "{table}");
             expected.insert(table, net);
         }
-        for strategy in ["auto", "full"] {
+        for strategy in ["auto", "content", "full"] {
             let run = deltacompare(
                 &gap,
                 &[
