@@ -6,9 +6,7 @@ mod undisturbed;
 
 use deltacompare_testbed::{Options, Postgres, Production};
 
-use crate::support::{
-    Events, Gap, Program, Run, assert_events_turn_base_into_head, deltacompare,
-};
+use crate::support::{Events, Gap, Program, Run, assert_events_turn_base_into_head, deltacompare};
 
 /// A table with what happens to it before and in the gap, statement by statement, and how it must
 /// be diffed. Its name stands for itself in the statements.
