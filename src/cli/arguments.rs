@@ -18,6 +18,10 @@ use uuid::Uuid;
 /// What Debezium's events name as their source unless told otherwise.
 const DEFAULT_TOPIC_PREFIX: &str = "deltacompare";
 
+/// 1 GiB: some seconds of work, so that parts spread over workers and a retry costs little, and few
+/// enough that a table of terabytes has thousands of them, not millions.
+const DEFAULT_RANGE_BLOCKS: u32 = 131_072;
+
 /// Recovers the changes that downstream missed while a PostgreSQL logical replication slot was
 /// lost, by comparing two point-in-time restores.
 #[derive(Debug, Parser)]
@@ -162,6 +166,10 @@ pub(super) struct RunArguments {
     #[arg(long, env = "DELTACOMPARE_PARALLEL", value_name = "N", default_value_t = 4,
           value_parser = clap::value_parser!(u16).range(1..=256))]
     parallel: u16,
+    /// Blocks of 8 kB in one part of a large table
+    #[arg(long, env = "DELTACOMPARE_RANGE_BLOCKS", value_name = "N",
+          default_value_t = DEFAULT_RANGE_BLOCKS, value_parser = clap::value_parser!(u32).range(1..))]
+    range_blocks: u32,
     /// Write the report as JSON to this file
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
@@ -212,6 +220,7 @@ impl SelectionArguments {
             strategy: self.strategy,
             verify: Verify::None,
             parallel: 1,
+            range_blocks: DEFAULT_RANGE_BLOCKS,
             accept_written: self.accept_written,
             fdw: FdwOverrides {
                 host: self.fdw_host,
@@ -248,6 +257,7 @@ impl RunArguments {
             },
             verify: self.verify,
             parallel: self.parallel,
+            range_blocks: self.range_blocks,
             ..selection.request()?
         })
     }

@@ -41,6 +41,8 @@ use candidates::{Candidates, Versions};
 const WINDOW: u32 = 8192;
 /// Blocks a fingerprint.
 const GROUP: u32 = 4;
+// Only a range's last group may be shorter.
+const _: () = assert!(WINDOW.is_multiple_of(GROUP));
 /// Tuples of differing groups that are held at once, on each side.
 const BATCH_TUPLES: u64 = 8192;
 
@@ -168,8 +170,8 @@ impl BlockRange {
         groups: &[u32],
     ) -> Result<(Vec<Image>, Vec<Image>)> {
         let (on_base, on_head) = tokio::try_join!(
-            Versions::list(base, &self.base, groups, GROUP),
-            Versions::list(head, &self.head, groups, GROUP),
+            Versions::list(base, &self.base, groups, GROUP, self.blocks.end),
+            Versions::list(head, &self.head, groups, GROUP, self.blocks.end),
         )?;
         let Candidates { base_only, head_only } = Candidates::of(on_base, on_head);
         let base_source = tables.base.as_ref().unwrap_or(&tables.head);

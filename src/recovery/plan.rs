@@ -85,11 +85,6 @@ pub async fn plan(servers: &Servers, request: &Request) -> Result<Plan> {
     Ok(Plan { warnings: checked.warnings, ends: checked.ends, tables })
 }
 
-/// Blocks of a relation in one work item (1 GiB of the default size): some seconds of work, so that
-/// items spread over workers and a retry costs little, and few enough that a table of terabytes
-/// has thousands of them, not millions.
-const ITEM_BLOCKS: u32 = 131_072;
-
 /// The work items of a checked request, largest first, so that the longest does not start last.
 pub(crate) fn planned_items(checked: &Checked, request: &Request, link: &Link) -> Vec<PlannedItem> {
     let mut items = Vec::new();
@@ -136,7 +131,7 @@ pub(crate) fn planned_items(checked: &Checked, request: &Request, link: &Link) -
         match strategy {
             Strategy::Full => item(Scope::Table, bytes(pair)),
             Strategy::Content => {
-                let ranges = key_ranges(pair);
+                let ranges = key_ranges(pair, request.range_blocks);
                 let share = bytes(pair) / ranges.len() as u64;
                 for range in ranges {
                     item(Scope::Keys(range), share);
@@ -149,7 +144,7 @@ pub(crate) fn planned_items(checked: &Checked, request: &Request, link: &Link) -
             Strategy::Identity => {}
         }
         for relation in storage.iter().filter(|_| !keyless) {
-            for blocks in block_ranges(relation.blocks) {
+            for blocks in block_ranges(relation.blocks, request.range_blocks) {
                 let bytes = u64::from(blocks.end.min(relation.blocks) - blocks.start) * 8192;
                 item(Scope::Blocks(block_range(relation, blocks)), bytes);
             }
@@ -168,10 +163,10 @@ fn block_range(relation: &SameStorage, blocks: Range<u32>) -> BlockRange {
     }
 }
 
-/// Cuts a relation into ranges of [`ITEM_BLOCKS`]. The last one is open, and an empty relation has
+/// Cuts a relation into ranges of so many blocks. The last one is open, and an empty relation has
 /// one too, so that nothing depends on a size that was read a moment ago.
-fn block_ranges(blocks: u32) -> Vec<Range<u32>> {
-    let mut starts: Vec<u32> = (0..blocks).step_by(ITEM_BLOCKS as usize).collect();
+fn block_ranges(blocks: u32, in_range: u32) -> Vec<Range<u32>> {
+    let mut starts: Vec<u32> = (0..blocks).step_by(in_range.max(1) as usize).collect();
     if starts.is_empty() {
         starts.push(0);
     }
@@ -182,10 +177,11 @@ fn block_ranges(blocks: u32) -> Vec<Range<u32>> {
 /// Rows whose images may be held at once, in bytes as stored.
 const RANGE_BYTES: u64 = 2 << 20;
 
-/// Cuts a table into ranges of keys of about the size of [`ITEM_BLOCKS`], at the bounds that
-/// head's statistics have for the key's first column.
-fn key_ranges(pair: &TablePair) -> Vec<KeyRange> {
-    let items = bytes(pair) / (u64::from(ITEM_BLOCKS) * 8192) + 1;
+/// Cuts a table into ranges of keys of about the size of so many blocks, at the bounds that head's
+/// statistics have for the key's first column.
+fn key_ranges(pair: &TablePair, in_range: u32) -> Vec<KeyRange> {
+    let range_bytes = u64::from(in_range.max(1)) * 8192;
+    let items = bytes(pair) / range_bytes + 1;
     let known = pair.head.key_bounds.len() as u64;
     let mut bounds: Vec<Option<Vec<String>>> = vec![None];
     if items > 1 && known > 2 {
@@ -202,7 +198,7 @@ fn key_ranges(pair: &TablePair) -> Vec<KeyRange> {
         bounds.push(None);
     }
     let width = pair.head.rows.filter(|&rows| rows > 0).map_or(8192, |rows| bytes(pair) / rows);
-    let rows = (RANGE_BYTES / width.max(1)).clamp(16, 8192) as u32;
+    let rows = (RANGE_BYTES.min(range_bytes) / width.max(1)).clamp(16, 8192) as u32;
     bounds
         .windows(2)
         .map(|ends| KeyRange { from: ends[0].clone(), to: ends[1].clone(), rows })
@@ -259,8 +255,9 @@ mod tests {
 
     #[test]
     fn ranges_cover_every_block_once() {
-        for blocks in [0, 1, ITEM_BLOCKS - 1, ITEM_BLOCKS, ITEM_BLOCKS + 1, 5 * ITEM_BLOCKS] {
-            let ranges = block_ranges(blocks);
+        for blocks in [0, 1, 7, 8, 9, 40, u32::MAX] {
+            let in_range = if blocks == u32::MAX { 1 << 30 } else { 8 };
+            let ranges = block_ranges(blocks, in_range);
             assert_eq!(ranges[0].start, 0);
             assert_eq!(ranges.last().unwrap().end, u32::MAX);
             assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start), "{blocks}");

@@ -36,6 +36,8 @@ pub struct Request {
     pub verify: Verify,
     /// Work items at once in one process.
     pub parallel: u16,
+    /// Blocks of a table in one work item, by which large tables are cut.
+    pub range_blocks: u32,
     /// Compare what is there although a restore was written to.
     pub accept_written: bool,
     /// How head reaches base.

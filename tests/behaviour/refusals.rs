@@ -590,7 +590,7 @@ async fn base_out_of_heads_reach() {
         (&["--fdw-port", "1"][..], &["port 1,", "--fdw-host and --fdw-port", "firewall"][..]),
         (&["--fdw-host", "nosuch.invalid"], &["host nosuch.invalid,", "--fdw-host"]),
         (&["--fdw-sslmode", "require"], &["sslmode require", "does not support SSL"]),
-        (&["--fdw-sslmode", "verify-full"], &["--fdw-sslrootcert"]),
+        (&["--fdw-sslmode", "verify-ca"], &["--fdw-sslrootcert"]),
     ] {
         assert_refused(&gap, run(&gap, arguments), words).await;
     }
@@ -617,7 +617,7 @@ async fn base_out_of_heads_reach() {
 mod scheduled_jobs {
     use super::*;
 
-    async fn gap(cron_database: &str) -> Gap {
+    async fn gap(cron_database: &str) -> Option<Gap> {
         let options = Options {
             conf: vec![
                 "shared_preload_libraries = 'pg_cron'".to_owned(),
@@ -626,14 +626,18 @@ mod scheduled_jobs {
             ..Options::default()
         };
         let postgres = Postgres::find(None).unwrap();
-        assert!(postgres.has_extension("pg_cron"), "install pg_cron: run scripts/setup");
+        if !postgres.has_extension("pg_cron") {
+            assert!(postgres.major() != 15, "install pg_cron: run scripts/setup");
+            println!("skipped: there is no pg_cron for PostgreSQL {} here", postgres.major());
+            return None;
+        }
         let production = Production::start(&postgres, options).await.unwrap();
         production.sql(SHOP).await.unwrap();
         let mut cron = production.connect_to(cron_database).await.unwrap();
         cron.execute("create extension pg_cron").await.unwrap();
         cron.execute("grant usage on schema cron to azure_admin").await.unwrap();
         cron.close().await.unwrap();
-        Gap::after(production, GAP).await
+        Some(Gap::after(production, GAP).await)
     }
 
     async fn on(server: &Server, database: &str, statement: &str) {
@@ -652,7 +656,7 @@ mod scheduled_jobs {
 
     #[tokio::test]
     async fn of_pg_cron_in_this_database() {
-        let gap = gap("shop").await;
+        let Some(gap) = gap("shop").await else { return };
         for (server, side) in [(&gap.base, "base"), (&gap.head, "head")] {
             on(server, "shop", &job("nightly purge", "azure_admin")).await;
             let sentence = format!("{side} has active scheduled jobs (nightly purge)");
@@ -678,7 +682,7 @@ mod scheduled_jobs {
 
     #[tokio::test]
     async fn of_pg_cron_in_another_database() {
-        let gap = gap("postgres").await;
+        let Some(gap) = gap("postgres").await else { return };
         for (server, side) in [(&gap.base, "base"), (&gap.head, "head")] {
             on(server, "postgres", &job("nightly purge", "azure_admin")).await;
             let sentence = format!("{side} has active scheduled jobs (nightly purge)");

@@ -15,13 +15,14 @@ use crate::sql::Relation;
 pub(super) struct Versions(Vec<(Tid, u32)>);
 
 impl Versions {
-    /// Lists them, one array of bytes a group: place as `tidsend` and shifted xmin as `int8send`
+    /// Lists them, of blocks before `end`, one array of bytes a group: place as `tidsend` and shifted xmin as `int8send`
     /// print them, 14 bytes a tuple.
     pub(super) async fn list(
         connection: &mut PgConnection,
         relation: &Relation,
         groups: &[u32],
         size: u32,
+        end: u32,
     ) -> Result<Self> {
         let sql = format!(
             r#"
@@ -31,12 +32,15 @@ impl Versions {
                    select string_agg(tidsend(ctid) || int8send({SHIFTED_XMIN}), '') as versions
                      from only {relation}
                     where ctid >= ('(' || g.block || ',0)')::tid
-                      and ctid < ('(' || least(g.block + $2::int8, 4294967295) || ',0)')::tid) v
+                      and ctid < ('(' || least(g.block + $2::int8, $3::int8) || ',0)')::tid) v
             "#
         );
         let blocks: Vec<i64> = groups.iter().map(|&block| i64::from(block)).collect();
-        let mut rows =
-            sqlx::query(AssertSqlSafe(sql)).bind(blocks).bind(i64::from(size)).fetch(connection);
+        let mut rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(blocks)
+            .bind(i64::from(size))
+            .bind(i64::from(end))
+            .fetch(connection);
         let mut versions = Vec::new();
         while let Some(row) = rows.try_next().await? {
             let bytes: Option<&[u8]> = row.try_get(0)?;

@@ -189,7 +189,8 @@ struct Column {
 }
 
 async fn columns(server: &Server, table: &TableName) -> BTreeMap<String, Column> {
-    let rows: Vec<(String, String, String, i32, Option<String>, Option<String>)> = server
+    type Found = (String, String, String, i32, Option<String>, Option<String>);
+    let rows: Vec<Found> = server
         .rows(format!(
             "select a.attname::text, t.typname::text, t.typtype::text, \
                     case when d.typtype = 'd' then d.typtypmod else a.atttypmod end, \

@@ -1,6 +1,7 @@
 //! Everything on a server that a refusal must leave as it was.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use deltacompare_testbed::Server;
 
@@ -14,6 +15,20 @@ pub(crate) struct Fingerprint(BTreeSet<String>);
 
 impl Fingerprint {
     pub(crate) async fn of(server: &Server) -> Self {
+        // A session counts what it wrote when it ends, a moment after its client has gone.
+        for _ in 0..20 {
+            let alone: bool = server
+                .value(
+                    "select count(*) = 1 from pg_stat_activity
+                      where backend_type = 'client backend'",
+                )
+                .await
+                .unwrap();
+            if alone {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let lines: Vec<(String,)> = server.rows(QUERY).await.unwrap();
         let lines: BTreeSet<String> = lines.into_iter().map(|(line,)| line).collect();
         assert!(lines.len() > 20, "a fingerprint of next to nothing: {lines:#?}");

@@ -25,7 +25,8 @@ pub(crate) async fn printer(server: &Server) -> PgConnection {
     connection
 }
 
-/// All rows of a table. Generated columns are left out.
+/// All rows of a table, without those of tables that inherit from it. Generated columns are left
+/// out.
 pub(crate) async fn rows(server: &Server, table: &TableName) -> Vec<Row> {
     let mut connection = printer(server).await;
     let columns: Vec<String> = sqlx::query_scalar(
@@ -37,8 +38,15 @@ pub(crate) async fn rows(server: &Server, table: &TableName) -> Vec<Row> {
     .await
     .unwrap();
     let list: Vec<String> = columns.iter().map(|name| quoted(name)).collect();
+    let only: String = sqlx::query_scalar(
+        "select case relkind when 'p' then '' else 'only' end from pg_class where oid = $1::regclass",
+    )
+    .bind(table.to_string())
+    .fetch_one(&mut connection)
+    .await
+    .unwrap();
     let text = connection
-        .copy_out_raw(&format!("copy (select {} from {table}) to stdout", list.join(", ")))
+        .copy_out_raw(&format!("copy (select {} from {only} {table}) to stdout", list.join(", ")))
         .await
         .unwrap()
         .try_fold(Vec::new(), |mut all, part| async move {
