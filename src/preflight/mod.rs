@@ -4,7 +4,7 @@
 mod restores;
 mod rights;
 
-pub(crate) use restores::{writers, written};
+pub(crate) use restores::{other_sessions, writers, written};
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,6 @@
 //! A recovery in this one process, from request to report: `deltacompare run`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,6 +59,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// Statistics of writes lag behind by up to this time (PostgreSQL manual, "Monitoring Database
 /// Activity"), so the last look for writes waits for it.
 const STATISTICS_LAG: Duration = Duration::from_secs(2);
+
+/// The same where sessions of others live on, which keep counts to themselves for ten seconds.
+const HELD_BACK_COUNTS_LAG: Duration = Duration::from_secs(12);
 
 /// Runs a recovery until every table has ended or `interrupted` resolves.
 ///
@@ -389,14 +392,34 @@ async fn look_for_writes(
         .into_iter()
         .filter(|item| item.state == ItemState::Completed)
         .collect();
-    tokio::time::sleep_until((last_read + STATISTICS_LAG).into()).await;
     let (mut base, mut head) = connect_both(servers, "deltacompare last look").await?;
+    let alone = preflight::other_sessions(&mut base).await?.is_empty()
+        && preflight::other_sessions(&mut head).await?.is_empty();
+    let lag = if alone { STATISTICS_LAG } else { HELD_BACK_COUNTS_LAG };
+    tokio::time::sleep_until((last_read + lag).into()).await;
+    for (side, connection) in [("base", &mut base), ("head", &mut head)] {
+        let silent: Vec<String> = preflight::other_sessions(connection)
+            .await?
+            .into_iter()
+            .filter(|session| session.holds_counts_back)
+            .map(|session| session.pid.to_string())
+            .collect();
+        if !silent.is_empty() {
+            return Err(Error::recovery(format!(
+                "whether {side} was written to cannot be said while other sessions are at work \
+                 there (pids {}): end them, then go on with --resume {}; nothing is read again",
+                silent.join(", "),
+                recovery.id
+            )));
+        }
+    }
     let mut disproved = Vec::new();
     type Oid = fn(&WorkItem) -> Option<u32>;
     let base_oid: Oid = |item| item.spec.base_oid;
     let head_oid: Oid = |item| Some(item.spec.head_oid);
     for (side, connection, oid) in [("base", &mut base, base_oid), ("head", &mut head, head_oid)] {
-        let oids: Vec<i64> = completed.iter().filter_map(oid).map(i64::from).collect();
+        let oids: BTreeSet<i64> = completed.iter().filter_map(oid).map(i64::from).collect();
+        let oids: Vec<i64> = oids.into_iter().collect();
         let written = preflight::written(connection, &oids).await?;
         for (written_oid, rows) in written {
             for item in
