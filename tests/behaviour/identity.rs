@@ -3,6 +3,7 @@
 
 mod disturbed;
 mod undisturbed;
+mod unproved;
 
 use deltacompare_testbed::{Options, Postgres, Production};
 
@@ -45,11 +46,12 @@ fn program(gap: &Gap, strategy: &str, more: &[&str]) -> Program {
         "ndjson:{dir}/events",
         "--report",
         "{dir}/report",
-        "--verify",
-        "full",
         "--strategy",
         strategy,
     ];
+    if !more.contains(&"--verify") {
+        arguments.extend(["--verify", "full"]);
+    }
     arguments.extend(more);
     deltacompare(gap, &arguments)
 }
