@@ -68,6 +68,9 @@ impl Checked {
         let base_columns = pair.base_columns();
         for &at in key {
             let head_column = &pair.table.columns[at];
+            if head_column.operator_schema() != pair.table.columns[key[0]].operator_schema() {
+                return Err("operators of several schemas order its key".to_owned());
+            }
             let order = |relation: &catalog::Relation, column: &catalog::Column| {
                 relation.orders.get(&column.name).cloned()
             };
