@@ -2,6 +2,7 @@
 //! is seen and falls to reading contents, and whatever does not break it is not mistaken for it.
 
 mod disturbed;
+mod keys;
 mod undisturbed;
 mod unproved;
 
