@@ -5,6 +5,7 @@ mod disturbed;
 mod keys;
 mod undisturbed;
 mod unproved;
+mod wraparound;
 
 use deltacompare_testbed::{Options, Postgres, Production};
 

@@ -62,7 +62,7 @@ async fn restores_on_two_sides_of_a_failover_are_not_compared_by_row_version() {
     let back = promoted.restore_point("back").await.unwrap();
     let (base, head) =
         tokio::try_join!(production.restore(&lost), production.restore(&back)).unwrap();
-    let gap = Gap::of(production, base, head).await;
+    let gap = Gap::of(base, head).await;
     let on_base: String = gap.base.value(FALSE_FRIENDS).await.unwrap();
     let on_head: String = gap.head.value(FALSE_FRIENDS).await.unwrap();
     assert_eq!(on_base.replace("old", "new"), on_head, "the trap is not set");
@@ -89,7 +89,7 @@ async fn restores_of_two_clusters_are_not_compared_by_row_version() {
         head.value::<i64>(oid).await.unwrap(),
         "the trap is not set"
     );
-    let gap = Gap::of(one, base, head).await;
+    let gap = Gap::of(base, head).await;
     let run = program(&gap, "auto", &[]).run().await;
     assert_read_by_content(&gap, &run, "not proved", "restores of different servers").await;
     assert_eq!(run.counts("report", "public.t"), (0, 1, 0));
