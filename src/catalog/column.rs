@@ -21,6 +21,17 @@ pub struct Column {
     pub not_null: bool,
 }
 
+impl Column {
+    /// The schema that holds the operators which compare its values. Sessions look operators up in
+    /// `pg_catalog` alone; there they would find text's for a type that turns into text (citext),
+    /// and none for others (ltree). A type of an extension has them where it lies itself; enums,
+    /// composites, ranges and arrays share built-in ones.
+    pub(crate) fn operator_schema(&self) -> &str {
+        let has_its_own = self.base.kind == 'b' && self.element.is_none();
+        if has_its_own { &self.base.schema } else { "pg_catalog" }
+    }
+}
+
 /// A type that is not a domain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseType {

@@ -79,7 +79,11 @@ fn join(key: &[usize], source: &Source, printed: &str) -> String {
         .map(|(&at, name)| {
             let column = &source.columns[at];
             let base = Relation::new(&column.base.schema, &column.base.name);
-            format!("r.{} = w.{name}::{base}", Ident::new(&column.name))
+            format!(
+                "r.{} operator({}.=) w.{name}::{base}",
+                Ident::new(&column.name),
+                Ident::new(column.operator_schema())
+            )
         })
         .collect();
     format!(

@@ -4,7 +4,7 @@
 mod restores;
 mod rights;
 
-pub(crate) use restores::{writers, written};
+pub(crate) use restores::{other_sessions, writers, written};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -68,6 +68,9 @@ impl Checked {
         let base_columns = pair.base_columns();
         for &at in key {
             let head_column = &pair.table.columns[at];
+            if head_column.operator_schema() != pair.table.columns[key[0]].operator_schema() {
+                return Err("operators of several schemas order its key".to_owned());
+            }
             let order = |relation: &catalog::Relation, column: &catalog::Column| {
                 relation.orders.get(&column.name).cloned()
             };

@@ -137,6 +137,37 @@ pub(crate) async fn writers(connection: &mut PgConnection) -> Result<Vec<i32>> {
     .await?)
 }
 
+/// A client session other than ours in this database.
+#[derive(Clone, Copy, Debug, sqlx::FromRow)]
+pub(crate) struct OtherSession {
+    pub(crate) pid: i32,
+    /// It is in a transaction, within which it keeps counts of earlier writes to itself.
+    pub(crate) holds_counts_back: bool,
+}
+
+/// Sessions whose counts of writes may not have been told yet. One that was told something a moment
+/// before keeps the rest for up to ten seconds while it is idle (PostgreSQL sources, pgstat.c,
+/// `PGSTAT_IDLE_INTERVAL`). `pg_locks` shows to every role who is in a transaction.
+pub(crate) async fn other_sessions(connection: &mut PgConnection) -> Result<Vec<OtherSession>> {
+    Ok(sqlx::query_as(
+        r#"
+        select a.pid,
+               exists (select from pg_locks l
+                           where l.pid = a.pid and l.locktype = 'virtualxid'
+                             and l.mode = 'ExclusiveLock' and l.granted) as holds_counts_back
+          from pg_stat_activity a
+         where a.datname = current_database()
+           and a.usesysid is not null
+           and coalesce(a.backend_type, 'client backend') = 'client backend'
+           and coalesce(a.application_name, '') not like 'deltacompare%'
+           and a.pid <> pg_backend_pid()
+         order by 1
+        "#,
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
 /// Active jobs of pg_cron (which may live in another database) and pgAgent.
 async fn jobs(
     side: Side,

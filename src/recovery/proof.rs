@@ -1,10 +1,11 @@
 //! What is checked once every table has ended, before the recovery may be called completed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
 
 use super::progress::Progress;
 use super::request::Verify;
@@ -15,10 +16,17 @@ use crate::catalog::TableName;
 use crate::diff::{self, Digest, Scope, Sessions, Step, Tables};
 use crate::error::{Error, Result};
 use crate::preflight::{self, Servers};
+use crate::server::Side;
 
 /// Statistics of writes lag behind by up to this time (PostgreSQL manual, "Monitoring Database
 /// Activity"), so the last look for writes waits for it.
 const STATISTICS_LAG: Duration = Duration::from_secs(2);
+
+/// The same where sessions of others live on, which keep counts to themselves for ten seconds.
+const HELD_BACK_COUNTS_LAG: Duration = Duration::from_secs(12);
+
+/// How long sessions of others may keep a transaction open when everything has been read.
+const SESSIONS_END_WITHIN: Duration = Duration::from_secs(30);
 
 /// What is left once every table has ended: tables that cannot be vouched for fail.
 pub(super) async fn prove(
@@ -78,14 +86,21 @@ async fn look_for_writes(
         .into_iter()
         .filter(|item| item.state == ItemState::Completed)
         .collect();
-    tokio::time::sleep_until((last_read + STATISTICS_LAG).into()).await;
     let (mut base, mut head) = connect_both(servers, "deltacompare last look").await?;
+    let alone = preflight::other_sessions(&mut base).await?.is_empty()
+        && preflight::other_sessions(&mut head).await?.is_empty();
+    let lag = if alone { STATISTICS_LAG } else { HELD_BACK_COUNTS_LAG };
+    tokio::time::sleep_until((last_read + lag).into()).await;
+    for (side, connection) in [(Side::Base, &mut base), (Side::Head, &mut head)] {
+        wait_for_counts(side, connection, recovery.id).await?;
+    }
     let mut disproved = Vec::new();
     type Oid = fn(&WorkItem) -> Option<u32>;
     let base_oid: Oid = |item| item.spec.base_oid;
     let head_oid: Oid = |item| Some(item.spec.head_oid);
     for (side, connection, oid) in [("base", &mut base, base_oid), ("head", &mut head, head_oid)] {
-        let oids: Vec<i64> = completed.iter().filter_map(oid).map(i64::from).collect();
+        let oids: BTreeSet<i64> = completed.iter().filter_map(oid).map(i64::from).collect();
+        let oids: Vec<i64> = oids.into_iter().collect();
         let written = preflight::written(connection, &oids).await?;
         for (written_oid, rows) in written {
             for item in
@@ -109,6 +124,34 @@ async fn look_for_writes(
     store.disprove(recovery.id, &disproved).await?;
     let _ = tokio::join!(base.close(), head.close());
     Ok(())
+}
+
+/// Waits until no other session holds counts of writes back.
+///
+/// # Errors
+/// One does for longer than [`SESSIONS_END_WITHIN`].
+async fn wait_for_counts(side: Side, connection: &mut PgConnection, recovery: Uuid) -> Result<()> {
+    let since = Instant::now();
+    loop {
+        let silent: Vec<String> = preflight::other_sessions(connection)
+            .await?
+            .into_iter()
+            .filter(|session| session.holds_counts_back)
+            .map(|session| session.pid.to_string())
+            .collect();
+        if silent.is_empty() {
+            return Ok(());
+        }
+        if since.elapsed() >= SESSIONS_END_WITHIN {
+            return Err(Error::recovery(format!(
+                "whether {side} was written to cannot be said while other sessions have \
+                 transactions open there (pids {}): end them, then go on with --resume {recovery}; \
+                 nothing is read again",
+                silent.join(", "),
+            )));
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// Diffs a table once more with `full` and compares the result with what was emitted for it.

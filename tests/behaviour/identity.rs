@@ -2,7 +2,10 @@
 //! is seen and falls to reading contents, and whatever does not break it is not mistaken for it.
 
 mod disturbed;
+mod keys;
 mod undisturbed;
+mod unproved;
+mod wraparound;
 
 use deltacompare_testbed::{Options, Postgres, Production};
 
@@ -45,11 +48,12 @@ fn program(gap: &Gap, strategy: &str, more: &[&str]) -> Program {
         "ndjson:{dir}/events",
         "--report",
         "{dir}/report",
-        "--verify",
-        "full",
         "--strategy",
         strategy,
     ];
+    if !more.contains(&"--verify") {
+        arguments.extend(["--verify", "full"]);
+    }
     arguments.extend(more);
     deltacompare(gap, &arguments)
 }

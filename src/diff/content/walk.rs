@@ -34,7 +34,13 @@ impl Bounds {
                     (format!("{alias}.{}", Ident::new(&column.name)), value)
                 })
                 .unzip();
-            Some(format!("({}) {operator} ({})", columns.join(", "), values.join(", ")))
+            // The planner has seen to it that all columns' operators lie in one schema.
+            let schema = Ident::new(source.columns[key[0]].operator_schema());
+            Some(format!(
+                "({}) operator({schema}.{operator}) ({})",
+                columns.join(", "),
+                values.join(", ")
+            ))
         };
         let conditions: Vec<String> =
             [compare(">=", &self.from), compare("<", &self.to)].into_iter().flatten().collect();

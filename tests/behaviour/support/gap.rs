@@ -2,10 +2,8 @@
 
 use deltacompare_testbed::{Options, Postgres, Production, Server};
 
-/// Production and its two restores. All end when this is dropped.
+/// The two restores of a production. They end when this is dropped.
 pub(crate) struct Gap {
-    /// Owns the folder of all three.
-    _production: Production,
     pub(crate) base: Server,
     pub(crate) head: Server,
 }
@@ -39,13 +37,13 @@ impl Gap {
         let back = production.restore_point("back").await.unwrap();
         let (base, head) =
             tokio::try_join!(production.restore(&lost), production.restore(&back)).unwrap();
-        Self::of(production, base, head).await
+        Self::of(base, head).await
     }
 
-    /// Two restores that were made in another way. `production` is what must outlive them.
-    pub(crate) async fn of(production: Production, base: Server, head: Server) -> Self {
+    /// Two restores that were made in another way.
+    pub(crate) async fn of(base: Server, head: Server) -> Self {
         head.allow_postgres_fdw().await.unwrap();
-        Self { _production: production, base, head }
+        Self { base, head }
     }
 }
 

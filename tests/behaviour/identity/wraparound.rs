@@ -1,0 +1,113 @@
+//! Transaction ids have 32 bits: ages overflow past two billion, and numbers come again past four.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use deltacompare_testbed::{Role, StopMode};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use super::*;
+
+/// Moves a cluster's next transaction id on, as years of work would, and freezes everything.
+async fn move_on(production: &Production, postgres: &Postgres, next: u32) {
+    production.sql("checkpoint").await.unwrap();
+    production.stop(StopMode::Fast).await.unwrap();
+    let data = production.data_dir();
+    let owner = fs::metadata(data).unwrap();
+    // The commit log has two bits a transaction, a megatransaction a file.
+    let segment = data.join(format!("pg_xact/{:04X}", next >> 20));
+    if !segment.exists() {
+        fs::write(&segment, vec![0; 262_144]).unwrap();
+        chown(&segment, Some(owner.uid()), Some(owner.gid())).unwrap();
+    }
+    let done = Command::new(postgres.bin().join("pg_resetwal"))
+        .args(["-x", &next.to_string(), "-D"])
+        .arg(data)
+        .current_dir("/")
+        .uid(owner.uid())
+        .gid(owner.gid())
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    production.start().await.unwrap();
+    production
+        .sql("update pg_database set datallowconn = true where datname = 'template0'")
+        .await
+        .unwrap();
+    for database in ["template0", "template1", "postgres", production.database()] {
+        let url = production
+            .url(Role::Superuser)
+            .replace(&format!("/{}?", production.database()), &format!("/{database}?"));
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe("vacuum freeze".to_owned()))
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        connection.close().await.unwrap();
+    }
+    production.sql("checkpoint").await.unwrap();
+}
+
+#[tokio::test]
+async fn transaction_ids_past_two_billion_and_past_the_wrap() {
+    let postgres = Postgres::find(None).unwrap();
+    let production = Production::start(&postgres, Options::default()).await.unwrap();
+    production
+        .sql(
+            "create table t (id int primary key, v text);
+             create publication shop for all tables;
+             insert into t select i, 'v' || i from generate_series(1, 500) i",
+        )
+        .await
+        .unwrap();
+    move_on(&production, &postgres, 1_500_000_000).await;
+    for (round, next) in
+        [(1, Some(2_100_000_000)), (2, Some(3_000_000_000)), (3, Some(4_294_967_200)), (4, None)]
+    {
+        if let Some(next) = next {
+            move_on(&production, &postgres, next).await;
+        }
+        production
+            .sql(format!(
+                "insert into t select i, 'r' from generate_series({round}001, {round}500) i"
+            ))
+            .await
+            .unwrap();
+        production.base_backup().await.unwrap();
+        let lost = production.restore_point("lost").await.unwrap();
+        production
+            .sql(format!(
+                "update t set v = 'u{round}' where id % 50 = {round};
+                 delete from t where id % 50 = 10 + {round}"
+            ))
+            .await
+            .unwrap();
+        // Each row with a transaction id of its own, over the wrap in round 3.
+        production
+            .sql(format!(
+                "do $$ begin for i in 1..150 loop
+                   begin insert into t values ({round}500 + i, 'own'); exception when others then raise;
+                   end; end loop; end $$"
+            ))
+            .await
+            .unwrap();
+        production.sql("vacuum t").await.unwrap();
+        production.sql(format!("update t set v = 'late' where id = {round}600")).await.unwrap();
+        let back = production.restore_point("back").await.unwrap();
+        let (base, head) =
+            tokio::try_join!(production.restore(&lost), production.restore(&back)).unwrap();
+        let epochs = "select pg_snapshot_xmax(pg_current_snapshot())::text::int8 >> 32";
+        let on_base: i64 = base.value(epochs).await.unwrap();
+        let on_head: i64 = head.value(epochs).await.unwrap();
+        assert_eq!((on_base, on_head), (i64::from(round > 3), i64::from(round > 2)));
+        let gap = Gap::of(base, head).await;
+        let run = program(&gap, "auto", &[]).run().await;
+        run.assert_completed();
+        let found = run.table("report", "public.t");
+        assert_eq!(found["strategy"], "identity", "{found:#}");
+        assert_events_turn_base_into_head(&gap, &["t"], &run.events("events")).await;
+        assert_eq!(found["inserts"], 150);
+    }
+}
