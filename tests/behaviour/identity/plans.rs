@@ -1,0 +1,1 @@
+//! The plans that matter, whatever the statistics say.
