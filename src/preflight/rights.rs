@@ -40,8 +40,10 @@ pub(super) async fn check(
                         where name = 'postgres_fdw') as available,
                current_setting('azure.extensions', true) as allow_list,
                n.nspowner::regrole::text as status_owner,
+               -- An empty one is ours too: of a process that begins just now, or was killed then.
                exists (select from pg_class c
                         where c.relnamespace = n.oid and c.relname = '_sqlx_migrations')
+                 or not exists (select from pg_class c where c.relnamespace = n.oid)
                  as status_is_ours,
                coalesce(pg_has_role(current_user, n.nspowner, 'usage'), true) as status_usable
           from (select) one

@@ -625,7 +625,13 @@ async fn exists(connection: &mut PgConnection) -> Result<bool> {
 /// lock lets one process migrate at a time.
 async fn migrate(connection: &mut PgConnection) -> Result<()> {
     if !exists(connection).await? {
-        sqlx::query("create schema if not exists deltacompare").execute(&mut *connection).await?;
+        // Two at the same time would meet in the catalog's index.
+        sqlx::raw_sql(
+            "select pg_advisory_xact_lock(hashtextextended('deltacompare', 0)); \
+             create schema if not exists deltacompare",
+        )
+        .execute(&mut *connection)
+        .await?;
     }
     sqlx::query("set search_path = deltacompare, pg_catalog").execute(&mut *connection).await?;
     sqlx::migrate!().run(&mut *connection).await?;

@@ -3,6 +3,8 @@
 
 mod disturbed;
 mod keys;
+mod plans;
+mod ranges;
 mod undisturbed;
 mod unproved;
 mod wraparound;

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on fails, and tells how far it came"
 )]
 
+mod content;
 mod fdw_traps;
 mod gap_recovery;
 mod identity;

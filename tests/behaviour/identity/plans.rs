@@ -1,0 +1,142 @@
+//! The plans that matter are the ones meant, whatever the statistics say.
+
+use deltacompare_testbed::Server;
+
+use super::*;
+
+/// Tables that were never analyzed, and others whose statistics are wrong by a factor of 1000
+/// either way.
+const STATISTICS: [(&str, &str); 4] = [
+    ("never", ""),
+    (
+        "inflated",
+        "analyze TABLE; update pg_class set reltuples = reltuples * 1000, relpages = relpages * 1000",
+    ),
+    ("deflated", "analyze TABLE; update pg_class set reltuples = reltuples / 1000, relpages = 1"),
+    ("emptied", "analyze TABLE; update pg_class set reltuples = 0, relpages = 0"),
+];
+
+const SHAPES: [(&str, &str); 4] = [
+    (
+        "ints",
+        "create table TABLE (id int primary key, a text, v int) with (autovacuum_enabled = off)",
+    ),
+    (
+        "texts",
+        "create table TABLE (id int, a text primary key, v int) with (autovacuum_enabled = off)",
+    ),
+    (
+        "pairs",
+        "create table TABLE (id int, a text, v int, primary key (a, id))
+               with (autovacuum_enabled = off)",
+    ),
+    (
+        "parts",
+        "create table TABLE (id int, a text, v int, primary key (id)) partition by hash (id);
+               create table TABLE_0 partition of TABLE for values with (modulus 2, remainder 0)
+                 with (autovacuum_enabled = off);
+               create table TABLE_1 partition of TABLE for values with (modulus 2, remainder 1)
+                 with (autovacuum_enabled = off)",
+    ),
+];
+
+/// The plans that a server logged for queries of ours with this in their text.
+fn plans(server: &Server, text: &str) -> Vec<String> {
+    let log = server.log();
+    let mut entries: Vec<String> = Vec::new();
+    for line in log.lines() {
+        match entries.last_mut() {
+            Some(entry) if line.starts_with('\t') => {
+                entry.push_str(line);
+                entry.push('\n');
+            }
+            _ => entries.push(format!("{line}\n")),
+        }
+    }
+    entries
+        .into_iter()
+        .filter(|entry| entry.contains("plan:\n") && entry.contains("app=deltacompare"))
+        .filter(|entry| entry.contains(text))
+        .collect()
+}
+
+/// All plans use one of these nodes for the table, and none reads it whole.
+fn assert_plans(gap: &Gap, table: &str, text: &str, nodes: &[&str]) {
+    for (side, server) in [("base", &gap.base), ("head", &gap.head)] {
+        let of_table: Vec<String> =
+            plans(server, text).into_iter().filter(|p| p.contains(&format!("\"{table}"))).collect();
+        println!("{side} {table}: {} plans for {text}", of_table.len());
+        assert!(!of_table.is_empty(), "{side} {table}: no plan for {text}");
+        // A range without bounds is the whole table.
+        for plan in of_table.iter().filter(|plan| !plan.contains("where true")) {
+            assert!(nodes.iter().any(|node| plan.contains(node)), "{side} {table}:\n{plan}");
+            assert!(!plan.contains("Seq Scan on"), "{side} {table}:\n{plan}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn plans_do_not_depend_on_statistics() {
+    let conf = [
+        "session_preload_libraries = 'auto_explain'",
+        "auto_explain.log_min_duration = 0",
+        "log_line_prefix = 'app=%a '",
+    ];
+    let conf = conf.map(str::to_owned).to_vec();
+    let mut before = String::new();
+    let mut forge = Vec::new();
+    let mut during = String::new();
+    let mut tables = Vec::new();
+    for (shape, create) in SHAPES {
+        for (statistics, forgery) in STATISTICS {
+            let table = format!("{shape}_{statistics}");
+            before += &create.replace("TABLE", &table);
+            before += &format!(
+                "; insert into {table} select i, 'a' || i, i from generate_series(1, 5000) i;"
+            );
+            if !forgery.is_empty() {
+                forge.push(format!(
+                    "{} where relname = '{table}' or relname like '{table}\\__'
+                        or relname like '{table}%pkey'",
+                    forgery.replace("TABLE", &table)
+                ));
+            }
+            // So that versions lie in different batches, and some keys have to be looked up.
+            during += &format!(
+                "update {table} set v = -v where id <= 100;
+                 update {table} set id = id + 100000 where id between 200 and 210;
+                 delete from {table} where id between 300 and 310;"
+            );
+            tables.push(table);
+        }
+    }
+    before += "create publication shop for all tables with (publish_via_partition_root)";
+    let production =
+        Production::start(&Postgres::find(None).unwrap(), Options { conf, ..Options::default() })
+            .await
+            .unwrap();
+    production.sql(before).await.unwrap();
+    for statement in forge {
+        production.sql(statement).await.unwrap();
+    }
+    let gap = Gap::after(production, &during).await;
+    let names: Vec<&str> = tables.iter().map(String::as_str).collect();
+
+    let more = ["--verify", "none", "--range-blocks", "8"];
+    let (identity, content) = tokio::join!(
+        program(&gap, "identity", &more).run(),
+        program(&gap, "content", &["--verify", "none"]).run(),
+    );
+    for run in [&identity, &content] {
+        run.assert_completed();
+        assert_events_turn_base_into_head(&gap, &names, &run.events("events")).await;
+    }
+    let index = ["Index Scan using", "Index Only Scan using", "Bitmap Index Scan on"];
+    for table in &names {
+        assert_plans(&gap, table, "bit_xor(hashtidextended", &["Tid Range Scan on"]);
+        assert_plans(&gap, table, "string_agg(tidsend", &["Tid Range Scan on"]);
+        assert_plans(&gap, table, "::tid[])", &["Tid Scan on"]);
+        assert_plans(&gap, table, ") as w (k1", &index);
+        assert_plans(&gap, table, "hash_array_extended", &index);
+    }
+}

@@ -1,0 +1,252 @@
+//! Tables cut into many work items, in any order, on several processes that are killed: every change
+//! comes out once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::*;
+
+const TABLES: &str = "
+    create table plain (id int primary key, grp int, v text, pad text);
+    create table texts (grp text, id int, v text, pad text, primary key (grp, id));
+    create table keyless (id int, grp int, v text, pad text);
+    alter table keyless replica identity full;
+    create table parted (id int, grp int, v text, pad text, primary key (id, grp))
+      partition by list (grp);
+    create table parted_a partition of parted for values in (0, 1, 2);
+    create table parted_b partition of parted for values in (3, 4, 5, 6);
+    create table parted_c partition of parted default;
+    create publication shop for all tables with (publish_via_partition_root);";
+
+const NAMES: [&str; 4] = ["plain", "texts", "keyless", "parted"];
+
+/// Statements that do something random to some rows of a table, and are valid for all of them.
+const STEPS: &str = "
+    do $$
+    declare t text; step int; lo int; n int;
+    begin
+      perform setseed(SEED);
+      for step in 1..60 loop
+        t := (array['plain', 'texts', 'keyless', 'parted'])[1 + floor(random() * 4)];
+        lo := floor(random() * 3000);
+        n := floor(random() * 200);
+        begin
+          case floor(random() * 9)::int
+            when 0 then
+              execute format('update %I set v = v || ''+'' where id between $1 and $2', t)
+                using lo, lo + n;
+            when 1 then
+              execute format('update %I set v = v where id between $1 and $2', t) using lo, lo + n;
+            when 2 then execute format('delete from %I where id between $1 and $2', t)
+                using lo, lo + n / 4;
+            when 3 then
+              execute format('insert into %I (id, grp, v, pad)
+                select i, (i %% 7)::text::' || case t when 'texts' then 'text' else 'int' end || ',
+                       ''new'', repeat(''y'', 200) from generate_series($1, $2) i', t)
+                using 10000 + step * 1000, 10000 + step * 1000 + n;
+            when 4 then
+              execute format('update %I set id = -id where id between $1 and $2', t)
+                using lo, lo + n / 4;
+            -- Rows of parted move to another partition.
+            when 5 then
+              execute format('update %I set grp = ' || case t when 'texts' then '''g'' || grp'
+                             else '(grp + 3) %% 7' end || ' where id between $1 and $2', t)
+                using lo, lo + n;
+            -- Two keys swap.
+            when 6 then
+              execute format('update %I set id = 1000000 where id = $1', t) using lo;
+              execute format('update %I set id = $1 where id = $2', t) using lo, lo + 1;
+              execute format('update %I set id = $1 where id = 1000000', t) using lo + 1;
+            -- Gone and there again, on another page.
+            when 7 then
+              execute format('create temp table gone as select * from %I where id between %s and %s',
+                             t, lo, lo + n);
+              execute format('delete from %I where id between $1 and $2', t) using lo, lo + n;
+              execute format('insert into %I select * from gone', t);
+              drop table gone;
+            else
+              execute format('update %I set pad = repeat(md5(id::text), 8) where id between $1 and $2',
+                             t) using lo, lo + n / 2;
+          end case;
+          if random() < 0.1 then raise division_by_zero; end if;
+        exception when division_by_zero or unique_violation then null;
+        end;
+      end loop;
+    end $$";
+
+async fn gap() -> Gap {
+    let seed = std::env::var("DELTACOMPARE_RANDOM_SEED")
+        .unwrap_or_else(|_| format!("0.{}", rand::random::<u32>()));
+    println!("DELTACOMPARE_RANDOM_SEED={seed}");
+    let production =
+        Production::start(&Postgres::find(None).unwrap(), Options::default()).await.unwrap();
+    production.sql(TABLES).await.unwrap();
+    for table in NAMES {
+        let kind = if table == "texts" { "text" } else { "int" };
+        production
+            .sql(format!(
+                "insert into {table} (id, grp, v, pad)
+                   select i, (i % 7)::text::{kind}, 'v' || i, repeat('x', 200)
+                     from generate_series(1, 3000) i"
+            ))
+            .await
+            .unwrap();
+    }
+    Gap::over(production, async |production| {
+        for part in 0..3 {
+            production.sql(STEPS.replace("SEED", &format!("{seed}{part}"))).await.unwrap();
+            production.sql("vacuum").await.unwrap();
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn any_ranges_in_any_order_yield_every_change_once() {
+    let gap = gap().await;
+    let parallel = ["--parallel", "4"];
+    let (small, odd, whole, content) = tokio::join!(
+        program(&gap, "auto", &["--range-blocks", "8", "--parallel", "4"]).run(),
+        program(&gap, "auto", &["--range-blocks", "13", "--parallel", "2"]).run(),
+        program(&gap, "auto", &parallel).run(),
+        program(&gap, "content", &["--range-blocks", "8"]).run(),
+    );
+    for run in [&small, &odd, &whole, &content] {
+        run.assert_completed();
+        let events = run.events("events");
+        assert_eq!(events.by_id().len(), events.0.len(), "an event came twice");
+        assert_events_turn_base_into_head(&gap, &NAMES, &events).await;
+    }
+    let items = "select count(*) from deltacompare.work_item where table_name = 'plain'
+                  group by recovery_id order by 1 desc limit 1";
+    assert!(gap.head.value::<i64>(items).await.unwrap() > 8);
+    assert_same_changes(&[small, odd, whole, content]);
+}
+
+fn recovery_id(stderr: &str) -> Option<String> {
+    stderr.lines().find_map(|line| Some(line.strip_prefix("recovery ")?[..36].to_owned()))
+}
+
+/// Starts a recovery and waits until it has an id.
+async fn begin(program: &mut Program) -> (tokio::process::Child, String) {
+    let stderr = program.folder().join("stderr");
+    let child = program.spawn();
+    loop {
+        if let Some(id) = recovery_id(&std::fs::read_to_string(&stderr).unwrap_or_default()) {
+            return (child, id);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn to_file(program: Program) -> Program {
+    let file = std::fs::File::create(program.folder().join("stderr")).unwrap();
+    program.stderr(file)
+}
+
+#[tokio::test]
+async fn two_processes_share_the_ranges() {
+    let gap = gap().await;
+    let more = ["--range-blocks", "8", "--parallel", "2"];
+    let mut first = to_file(program(&gap, "auto", &more));
+    let (mut child, id) = begin(&mut first).await;
+    let second = deltacompare(&gap, &["run", "--resume", &id]).run().await;
+    assert!(child.wait().await.unwrap().success());
+    second.assert_completed();
+    let workers = "select count(distinct worker) from deltacompare.work_item";
+    println!("{} workers", gap.head.value::<i64>(workers).await.unwrap());
+    let events = Events::read(&first.folder().join("events"));
+    assert_eq!(events.by_id().len(), events.0.len(), "an event came twice");
+    assert_events_turn_base_into_head(&gap, &NAMES, &events).await;
+}
+
+/// Killed in the middle of a large item, it goes on at the checkpoint and not at the start.
+#[tokio::test]
+async fn an_item_goes_on_at_its_checkpoint() {
+    // Few rows on many blocks, in several windows; and a walk over many ranges of keys.
+    let gap = Gap::between(
+        "create table large (id int primary key, v text, pad text) with (fillfactor = 10);
+         insert into large select i, 'v', repeat('x', 150) from generate_series(1, 60000) i;
+         create publication shop for all tables",
+        "update large set v = 'w' where id % 2 = 0; delete from large where id % 1000 = 1",
+    )
+    .await;
+    for strategy in ["identity", "content"] {
+        let mut program =
+            to_file(program(&gap, strategy, &["--lease-seconds", "1", "--verify", "none"]));
+        let (mut child, id) = begin(&mut program).await;
+        let checkpoint = format!(
+            "select coalesce((select done ->> 'updates' from deltacompare.work_item
+               where recovery_id = '{id}' and state = 'running'), '0')::int8"
+        );
+        let mut stored = 0;
+        while stored == 0 {
+            assert!(child.try_wait().unwrap().is_none(), "{strategy}: no checkpoint was stored");
+            stored = gap.head.value::<i64>(checkpoint.as_str()).await.unwrap();
+        }
+        child.kill().await.unwrap();
+        let stored = gap.head.value::<i64>(checkpoint.as_str()).await.unwrap() as usize;
+        let report = program.folder().join("report").display().to_string();
+        let resumed =
+            deltacompare(&gap, &["run", "--resume", &id, "--report", &report]).run().await;
+        resumed.assert_completed();
+        let events = Events::read(&program.folder().join("events"));
+        let mut times = BTreeMap::<&str, usize>::new();
+        for event in &events.0 {
+            *times.entry(event.event_id.as_str()).or_default() += 1;
+        }
+        assert_eq!(times.len(), 30_000 + 60, "{strategy}");
+        let once = times.values().filter(|times| **times == 1).count();
+        println!("{strategy}: {stored} before the checkpoint, {} sent again", times.len() - once);
+        assert!(once >= stored, "{strategy}: what was before the checkpoint was sent again");
+        events.by_id();
+        assert_events_turn_base_into_head(&gap, &["large"], &events).await;
+    }
+}
+
+/// What a publication leaves out is left out whichever way tables are compared.
+#[tokio::test]
+async fn filters_and_column_lists_hold_in_every_range() {
+    let postgres = Postgres::find(None).unwrap();
+    if postgres.major() < 15 {
+        return;
+    }
+    let gap = Gap::between(
+        "create table filtered (id int, v int, u int, w text, primary key (id, v));
+         create table filtered_parts (id int, v int, w text, primary key (id, v))
+           partition by range (v);
+         create table filtered_1 partition of filtered_parts for values from (0) to (50);
+         create table filtered_2 (w text, v int not null, id int not null);
+         alter table filtered_parts attach partition filtered_2 for values from (50) to (1000);
+         insert into filtered select i, i % 100, 0, repeat('w', 100) from generate_series(1, 3000) i;
+         insert into filtered_parts select i, i % 100, repeat('w', 100) from generate_series(1, 3000) i;
+         create publication shop for table filtered (id, v, u) where (v < 50),
+           filtered_parts where (v % 2 = 0) with (publish_via_partition_root)",
+        // Into the filter, out of it, within it, outside of it; what is not published changes too.
+        "update filtered set v = v + 50 where id % 10 = 0;
+         update filtered set v = v - 50 where id % 10 = 3 and v >= 50;
+         update filtered set v = v - 1 where id % 10 = 7;
+         update filtered set w = 'other' where id % 10 = 1;
+         update filtered set u = 1 where id % 10 in (2, 7);
+         delete from filtered where id % 100 = 99;
+         update filtered_parts set v = v + 1 where id % 10 = 0;
+         update filtered_parts set v = (v + 50) % 100 where id % 10 = 4;
+         update filtered_parts set v = 0 where v = 1;
+         update filtered_parts set w = 'other' where id % 10 = 6",
+    )
+    .await;
+    let (identity, content, full) = tokio::join!(
+        program(&gap, "identity", &["--range-blocks", "7"]).run(),
+        program(&gap, "content", &["--range-blocks", "7"]).run(),
+        program(&gap, "full", &[]).run(),
+    );
+    for (run, strategy) in [(&identity, "identity"), (&content, "content"), (&full, "full")] {
+        run.assert_completed();
+        for table in ["public.filtered", "public.filtered_parts"] {
+            assert_eq!(run.table("report", table)["strategy"], strategy, "{table}");
+        }
+    }
+    let (inserts, updates, deletes) = full.counts("report", "public.filtered");
+    assert!(inserts > 100 && updates > 100 && deletes > 100, "{inserts} {updates} {deletes}");
+    assert_same_changes(&[full, identity, content]);
+}
