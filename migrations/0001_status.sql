@@ -9,6 +9,8 @@ create table recovery (
   -- Where base and head are: user, host, port, database.
   base text not null,
   head text not null,
+  -- What tells the two restores from any others: cluster, timeline and database of each.
+  restores text not null,
   warnings jsonb not null default '[]',
   -- Where the two restores ended, if their timeline histories could be read and agree.
   base_end_lsn pg_lsn,

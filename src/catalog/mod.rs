@@ -12,7 +12,7 @@ pub use column::{BaseType, Column};
 pub use key::{Key, ReplicaIdentity};
 pub(crate) use pairing::{TablePair, pair_all};
 pub use publication::Operations;
-pub(crate) use publication::{PublishedTable, Selection, select};
+pub(crate) use publication::{PublishedTable, Selection, leaves_of_selected, select};
 pub(crate) use relation::{Relation, RelationKind, relations};
 pub(crate) use same_rows::{SameStorage, Storage, same_rows, storage};
 pub use table::{Table, TableName};

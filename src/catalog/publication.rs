@@ -160,6 +160,41 @@ pub(crate) async fn select(
     Ok(tables)
 }
 
+/// Selected partitions whose root is selected too, each with that root. A subscription to several
+/// publications sends a row once, as the topmost table's that any of them publishes.
+pub(crate) async fn leaves_of_selected(
+    head: &mut PgConnection,
+    selected: &BTreeMap<TableName, PublishedTable>,
+) -> Result<Vec<(TableName, TableName)>> {
+    let (schemas, names): (Vec<&str>, Vec<&str>) =
+        selected.keys().map(|name| (name.schema.as_str(), name.name.as_str())).unzip();
+    let pairs: Vec<(String, String, String, String)> = sqlx::query_as(
+        r#"
+        select ln.nspname::text, l.relname::text, rn.nspname::text, r.relname::text
+          from unnest($1::text[], $2::text[]) as wanted (schema, name)
+          join pg_namespace ln on ln.nspname = wanted.schema
+          join pg_class l on l.relnamespace = ln.oid and l.relname = wanted.name
+         cross join lateral pg_partition_ancestors(l.oid) with ordinality as a (relid, height)
+          join pg_class r on r.oid = a.relid
+          join pg_namespace rn on rn.oid = r.relnamespace
+         where l.relispartition and r.oid <> l.oid
+         order by 1, 2, a.height desc
+        "#,
+    )
+    .bind(&schemas)
+    .bind(&names)
+    .fetch_all(head)
+    .await?;
+    let mut leaves = BTreeMap::new();
+    for (schema, name, root_schema, root_name) in pairs {
+        let root = TableName { schema: root_schema, name: root_name };
+        if selected.contains_key(&root) {
+            leaves.entry(TableName { schema, name }).or_insert(root);
+        }
+    }
+    Ok(leaves.into_iter().collect())
+}
+
 async fn require_table(head: &mut PgConnection, name: &TableName) -> Result<()> {
     let kind: Option<String> = sqlx::query_scalar(
         r#"

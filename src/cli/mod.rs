@@ -83,6 +83,9 @@ pub(crate) fn main() -> ExitCode {
 
 async fn run(arguments: RunArguments) -> Result<u8> {
     let servers = arguments.servers.parse()?;
+    if let Some(path) = &arguments.report {
+        output::check_report(path)?;
+    }
     let start = match arguments.resume {
         Some(id) => Start::Resume(id),
         None => Start::New(Box::new(arguments.request()?)),
@@ -95,10 +98,10 @@ async fn run(arguments: RunArguments) -> Result<u8> {
     };
     match recovery::run(&servers, start, &control, stop_signal()).await? {
         Outcome::Finished(report) => {
+            output::report(&report);
             if let Some(path) = &arguments.report {
                 output::write_report(&report, path)?;
             }
-            output::report(&report);
             Ok(if report.is_completed() { COMPLETED } else { FAILED })
         }
         Outcome::Interrupted(id) => {
@@ -131,7 +134,14 @@ fn nothing_changed(error: Error) -> Error {
     error.with_kind(ErrorKind::Refused)
 }
 
-fn io_refused(what: &str, path: &std::path::Path, error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Recovery, format!("{what} {} failed: {error}", path.display()))
-        .because(error)
+fn report_failed(recovery: &str, path: &std::path::Path, error: std::io::Error) -> Error {
+    Error::new(
+        ErrorKind::Recovery,
+        format!(
+            "the report could not be written to {}: {error}; write it elsewhere with --resume \
+             {recovery} --report <file>, which compares nothing again",
+            path.display()
+        ),
+    )
+    .because(error)
 }

@@ -9,7 +9,7 @@ use deltacompare::error::{Error, Result};
 use deltacompare::recovery::{Plan, Report};
 use indicatif::{HumanBytes, HumanCount};
 
-use super::io_refused;
+use super::report_failed;
 
 pub(super) fn plan(plan: &Plan, json: bool) -> Result<()> {
     if json {
@@ -89,9 +89,25 @@ pub(super) fn removed(removed: &[String]) {
     }
 }
 
+/// Whether a report can be written there, before there is one.
+pub(super) fn check_report(path: &Path) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if folder.is_dir() && !path.is_dir() {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "{} cannot be a report: its folder does not exist, or it is a folder itself; name another \
+         file with --report",
+        path.display()
+    )))
+}
+
 pub(super) fn write_report(report: &Report, path: &Path) -> Result<()> {
     std::fs::write(path, to_json(report)? + "\n")
-        .map_err(|error| io_refused("writing the report to", path, error))
+        .map_err(|error| report_failed(&report.recovery_id.to_string(), path, error))
 }
 
 fn to_json(value: &impl serde::Serialize) -> Result<String> {

@@ -55,6 +55,8 @@ pub(crate) struct BlockRange {
     pub(crate) base: Relation,
     pub(crate) file: SameFile,
     pub(crate) blocks: Range<u32>,
+    /// Rows of either side to hold at once: few enough, whatever their width.
+    pub(crate) rows: u32,
 }
 
 /// What identifies a relation's file; equal on both servers and from plan to end, or row versions
@@ -101,9 +103,11 @@ pub(super) fn changes<'a>(
             let Differing { rows, batches } = range.differing(base, head, &window).await?;
             yield Step::Compared(rows);
             for batch in batches {
-                let (old, new) = range.candidates(base, head, tables, &batch).await?;
-                for step in pairing::pair_and_look_up(base, head, tables, old, new).await? {
-                    yield step;
+                for part in range.candidates(base, head, &batch).await? {
+                    let (old, new) = range.images(base, head, tables, &part).await?;
+                    for step in pairing::pair_and_look_up(base, head, tables, old, new).await? {
+                        yield step;
+                    }
                 }
             }
             block = window.end;
@@ -161,23 +165,32 @@ impl BlockRange {
         })
     }
 
-    /// The published rows of some groups that only base has, and those that only head has.
+    /// The row versions of some groups that only one side has, in parts whose images may be held.
     async fn candidates(
         &self,
         base: &mut PgConnection,
         head: &mut PgConnection,
-        tables: &Tables,
         groups: &[u32],
-    ) -> Result<(Vec<Image>, Vec<Image>)> {
+    ) -> Result<Vec<Candidates>> {
         let (on_base, on_head) = tokio::try_join!(
             Versions::list(base, &self.base, groups, GROUP, self.blocks.end),
             Versions::list(head, &self.head, groups, GROUP, self.blocks.end),
         )?;
-        let Candidates { base_only, head_only } = Candidates::of(on_base, on_head);
+        Ok(Candidates::of(on_base, on_head).parts(self.rows as usize))
+    }
+
+    /// The published rows among these, base's and head's.
+    async fn images(
+        &self,
+        base: &mut PgConnection,
+        head: &mut PgConnection,
+        tables: &Tables,
+        candidates: &Candidates,
+    ) -> Result<(Vec<Image>, Vec<Image>)> {
         let base_source = tables.base.as_ref().unwrap_or(&tables.head);
         tokio::try_join!(
-            candidates::images(base, base_source, &self.base, &base_only),
-            candidates::images(head, &tables.head, &self.head, &head_only),
+            candidates::images(base, base_source, &self.base, &candidates.base_only),
+            candidates::images(head, &tables.head, &self.head, &candidates.head_only),
         )
     }
 }

@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, PgConnection, raw_sql};
 
 use super::{MARKER, STATUS_SCHEMA, role};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sql::Ident;
 
 /// What a clean-up removed, for the operator: one line an object.
@@ -51,6 +51,7 @@ pub(crate) async fn remove(
 /// Drops everything that any recovery ever created on the two servers, the status tables and the
 /// delta table included, and the extension where a recovery created it and nothing else uses it.
 pub async fn cleanup(base: &mut PgConnection, head: &mut PgConnection) -> Result<Removed> {
+    refuse_while_at_work(head).await?;
     let mut names = ours(head, SCHEMAS).await?;
     names.extend(ours(head, SERVERS).await?);
     names.extend(ours(base, SCHEMAS).await?);
@@ -143,4 +144,30 @@ async fn end_sessions(connection: &mut PgConnection, name: &Ident) -> Result<()>
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// A recovery that is running would lose its status, and its events in the delta table.
+async fn refuse_while_at_work(head: &mut PgConnection) -> Result<()> {
+    let exists: bool =
+        sqlx::query_scalar("select to_regclass('deltacompare.work_item') is not null")
+            .fetch_one(&mut *head)
+            .await?;
+    if !exists {
+        return Ok(());
+    }
+    // Somebody else's table may have this name; then there is nothing of ours to protect.
+    let running: Option<String> = sqlx::query_scalar(
+        "select recovery_id::text from deltacompare.work_item \
+          where state = 'running' and lease_until > clock_timestamp() limit 1",
+    )
+    .fetch_optional(head)
+    .await
+    .unwrap_or_default();
+    match running {
+        None => Ok(()),
+        Some(recovery) => Err(Error::refused(format!(
+            "recovery {recovery} is at work: wait until it has ended, or stop it and wait until \
+             its leases have run out (30 s unless --lease-seconds says otherwise)"
+        ))),
+    }
 }

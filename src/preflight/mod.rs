@@ -35,6 +35,8 @@ pub(crate) struct Checked {
     pub(crate) warnings: Vec<String>,
     /// Where the two restores ended, where the histories could be read and agree.
     pub(crate) ends: Option<(Lsn, Lsn)>,
+    /// What tells the two restores from any others.
+    pub(crate) restores: String,
     /// What holds the tables' rows on each server, by the tables' oids.
     head_storage: BTreeMap<u32, Vec<Storage>>,
     base_storage: BTreeMap<u32, Vec<Storage>>,
@@ -158,7 +160,14 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
     }
     let ends = lineage(servers, &base_facts, &head_facts, &mut findings).await;
 
-    let published = catalog::select(&mut head, head_facts.version, &selection).await?;
+    let mut published = catalog::select(&mut head, head_facts.version, &selection).await?;
+    for (leaf, root) in catalog::leaves_of_selected(&mut head, &published).await? {
+        findings.warn(format!(
+            "{leaf} is published by itself and as a part of {root}: its rows are sent as {root}'s, \
+             as the stream sends them"
+        ));
+        published.remove(&leaf);
+    }
     let names: Vec<TableName> = published.keys().cloned().collect();
     let on_head = catalog::relations(&mut head, &names).await?;
     let on_base = catalog::relations(&mut base, &names).await?;
@@ -196,7 +205,17 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
     } else {
         None
     };
-    Ok(Checked { pairs, target, warnings, ends, head_storage, base_storage, no_row_versions })
+    let restores = format!("{} {}", base_facts.restore, head_facts.restore);
+    Ok(Checked {
+        pairs,
+        target,
+        warnings,
+        ends,
+        restores,
+        head_storage,
+        base_storage,
+        no_row_versions,
+    })
 }
 
 /// Relates the two restores. What cannot be read is a warning; two servers given the wrong way

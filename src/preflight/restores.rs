@@ -18,6 +18,8 @@ pub(super) struct Facts {
     /// The next transaction id, with its epoch.
     pub(super) next_transaction: i64,
     pub(super) track_counts: bool,
+    /// Cluster, timeline and database: what tells this restore from any other.
+    pub(super) restore: String,
 }
 
 pub(super) async fn facts(connection: &mut PgConnection) -> Result<Facts> {
@@ -29,7 +31,12 @@ pub(super) async fn facts(connection: &mut PgConnection) -> Result<Facts> {
                case when pg_is_in_recovery() then 0
                     else pg_snapshot_xmax(pg_current_snapshot())::text::int8
                end as next_transaction,
-               current_setting('track_counts')::bool as track_counts
+               current_setting('track_counts')::bool as track_counts,
+               concat_ws('/', (select system_identifier from pg_control_system()),
+                         case when not pg_is_in_recovery()
+                              then left(pg_walfile_name(pg_current_wal_lsn()), 8) end,
+                         (select oid from pg_database where datname = current_database())
+               ) as restore
         "#,
     )
     .fetch_one(connection)

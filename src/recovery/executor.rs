@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use sqlx::Connection;
+use tokio::task::JoinSet;
 
 use super::request::Request;
 use super::store::{Claim, Store};
@@ -68,13 +69,24 @@ impl Executor {
     ///
     /// # Errors
     /// [`ErrorKind::LeaseLost`], [`ErrorKind::Recovery`], or trouble with the status store.
-    pub(crate) async fn execute(&self, claim: &Claim, live: &LiveCounts) -> Result<()> {
+    pub(crate) async fn execute(
+        self: &Arc<Self>,
+        claim: &Claim,
+        live: &Arc<LiveCounts>,
+    ) -> Result<()> {
         let started = Instant::now();
         live.set(claim.item.done.counts);
+        // A task of its own: encoding a large step must not keep the lease from being renewed.
+        let (executor, claimed, counts) = (Arc::clone(self), claim.clone(), Arc::clone(live));
+        let mut heartbeat = JoinSet::new();
+        heartbeat.spawn(async move { executor.keep_lease(&claimed, &counts).await });
         let outcome = tokio::select! {
             outcome = self.diff_with_retries(claim, live) => outcome,
-            error = self.keep_lease(claim, live) => Err(error),
+            Some(lost) = heartbeat.join_next() => Err(lost.unwrap_or_else(|error| {
+                Error::recovery("the lease's keeper ended unexpectedly").because(error)
+            })),
         };
+        drop(heartbeat);
         match outcome {
             Ok((done, warnings)) => {
                 self.store.complete(claim, &done, &warnings, started.elapsed()).await

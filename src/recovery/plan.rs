@@ -138,7 +138,8 @@ pub(crate) fn planned_items(checked: &Checked, request: &Request, link: &Link) -
                 }
             }
             Strategy::Identity if keyless => {
-                let ranges = storage.iter().map(|relation| block_range(relation, 0..u32::MAX));
+                let ranges =
+                    storage.iter().map(|relation| block_range(pair, relation, 0..u32::MAX));
                 item(Scope::Multiset(ranges.collect()), bytes(pair));
             }
             Strategy::Identity => {}
@@ -146,7 +147,7 @@ pub(crate) fn planned_items(checked: &Checked, request: &Request, link: &Link) -
         for relation in storage.iter().filter(|_| !keyless) {
             for blocks in block_ranges(relation.blocks, request.range_blocks) {
                 let bytes = u64::from(blocks.end.min(relation.blocks) - blocks.start) * 8192;
-                item(Scope::Blocks(block_range(relation, blocks)), bytes);
+                item(Scope::Blocks(block_range(pair, relation, blocks)), bytes);
             }
         }
     }
@@ -154,12 +155,13 @@ pub(crate) fn planned_items(checked: &Checked, request: &Request, link: &Link) -
     items
 }
 
-fn block_range(relation: &SameStorage, blocks: Range<u32>) -> BlockRange {
+fn block_range(pair: &TablePair, relation: &SameStorage, blocks: Range<u32>) -> BlockRange {
     BlockRange {
         head: Relation::from(&relation.head),
         base: Relation::from(&relation.base),
         file: SameFile { oid: relation.oid, filenode: relation.filenode },
         blocks,
+        rows: rows_at_once(pair, u64::MAX),
     }
 }
 
@@ -174,8 +176,20 @@ fn block_ranges(blocks: u32, in_range: u32) -> Vec<Range<u32>> {
     starts.into_iter().zip(ends).map(|(start, end)| start..end).collect()
 }
 
-/// Rows whose images may be held at once, in bytes as stored.
-const RANGE_BYTES: u64 = 2 << 20;
+/// Bytes of printed rows of one side that may be held at once.
+const HELD_BYTES: u64 = 4 << 20;
+
+/// Rows of a table that may be held at once, at most those of so many stored bytes. Values print
+/// longer than they are stored, compressed ones above all, hence the factor.
+fn rows_at_once(pair: &TablePair, bytes_at_once: u64) -> u32 {
+    let width = |relation: &catalog::Relation| match relation.rows {
+        Some(rows) if rows > 0 => relation.bytes / rows,
+        // Never counted: rather wide, if there is anything.
+        _ => relation.bytes.min(1024),
+    };
+    let width = width(&pair.head).max(pair.base.as_ref().map_or(0, width)).max(1);
+    (HELD_BYTES / (4 * width)).min(bytes_at_once / width).clamp(1, 8192) as u32
+}
 
 /// Cuts a table into ranges of keys of about the size of so many blocks, at the bounds that head's
 /// statistics have for the key's first column.
@@ -197,8 +211,7 @@ fn key_ranges(pair: &TablePair, in_range: u32) -> Vec<KeyRange> {
     if bounds.len() == 1 {
         bounds.push(None);
     }
-    let width = pair.head.rows.filter(|&rows| rows > 0).map_or(8192, |rows| bytes(pair) / rows);
-    let rows = (RANGE_BYTES.min(range_bytes) / width.max(1)).clamp(16, 8192) as u32;
+    let rows = rows_at_once(pair, range_bytes);
     bounds
         .windows(2)
         .map(|ends| KeyRange { from: ends[0].clone(), to: ends[1].clone(), rows })

@@ -14,7 +14,7 @@ use super::store::{Store, StoredRecovery};
 use super::work_item::{ItemState, WorkItem};
 use crate::catalog::TableName;
 use crate::diff::{self, Digest, Scope, Sessions, Step, Tables};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::preflight::{self, Servers};
 use crate::server::Side;
 
@@ -60,7 +60,12 @@ async fn verify_tables(
         progress.say(&format!("verifying {name}"));
         let mut emitted = Digest::default();
         items.iter().for_each(|item| emitted += item.done.digest);
-        if let Err(error) = verify(servers, &items[0].spec.tables, &emitted).await {
+        let verdict = verify(servers, &items[0].spec.tables, &emitted).await;
+        if let Err(error) = verdict {
+            if error.kind() != ErrorKind::Item {
+                // It could not be looked at; that says nothing of the result.
+                return Err(error.while_doing(format!("verifying {name}")));
+            }
             let disproved: Vec<(i32, String)> =
                 items.iter().map(|item| (item.number, error.to_string())).collect();
             store.disprove(recovery.id, &disproved).await?;

@@ -1,5 +1,6 @@
 //! A recovery in this one process, from request to report: `deltacompare run`.
 
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,11 +114,7 @@ pub async fn run(
                 };
                 return Ok(interrupt(servers, &store, id, control, stopped).await);
             }
-            Some(Err(error)) => {
-                // The error is what matters; what cannot be given back comes back with its lease.
-                let _ = tokio::time::timeout(STOP_WITHIN, leave(servers, &store, id)).await;
-                return Err(error);
-            }
+            Some(Err(error)) => return Err(stopped_by(error, servers, &store, id).await),
             Some(Ok(())) => {}
         }
         let proved = tokio::select! {
@@ -126,7 +123,8 @@ pub async fn run(
         };
         match proved {
             None => return Ok(interrupt(servers, &store, id, control, async {}).await),
-            Some(proved) => proved?,
+            Some(Err(error)) => return Err(stopped_by(error, servers, &store, id).await),
+            Some(Ok(())) => {}
         }
         store.finish(id).await?;
     }
@@ -140,6 +138,19 @@ pub async fn run(
     store.close().await;
     control.progress.finish();
     Ok(Outcome::Finished(Box::new(report)))
+}
+
+/// Leaves a recovery that cannot go on for now, and says how it can later.
+async fn stopped_by(error: Error, servers: &Servers, store: &Store, id: Uuid) -> Error {
+    // The error is what matters; what cannot be given back comes back with its lease.
+    let _ = tokio::time::timeout(STOP_WITHIN, leave(servers, store, id)).await;
+    let sentence = error.to_string();
+    let next = if sentence.contains("--resume") {
+        String::new()
+    } else {
+        format!("; once that is mended, go on with --resume {id}")
+    };
+    Error::new(error.kind(), format!("{sentence}{next}")).because(error)
 }
 
 /// Leaves a recovery that was told to stop, once `stopped` says that its workers have ended.
@@ -169,7 +180,7 @@ async fn begin(
     request: &Request,
     control: &Control<'_>,
 ) -> Result<(Store, StoredRecovery)> {
-    refuse_bad_sinks(request)?;
+    let files = refuse_bad_sinks(request)?;
     let id = Uuid::new_v4();
     control.progress.say("checking the two servers");
     // Nothing was changed yet, so trouble that may pass is a refusal too.
@@ -181,7 +192,8 @@ async fn begin(
         control.progress.warn(warning);
     }
     let store = Store::open(&servers.head).await?;
-    store.create_recovery(id, request, &servers.base, &servers.head, checked.ends).await?;
+    reserve_files(&files)?;
+    store.create_recovery(id, request, servers, &checked).await?;
     control.progress.say(&format!("recovery {id}"));
     set_up_and_start(servers, &store, id, request, &checked, control).await?;
     Ok((store.clone(), stored(&store, id).await?))
@@ -222,15 +234,34 @@ async fn resume(
     match recovery.state {
         RecoveryState::Planning => {
             let checked = preflight::check(servers, &recovery.request).await?;
+            same_restores(&recovery, &checked)?;
             set_up_and_start(servers, &store, id, &recovery.request, &checked, control).await?;
         }
         RecoveryState::Running => {
             let checked = preflight::check(servers, &recovery.request).await?;
+            same_restores(&recovery, &checked)?;
             set_up_again(servers, &store, id, checked.target).await?;
         }
         RecoveryState::Completed | RecoveryState::Failed | RecoveryState::Cancelled => {}
     }
     Ok((store.clone(), stored(&store, id).await?))
+}
+
+/// A recovery goes on with the two restores that it began with, and with no others.
+fn same_restores(recovery: &StoredRecovery, checked: &preflight::Checked) -> Result<()> {
+    // Where they ended counts only if the histories could be read both times.
+    let same_ends = match (recovery.ends, checked.ends) {
+        (Some(then), Some(now)) => then == now,
+        _ => true,
+    };
+    if recovery.restores == checked.restores && same_ends {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "recovery {} began with other restores than these: name the same --base and --head as \
+         then, or begin a new recovery",
+        recovery.id
+    )))
 }
 
 /// Sets the link up and stores the plan. If another process is at it, waits and leaves it to that.
@@ -326,14 +357,22 @@ async fn stored(store: &Store, id: Uuid) -> Result<StoredRecovery> {
         .ok_or_else(|| Error::recovery(format!("recovery {id} has vanished from the status store")))
 }
 
-/// Sinks that cannot work are refused before anything is changed.
-fn refuse_bad_sinks(request: &Request) -> Result<()> {
+/// Sinks that cannot work are refused before anything is changed. Yields the files to be created.
+fn refuse_bad_sinks(request: &Request) -> Result<Vec<&Path>> {
+    let mut files = Vec::new();
     for sink in &request.sinks {
-        if let SinkTarget::Ndjson(path) = sink {
-            Ndjson::check(path)?;
+        if let SinkTarget::Ndjson(path) = sink
+            && Ndjson::check(path)?
+        {
+            files.push(path.as_path());
         }
     }
-    Ok(())
+    Ok(files)
+}
+
+/// Creates the files, so that no other recovery that begins now takes them too.
+fn reserve_files(files: &[&Path]) -> Result<()> {
+    files.iter().try_for_each(|path| Ndjson::reserve(path))
 }
 
 fn open_sinks(recovery: &StoredRecovery, store: &Store) -> Result<Vec<Arc<dyn Sink>>> {
@@ -368,7 +407,7 @@ async fn work(
 }
 
 async fn worker(
-    executor: &Executor,
+    executor: &Arc<Executor>,
     id: Uuid,
     progress: &Progress,
     mut stop: watch::Receiver<bool>,

@@ -16,6 +16,7 @@ use super::work_item::{Counts, Done, ItemState, WorkItem, WorkItemSpec};
 use crate::diff::Checkpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lineage::Lsn;
+use crate::preflight::{Checked, Servers};
 use crate::server::Server;
 
 /// The control database's side of a recovery. Cheap to clone; sessions are pooled.
@@ -66,6 +67,8 @@ pub(crate) struct StoredRecovery {
     pub(crate) warnings: Vec<String>,
     pub(crate) created_at: jiff::Timestamp,
     pub(crate) finished_at: Option<jiff::Timestamp>,
+    /// What tells the two restores from any others.
+    pub(crate) restores: String,
     /// Where base's and head's recovery ended, if known.
     pub(crate) ends: Option<(Lsn, Lsn)>,
 }
@@ -129,24 +132,24 @@ impl Store {
         &self,
         id: Uuid,
         request: &Request,
-        base: &Server,
-        head: &Server,
-        ends: Option<(Lsn, Lsn)>,
+        servers: &Servers,
+        checked: &Checked,
     ) -> Result<()> {
         sqlx::query(
             r#"
             insert into deltacompare.recovery
-              (id, state, request, base, head, base_end_lsn, head_end_lsn)
-            values ($1, 'planning', $2, $3, $4, $5::pg_lsn, $6::pg_lsn)
+              (id, state, request, base, head, restores, base_end_lsn, head_end_lsn)
+            values ($1, 'planning', $2, $3, $4, $5, $6::pg_lsn, $7::pg_lsn)
             on conflict (id) do nothing
             "#,
         )
         .bind(id)
         .bind(Json(request))
-        .bind(base.to_string())
-        .bind(head.to_string())
-        .bind(ends.map(|(base, _)| base.to_string()))
-        .bind(ends.map(|(_, head)| head.to_string()))
+        .bind(servers.base.to_string())
+        .bind(servers.head.to_string())
+        .bind(&checked.restores)
+        .bind(checked.ends.map(|(base, _)| base.to_string()))
+        .bind(checked.ends.map(|(_, head)| head.to_string()))
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -156,7 +159,7 @@ impl Store {
     pub(crate) async fn recovery(&self, id: Uuid) -> Result<Option<StoredRecovery>> {
         let row: Option<RecoveryRow> = sqlx::query_as(
             r#"
-            select state, request, warnings,
+            select state, request, warnings, restores,
                    (extract(epoch from created_at) * 1000)::int8 as created_at,
                    (extract(epoch from finished_at) * 1000)::int8 as finished_at,
                    base_end_lsn::text, head_end_lsn::text
@@ -449,6 +452,8 @@ impl Store {
                 r#"
                 update deltacompare.work_item set state = 'failed', error = $3
                  where recovery_id = $1 and number = $2 and state = 'completed'
+                   and exists (select from deltacompare.recovery
+                                where id = $1 and state = 'running')
                 "#,
             )
             .bind(recovery)
@@ -519,6 +524,7 @@ struct RecoveryRow {
     state: String,
     request: Json<Request>,
     warnings: Json<Vec<String>>,
+    restores: String,
     created_at: i64,
     finished_at: Option<i64>,
     base_end_lsn: Option<String>,
@@ -540,6 +546,7 @@ impl RecoveryRow {
             warnings: self.warnings.0,
             created_at: timestamp(self.created_at)?,
             finished_at: self.finished_at.map(timestamp).transpose()?,
+            restores: self.restores,
             ends: lsn(self.base_end_lsn)?.zip(lsn(self.head_end_lsn)?),
         })
     }

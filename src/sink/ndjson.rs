@@ -23,11 +23,12 @@ pub(crate) struct Ndjson {
 }
 
 impl Ndjson {
-    /// Whether a new recovery may write this file. Creates nothing.
+    /// Whether a new recovery may write this file, which must be new or empty. Creates nothing;
+    /// says whether it is to be created.
     ///
     /// # Errors
     /// Refused if the file has something in it, or its folder is not there.
-    pub(crate) fn check(path: &Path) -> Result<()> {
+    pub(crate) fn check(path: &Path) -> Result<bool> {
         if !folder(path).is_dir() {
             return Err(Error::refused(format!(
                 "the folder of {} does not exist: create it, or name another file with --sink \
@@ -36,19 +37,33 @@ impl Ndjson {
             )));
         }
         match std::fs::metadata(path) {
-            Ok(file) if file.is_file() && file.len() == 0 => Ok(()),
+            Ok(file) if file.is_file() && file.len() == 0 => Ok(false),
             Ok(_) => Err(Error::refused(format!(
                 "{} exists and is not an empty file: name another one with --sink ndjson:<file>, \
                  or go on with --resume <recovery id>",
                 path.display()
             ))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
             Err(error) => Err(Error::refused(format!(
                 "{} cannot be looked at: {error}; name another file with --sink ndjson:<file>",
                 path.display()
             ))
             .because(error)),
         }
+    }
+
+    /// Creates the file. Of two recoveries that found it missing, one succeeds.
+    ///
+    /// # Errors
+    /// Refused if it is there by now, or cannot be created.
+    pub(crate) fn reserve(path: &Path) -> Result<()> {
+        File::create_new(path).map(drop).map_err(|error| {
+            Error::refused(format!(
+                "{} cannot be created: {error}; name another file with --sink ndjson:<file>",
+                path.display()
+            ))
+            .because(error)
+        })
     }
 
     /// Creates the file, or opens it to go on behind its last whole line.

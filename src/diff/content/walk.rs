@@ -124,7 +124,10 @@ impl<'a> Walk<'a> {
         let Some(from) = self.next.take() else { return Ok(None) };
         let found = match (&self.integers, &from) {
             (Some(integers), Some(from)) => integers.next(&from[0]),
-            _ => self.look_for_next(head, &from).await?,
+            _ => {
+                let bounds = Bounds { from: from.clone(), to: self.to.clone() };
+                self.look_for_next(head, &self.tables.head, &bounds).await?
+            }
         };
         let (to, end) = match (found, self.to) {
             (Some(found), Some(to)) if self.integers.is_some() && number(&found) >= number(to) => {
@@ -139,6 +142,11 @@ impl<'a> Walk<'a> {
         Ok(Some(Bounds { from, to }))
     }
 
+    /// Goes on where these bounds end, which may be before the end of the step they were.
+    pub(super) fn go_on_behind(&mut self, bounds: &Bounds) {
+        self.next = (bounds.to != *self.to).then(|| bounds.to.clone());
+    }
+
     /// Says how many rows the last step had, on the side with more.
     pub(super) fn passed(&mut self, rows: u64) {
         if let Some(integers) = &mut self.integers {
@@ -148,14 +156,14 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The key some rows further on head, by walking its index.
-    async fn look_for_next(
+    /// The key some rows further on within these bounds, by walking a side's index; `None` if there
+    /// are not so many.
+    pub(super) async fn look_for_next(
         &self,
-        head: &mut PgConnection,
-        from: &Option<Vec<String>>,
+        connection: &mut PgConnection,
+        source: &Source,
+        bounds: &Bounds,
     ) -> Result<Option<Vec<String>>> {
-        let source = &self.tables.head;
-        let bounds = Bounds { from: from.clone(), to: self.to.clone() };
         let order: Vec<String> = self
             .key
             .iter()
@@ -169,7 +177,8 @@ impl<'a> Walk<'a> {
             order = order.join(", "),
             offset = self.rows,
         );
-        let row = bounds.bind_query(sqlx::query(AssertSqlSafe(sql))).fetch_optional(head).await?;
+        let row =
+            bounds.bind_query(sqlx::query(AssertSqlSafe(sql))).fetch_optional(connection).await?;
         row.map(|row| {
             let image = Image::read_columns(&row, 0, self.key.len())?;
             Ok(image.iter().flatten().map(str::to_owned).collect())

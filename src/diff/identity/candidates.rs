@@ -69,6 +69,23 @@ pub(super) struct Candidates {
 }
 
 impl Candidates {
+    /// The same in parts of at most so many places of either side. A row whose two versions fall
+    /// into two parts is paired by a lookup, as if they lay in two work items.
+    pub(super) fn parts(self, most: usize) -> Vec<Self> {
+        let most = most.max(1);
+        let parts = self.base_only.len().max(self.head_only.len()).div_ceil(most);
+        let part = |places: &[Tid], at: usize| {
+            let from = places.len().min(at * most);
+            places[from..places.len().min(from + most)].to_vec()
+        };
+        (0..parts)
+            .map(|at| Self {
+                base_only: part(&self.base_only, at),
+                head_only: part(&self.head_only, at),
+            })
+            .collect()
+    }
+
     /// What is in one list only. A place that holds different versions is in both.
     pub(super) fn of(base: Versions, head: Versions) -> Self {
         let mut candidates = Self { base_only: Vec::new(), head_only: Vec::new() };
@@ -141,6 +158,17 @@ mod tests {
             head_only,
             [(0, 3), (1, 1), (5, 1)].map(|(block, offset)| Tid { block, offset })
         );
+    }
+
+    #[test]
+    fn parts_are_bounded_and_lose_nothing() {
+        let places = |n: u16| (0..n).map(|offset| Tid { block: 0, offset }).collect::<Vec<_>>();
+        let all = Candidates { base_only: places(7), head_only: places(3) };
+        let parts = all.parts(2);
+        assert_eq!(parts.len(), 4);
+        assert_eq!(parts.iter().flat_map(|p| p.base_only.clone()).collect::<Vec<_>>(), places(7));
+        assert_eq!(parts.iter().flat_map(|p| p.head_only.clone()).collect::<Vec<_>>(), places(3));
+        assert!(Candidates { base_only: vec![], head_only: vec![] }.parts(2).is_empty());
     }
 
     #[test]

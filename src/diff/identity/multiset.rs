@@ -41,9 +41,11 @@ pub(in crate::diff) fn changes<'a>(
                 counted += rows;
                 yield Step::Compared(rows);
                 for batch in batches {
-                    let (old, new) = range.candidates(base, head, tables, &batch).await?;
-                    old.iter().for_each(|image| count(&mut surplus, image, -1));
-                    new.iter().for_each(|image| count(&mut surplus, image, 1));
+                    for part in range.candidates(base, head, &batch).await? {
+                        let (old, new) = range.images(base, head, tables, &part).await?;
+                        old.iter().for_each(|image| count(&mut surplus, image, -1));
+                        new.iter().for_each(|image| count(&mut surplus, image, 1));
+                    }
                     differing.push((at, batch));
                     if surplus.len() > MAX_COUNTED {
                         too_many = true;
@@ -71,17 +73,19 @@ pub(in crate::diff) fn changes<'a>(
         // Deletes first: only then may a consumer meet a unique value again.
         for deletes in [true, false] {
             for (at, batch) in &differing {
-                let (old, new) = ranges[*at].candidates(base, head, tables, batch).await?;
-                let images = if deletes { old } else { new };
-                let changes: Vec<Change> = images
-                    .into_iter()
-                    .filter_map(|image| take(&mut surplus, image, deletes))
-                    .collect();
-                if deletes {
-                    yield Step::Compared(changes.len() as u64);
-                }
-                if !changes.is_empty() {
-                    yield Step::Changes(changes);
+                for part in ranges[*at].candidates(base, head, batch).await? {
+                    let (old, new) = ranges[*at].images(base, head, tables, &part).await?;
+                    let images = if deletes { old } else { new };
+                    let changes: Vec<Change> = images
+                        .into_iter()
+                        .filter_map(|image| take(&mut surplus, image, deletes))
+                        .collect();
+                    if deletes {
+                        yield Step::Compared(changes.len() as u64);
+                    }
+                    if !changes.is_empty() {
+                        yield Step::Changes(changes);
+                    }
                 }
             }
         }
