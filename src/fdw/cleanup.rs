@@ -33,6 +33,24 @@ pub(crate) async fn remove(
     head: &mut PgConnection,
     name: &Ident,
 ) -> Result<Removed> {
+    // Processes that share a recovery may end at the same moment; one tidies up at a time.
+    sqlx::query("select pg_advisory_lock(hashtextextended($1, 0))")
+        .bind(name.name())
+        .execute(&mut *head)
+        .await?;
+    let removed = remove_locked(base, head, name).await;
+    sqlx::query("select pg_advisory_unlock(hashtextextended($1, 0))")
+        .bind(name.name())
+        .execute(head)
+        .await?;
+    removed
+}
+
+async fn remove_locked(
+    base: &mut PgConnection,
+    head: &mut PgConnection,
+    name: &Ident,
+) -> Result<Removed> {
     let mut removed = Vec::new();
     end_sessions(head, name).await?;
     if is_ours(head, SERVERS, name).await? {
