@@ -36,6 +36,7 @@ use crate::error::{Error, Result};
 use crate::sql::Relation;
 
 use candidates::{Candidates, Versions};
+pub(crate) use fingerprint::ReusedIds;
 
 /// Blocks that are fingerprinted by one query on each side, and the distance of checkpoints.
 const WINDOW: u32 = 8192;
@@ -55,6 +56,7 @@ pub(crate) struct BlockRange {
     pub(crate) base: Relation,
     pub(crate) file: SameFile,
     pub(crate) blocks: Range<u32>,
+    pub(crate) reused: Option<ReusedIds>,
 }
 
 /// What identifies a relation's file; equal on both servers and from plan to end, or row versions
@@ -145,9 +147,10 @@ impl BlockRange {
         head: &mut PgConnection,
         window: &Range<u32>,
     ) -> Result<Differing> {
+        let (base_xmin, head_xmin) = self.xmins();
         let (on_base, on_head) = tokio::try_join!(
-            fingerprint::groups(base, &self.base, window, GROUP),
-            fingerprint::groups(head, &self.head, window, GROUP),
+            fingerprint::groups(base, &self.base, window, GROUP, &base_xmin),
+            fingerprint::groups(head, &self.head, window, GROUP, &head_xmin),
         )?;
         let differing = on_base
             .iter()
@@ -161,6 +164,11 @@ impl BlockRange {
         })
     }
 
+    /// Expressions for xmin on base and on head.
+    fn xmins(&self) -> (String, String) {
+        (fingerprint::xmin(None), fingerprint::xmin(self.reused))
+    }
+
     /// The published rows of some groups that only base has, and those that only head has.
     async fn candidates(
         &self,
@@ -169,9 +177,10 @@ impl BlockRange {
         tables: &Tables,
         groups: &[u32],
     ) -> Result<(Vec<Image>, Vec<Image>)> {
+        let (base_xmin, head_xmin) = self.xmins();
         let (on_base, on_head) = tokio::try_join!(
-            Versions::list(base, &self.base, groups, GROUP, self.blocks.end),
-            Versions::list(head, &self.head, groups, GROUP, self.blocks.end),
+            Versions::list(base, &self.base, groups, GROUP, self.blocks.end, &base_xmin),
+            Versions::list(head, &self.head, groups, GROUP, self.blocks.end, &head_xmin),
         )?;
         let Candidates { base_only, head_only } = Candidates::of(on_base, on_head);
         let base_source = tables.base.as_ref().unwrap_or(&tables.head);

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::{Connection, PgConnection};
 
 use crate::catalog::{self, Key, SameStorage, Selection, Storage, TableName, TablePair};
+use crate::diff::ReusedIds;
 use crate::error::{Error, Result};
 use crate::fdw::{self, FdwTarget};
 use crate::lineage::{History, Lineage, Lsn};
@@ -38,6 +39,8 @@ pub(crate) struct Checked {
     /// What holds the tables' rows on each server, by the tables' oids.
     head_storage: BTreeMap<u32, Vec<Storage>>,
     base_storage: BTreeMap<u32, Vec<Storage>>,
+    /// Transaction ids that may stand for two transactions.
+    pub(crate) reused_ids: Option<ReusedIds>,
     /// Why row versions may not be compared at all.
     no_row_versions: Option<String>,
 }
@@ -189,14 +192,27 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
     let _ = tokio::join!(base.close(), head.close());
     let warnings = findings.into_result()?;
     let target = target.ok_or_else(|| Error::refused("head has no way to base"))?;
+    let reused_ids =
+        ReusedIds::between(base_facts.next_transaction as u64, head_facts.next_transaction as u64);
     let no_row_versions = if ends.is_none() {
         Some("that head continues base's history is not proved".to_owned())
+    } else if let Err(reason) = &reused_ids {
+        Some(reason.clone())
     } else if !(base_facts.track_counts && head_facts.track_counts) {
         Some("track_counts is off, so writes since the restores cannot be seen".to_owned())
     } else {
         None
     };
-    Ok(Checked { pairs, target, warnings, ends, head_storage, base_storage, no_row_versions })
+    Ok(Checked {
+        pairs,
+        target,
+        warnings,
+        ends,
+        head_storage,
+        base_storage,
+        reused_ids: reused_ids.unwrap_or_default(),
+        no_row_versions,
+    })
 }
 
 /// Relates the two restores. What cannot be read is a warning; two servers given the wrong way
