@@ -4,7 +4,7 @@
 mod restores;
 mod rights;
 
-pub(crate) use restores::{other_sessions, writers, written};
+pub(crate) use restores::{counts_lost, other_sessions, writers, written};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -147,11 +147,19 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         exclude: request.exclude.clone(),
     };
     let mut blocked = false;
+    let mut counts_lost = false;
     for (side, server, connection, facts) in [
         (Side::Base, &servers.base, &mut base, &base_facts),
         (Side::Head, &servers.head, &mut head, &head_facts),
     ] {
         restores::quiet(side, server, connection, &mut findings).await?;
+        if restores::counts_lost(connection).await? {
+            counts_lost = true;
+            findings.warn(format!(
+                "{side} lost its counts of writes after its restore (a crash or pg_stat_reset()): \
+                 whether it was written to before cannot be seen"
+            ));
+        }
         blocked |=
             restores::locked(side, facts.version, connection, &selection, &mut findings).await?;
     }
@@ -200,6 +208,8 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         Some(reason.clone())
     } else if !(base_facts.track_counts && head_facts.track_counts) {
         Some("track_counts is off, so writes since the restores cannot be seen".to_owned())
+    } else if counts_lost {
+        Some("counts of writes since the restores were lost".to_owned())
     } else {
         None
     };

@@ -16,7 +16,7 @@ use super::request::{Request, SinkTarget, Verify};
 use super::store::{NextItem, RecoveryState, Store, StoredRecovery};
 use super::work_item::{ItemState, WorkItem};
 use crate::catalog::TableName;
-use crate::diff::Digest;
+use crate::diff::{Digest, Strategy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EncoderSettings;
 use crate::fdw::{self, FdwTarget, ForeignTable, Link};
@@ -431,6 +431,18 @@ async fn look_for_writes(
                         "{side} was written to while it was compared ({rows} rows of {}): keep \
                          applications away, restore again and recover the table anew",
                         item.spec.tables.table.name
+                    ),
+                ));
+            }
+        }
+        if preflight::counts_lost(connection).await? {
+            for item in completed.iter().filter(|item| item.spec.strategy == Strategy::Identity) {
+                disproved.push((
+                    item.number,
+                    format!(
+                        "{side} lost its counts of writes while it was compared (a crash or \
+                         pg_stat_reset()), so nothing proves that row versions are comparable: \
+                         recover the table anew"
                     ),
                 ));
             }
