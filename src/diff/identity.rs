@@ -36,6 +36,7 @@ use crate::error::{Error, Result};
 use crate::sql::Relation;
 
 use candidates::{Candidates, Versions};
+pub(crate) use fingerprint::ReusedIds;
 
 /// Blocks that are fingerprinted by one query on each side, and the distance of checkpoints.
 const WINDOW: u32 = 8192;
@@ -57,6 +58,7 @@ pub(crate) struct BlockRange {
     pub(crate) blocks: Range<u32>,
     /// Rows of either side to hold at once: few enough, whatever their width.
     pub(crate) rows: u32,
+    pub(crate) reused: Option<ReusedIds>,
 }
 
 /// What identifies a relation's file; equal on both servers and from plan to end, or row versions
@@ -149,9 +151,10 @@ impl BlockRange {
         head: &mut PgConnection,
         window: &Range<u32>,
     ) -> Result<Differing> {
+        let (base_xmin, head_xmin) = self.xmins();
         let (on_base, on_head) = tokio::try_join!(
-            fingerprint::groups(base, &self.base, window, GROUP),
-            fingerprint::groups(head, &self.head, window, GROUP),
+            fingerprint::groups(base, &self.base, window, GROUP, &base_xmin),
+            fingerprint::groups(head, &self.head, window, GROUP, &head_xmin),
         )?;
         let differing = on_base
             .iter()
@@ -165,6 +168,11 @@ impl BlockRange {
         })
     }
 
+    /// Expressions for xmin on base and on head.
+    fn xmins(&self) -> (String, String) {
+        (fingerprint::xmin(None), fingerprint::xmin(self.reused))
+    }
+
     /// The row versions of some groups that only one side has, in parts whose images may be held.
     async fn candidates(
         &self,
@@ -172,9 +180,10 @@ impl BlockRange {
         head: &mut PgConnection,
         groups: &[u32],
     ) -> Result<Vec<Candidates>> {
+        let (base_xmin, head_xmin) = self.xmins();
         let (on_base, on_head) = tokio::try_join!(
-            Versions::list(base, &self.base, groups, GROUP, self.blocks.end),
-            Versions::list(head, &self.head, groups, GROUP, self.blocks.end),
+            Versions::list(base, &self.base, groups, GROUP, self.blocks.end, &base_xmin),
+            Versions::list(head, &self.head, groups, GROUP, self.blocks.end, &head_xmin),
         )?;
         Ok(Candidates::of(on_base, on_head).parts(self.rows as usize))
     }

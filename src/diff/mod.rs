@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use content::KeyRange;
 pub(crate) use digest::Digest;
-pub(crate) use identity::{BlockRange, SameFile};
+pub(crate) use identity::{BlockRange, ReusedIds, SameFile};
 pub use image::Image;
 pub(crate) use session::{Sessions, snapshot};
 

@@ -4,13 +4,14 @@
 mod restores;
 mod rights;
 
-pub(crate) use restores::{other_sessions, writers, written};
+pub(crate) use restores::{counts_lost, other_sessions, writers, written};
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{Connection, PgConnection};
 
 use crate::catalog::{self, Key, SameStorage, Selection, Storage, TableName, TablePair};
+use crate::diff::ReusedIds;
 use crate::error::{Error, Result};
 use crate::fdw::{self, FdwTarget};
 use crate::lineage::{History, Lineage, Lsn};
@@ -40,6 +41,8 @@ pub(crate) struct Checked {
     /// What holds the tables' rows on each server, by the tables' oids.
     head_storage: BTreeMap<u32, Vec<Storage>>,
     base_storage: BTreeMap<u32, Vec<Storage>>,
+    /// Transaction ids that may stand for two transactions.
+    pub(crate) reused_ids: Option<ReusedIds>,
     /// Why row versions may not be compared at all.
     no_row_versions: Option<String>,
 }
@@ -146,11 +149,19 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         exclude: request.exclude.clone(),
     };
     let mut blocked = false;
+    let mut counts_lost = false;
     for (side, server, connection, facts) in [
         (Side::Base, &servers.base, &mut base, &base_facts),
         (Side::Head, &servers.head, &mut head, &head_facts),
     ] {
         restores::quiet(side, server, connection, &mut findings).await?;
+        if restores::counts_lost(connection).await? {
+            counts_lost = true;
+            findings.warn(format!(
+                "{side} lost its counts of writes after its restore (a crash or pg_stat_reset()): \
+                 whether it was written to before cannot be seen"
+            ));
+        }
         blocked |=
             restores::locked(side, facts.version, connection, &selection, &mut findings).await?;
     }
@@ -198,10 +209,16 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
     let _ = tokio::join!(base.close(), head.close());
     let warnings = findings.into_result()?;
     let target = target.ok_or_else(|| Error::refused("head has no way to base"))?;
+    let reused_ids =
+        ReusedIds::between(base_facts.next_transaction as u64, head_facts.next_transaction as u64);
     let no_row_versions = if ends.is_none() {
         Some("that head continues base's history is not proved".to_owned())
+    } else if let Err(reason) = &reused_ids {
+        Some(reason.clone())
     } else if !(base_facts.track_counts && head_facts.track_counts) {
         Some("track_counts is off, so writes since the restores cannot be seen".to_owned())
+    } else if counts_lost {
+        Some("counts of writes since the restores were lost".to_owned())
     } else {
         None
     };
@@ -214,6 +231,7 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         restores,
         head_storage,
         base_storage,
+        reused_ids: reused_ids.unwrap_or_default(),
         no_row_versions,
     })
 }

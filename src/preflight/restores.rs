@@ -43,6 +43,37 @@ pub(super) async fn facts(connection: &mut PgConnection) -> Result<Facts> {
     .await?)
 }
 
+/// Whether the counts of writes began anew after the server's restore had ended: a crash takes them
+/// along, `pg_stat_reset()` too. The file that tells the server's timelines was written when its
+/// restore ended (in whole seconds). `false` where that cannot be seen: without `pg_monitor`, and on
+/// PostgreSQL 14, which begins to count only some time after the file is there.
+pub(crate) async fn counts_lost(connection: &mut PgConnection) -> Result<bool> {
+    let visible: bool = sqlx::query_scalar(
+        r#"
+        select current_setting('server_version_num')::int >= 150000
+               and has_function_privilege('pg_catalog.pg_ls_waldir()', 'execute')
+        "#,
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if !visible {
+        return Ok(false);
+    }
+    Ok(sqlx::query_scalar(
+        r#"
+        select coalesce(
+                 greatest((select stats_reset from pg_stat_bgwriter),
+                          (select stats_reset from pg_stat_database
+                            where datname = current_database()))
+                 > (select max(modification) from pg_ls_waldir()
+                     where name ~ '^[0-9A-F]{8}\.history$') + interval '1 s',
+                 false)
+        "#,
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 /// Versions and recovery state.
 pub(super) fn comparable(base: &Facts, head: &Facts, findings: &mut Findings) {
     for (side, facts) in [(Side::Base, base), (Side::Head, head)] {

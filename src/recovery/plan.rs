@@ -138,8 +138,9 @@ pub(crate) fn planned_items(checked: &Checked, request: &Request, link: &Link) -
                 }
             }
             Strategy::Identity if keyless => {
-                let ranges =
-                    storage.iter().map(|relation| block_range(pair, relation, 0..u32::MAX));
+                let ranges = storage
+                    .iter()
+                    .map(|relation| block_range(checked, pair, relation, 0..u32::MAX));
                 item(Scope::Multiset(ranges.collect()), bytes(pair));
             }
             Strategy::Identity => {}
@@ -147,7 +148,7 @@ pub(crate) fn planned_items(checked: &Checked, request: &Request, link: &Link) -
         for relation in storage.iter().filter(|_| !keyless) {
             for blocks in block_ranges(relation.blocks, request.range_blocks) {
                 let bytes = u64::from(blocks.end.min(relation.blocks) - blocks.start) * 8192;
-                item(Scope::Blocks(block_range(pair, relation, blocks)), bytes);
+                item(Scope::Blocks(block_range(checked, pair, relation, blocks)), bytes);
             }
         }
     }
@@ -155,13 +156,19 @@ pub(crate) fn planned_items(checked: &Checked, request: &Request, link: &Link) -
     items
 }
 
-fn block_range(pair: &TablePair, relation: &SameStorage, blocks: Range<u32>) -> BlockRange {
+fn block_range(
+    checked: &Checked,
+    pair: &TablePair,
+    relation: &SameStorage,
+    blocks: Range<u32>,
+) -> BlockRange {
     BlockRange {
         head: Relation::from(&relation.head),
         base: Relation::from(&relation.base),
         file: SameFile { oid: relation.oid, filenode: relation.filenode },
         blocks,
         rows: rows_at_once(pair, u64::MAX),
+        reused: checked.reused_ids,
     }
 }
 

@@ -13,7 +13,7 @@ use super::run::connect_both;
 use super::store::{Store, StoredRecovery};
 use super::work_item::{ItemState, WorkItem};
 use crate::catalog::TableName;
-use crate::diff::{self, Digest, Scope, Sessions, Step, Tables};
+use crate::diff::{self, Digest, Scope, Sessions, Step, Strategy, Tables};
 use crate::error::{Error, ErrorKind, Result};
 use crate::preflight::{self, Servers};
 use crate::server::Side;
@@ -117,6 +117,18 @@ async fn look_for_writes(
                         "{side} was written to while it was compared ({rows} rows of {}): keep \
                          applications away, restore again and recover the table anew",
                         item.spec.tables.table.name
+                    ),
+                ));
+            }
+        }
+        if preflight::counts_lost(connection).await? {
+            for item in completed.iter().filter(|item| item.spec.strategy == Strategy::Identity) {
+                disproved.push((
+                    item.number,
+                    format!(
+                        "{side} lost its counts of writes while it was compared (a crash or \
+                         pg_stat_reset()), so nothing proves that row versions are comparable: \
+                         recover the table anew"
                     ),
                 ));
             }

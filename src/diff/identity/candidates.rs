@@ -5,14 +5,13 @@ use std::cmp::Ordering;
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::fingerprint::SHIFTED_XMIN;
 use super::tid::Tid;
 use crate::diff::{Image, Source, print};
 use crate::error::{Error, Result};
 use crate::sql::Relation;
 
 /// The row versions of some groups of blocks on one side, in order of their place.
-pub(super) struct Versions(Vec<(Tid, u32)>);
+pub(super) struct Versions(Vec<(Tid, u64)>);
 
 impl Versions {
     /// Lists them, of blocks before `end`, one array of bytes a group: place as `tidsend` and shifted xmin as `int8send`
@@ -23,13 +22,14 @@ impl Versions {
         groups: &[u32],
         size: u32,
         end: u32,
+        xmin: &str,
     ) -> Result<Self> {
         let sql = format!(
             r#"
             select v.versions
               from unnest($1::int8[]) as g (block)
              cross join lateral (
-                   select string_agg(tidsend(ctid) || int8send({SHIFTED_XMIN}), '') as versions
+                   select string_agg(tidsend(ctid) || int8send({xmin}), '') as versions
                      from only {relation}
                     where ctid >= ('(' || g.block || ',0)')::tid
                       and ctid < ('(' || least(g.block + $2::int8, $3::int8) || ',0)')::tid) v
@@ -55,11 +55,11 @@ impl Versions {
     }
 }
 
-fn read_version(bytes: &[u8]) -> Option<(Tid, u32)> {
+fn read_version(bytes: &[u8]) -> Option<(Tid, u64)> {
     let (block, rest) = bytes.split_first_chunk()?;
     let (offset, xmin) = rest.split_first_chunk()?;
     let tid = Tid { block: u32::from_be_bytes(*block), offset: u16::from_be_bytes(*offset) };
-    Some((tid, u64::from_be_bytes(xmin.try_into().ok()?) as u32))
+    Some((tid, u64::from_be_bytes(xmin.try_into().ok()?)))
 }
 
 /// The places whose row version only one side has.
@@ -144,7 +144,7 @@ pub(super) async fn images(
 mod tests {
     use super::*;
 
-    fn versions(list: &[(u32, u16, u32)]) -> Versions {
+    fn versions(list: &[(u32, u16, u64)]) -> Versions {
         Versions(list.iter().map(|&(block, offset, xmin)| (Tid { block, offset }, xmin)).collect())
     }
 

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::error::Result;
@@ -13,8 +14,50 @@ use crate::sql::Relation;
 /// masked, since past two billion transactions they overflow 32.
 ///
 /// Cheaper than any cast of xmin; `age(xmin)` alone would differ between the servers.
-pub(super) const SHIFTED_XMIN: &str =
-    "((age(xmin)::int8 - (select age('3'::xid))::int8) & 4294967295)";
+const SHIFTED_XMIN: &str = "((age(xmin)::int8 - (select age('3'::xid))::int8) & 4294967295)";
+
+/// Transaction ids that may stand for two transactions: those of the gap, in a cluster that has
+/// used its four billion numbers up before. A row from then keeps its number when it is frozen, and
+/// a row of the gap can have the same one in the same place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReusedIds {
+    first: u32,
+    count: u32,
+}
+
+impl ReusedIds {
+    /// Ids that transactions on base had when it was looked at, though they began after its
+    /// restore, and ids of transactions that were open when it was made.
+    const SLACK: u64 = 1 << 20;
+
+    /// From the next transaction ids of the two servers, with their epochs. `None`: every id in the
+    /// tables stands for one transaction.
+    ///
+    /// # Errors
+    /// Every id may stand for two.
+    pub(crate) fn between(base: u64, head: u64) -> Result<Option<Self>, String> {
+        if head >> 32 == 0 {
+            return Ok(None);
+        }
+        let first = base.saturating_sub(Self::SLACK);
+        let count = u32::try_from(head.saturating_sub(first))
+            .map_err(|_| "four billion transactions lie between base and head".to_owned())?;
+        Ok(Some(Self { first: first as u32, count }))
+    }
+}
+
+/// An expression for xmin that both servers share. With ids that are reused, head's are marked, so
+/// that its rows with them are never taken for base's; their images decide.
+pub(super) fn xmin(reused: Option<ReusedIds>) -> String {
+    match reused {
+        None => SHIFTED_XMIN.to_owned(),
+        // Shifted, the id x is 3 - x.
+        Some(ReusedIds { first, count }) => format!(
+            "({SHIFTED_XMIN} | case when ((3 - {SHIFTED_XMIN} - {first}) & 4294967295) < {count} \
+             then 4294967296 else 0 end)"
+        ),
+    }
+}
 
 /// What some neighbouring blocks hold. Equal on both sides exactly when (but for a hash collision,
 /// 2⁻⁶⁴ a group) they hold the same row versions.
@@ -49,13 +92,14 @@ pub(super) async fn groups(
     relation: &Relation,
     window: &Range<u32>,
     size: u32,
+    xmin: &str,
 ) -> Result<Vec<Fingerprint>> {
     let sql = format!(
         r#"
         select g.block, f.tuples, f.xor
           from generate_series($1::int8, $2::int8 - 1, $3::int8) as g (block)
          cross join lateral (
-               select count(*) as tuples, bit_xor(hashtidextended(ctid, {SHIFTED_XMIN})) as xor
+               select count(*) as tuples, bit_xor(hashtidextended(ctid, {xmin})) as xor
                  from only {relation}
                 where ctid >= ('(' || g.block || ',0)')::tid
                   and ctid < ('(' || least(g.block + $3::int8, $2::int8) || ',0)')::tid) f
@@ -67,4 +111,23 @@ pub(super) async fn groups(
         .bind(i64::from(size))
         .fetch_all(connection)
         .await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_reused_once_four_billion_were_used() {
+        assert_eq!(ReusedIds::between(1000, (1 << 32) - 1), Ok(None));
+        let reused = |base, head| ReusedIds::between(base, head).unwrap().unwrap();
+        let epoch = 1u64 << 32;
+        assert_eq!(
+            reused(epoch + 5_000_000, epoch + 6_000_000),
+            ReusedIds { first: 5_000_000 - (1 << 20), count: 1_000_000 + (1 << 20) }
+        );
+        // Over the wrap.
+        assert_eq!(reused(epoch, epoch + 10).first, u32::MAX - (1 << 20) + 1);
+        assert!(ReusedIds::between(epoch, 2 * epoch).is_err());
+    }
 }

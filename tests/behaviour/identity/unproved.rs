@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deltacompare_testbed::RestoreOptions;
+use deltacompare_testbed::{RestoreOptions, StopMode};
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::*;
@@ -142,6 +142,11 @@ async fn a_base_that_was_written_to_is_refused_or_compared_by_content() {
     let gap = base_with_a_false_friend().await;
     gap.base.sql("insert into t values (501, 'rogue')").await.unwrap();
     assert_trap_is_set(&gap).await;
+    // PostgreSQL 14 counts with a delay.
+    let counted = "select pg_stat_get_tuples_inserted('t'::regclass)";
+    while gap.base.value::<i64>(counted).await.unwrap() == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     for strategy in ["auto", "identity", "content"] {
         let run = program(&gap, strategy, &[]).run().await;
         assert_eq!(run.code, Some(2), "{}", run.stderr);
@@ -199,6 +204,73 @@ async fn a_session_in_a_transaction_keeps_the_recovery_open() {
     let run = deltacompare(&gap, &["run", "--resume", id, "--report", report]).run().await;
     assert_eq!(run.code, Some(2), "{}", run.stderr);
     assert!(run.stderr.contains("base was written to since its restore"), "{}", run.stderr);
+}
+
+/// A crash takes the counts with it, and so does a reset.
+#[tokio::test]
+async fn counts_that_were_lost_prove_nothing() {
+    if Postgres::find(None).unwrap().major() < 15 {
+        return;
+    }
+    for crash in [true, false] {
+        let gap = base_with_a_false_friend().await;
+        // The file that tells when the restore ended has a time in whole seconds.
+        tokio::time::sleep(Duration::from_millis(2100)).await;
+        gap.base.sql("insert into t values (501, 'rogue')").await.unwrap();
+        if crash {
+            gap.base.stop(StopMode::Immediate).await.unwrap();
+            gap.base.start().await.unwrap();
+        } else {
+            gap.base.sql("select pg_stat_reset()").await.unwrap();
+        }
+        assert_trap_is_set(&gap).await;
+        let run = program(&gap, "auto", &[]).run().await;
+        assert_read_by_content(
+            &gap,
+            &run,
+            "counts of writes since the restores were lost",
+            "base lost its counts",
+        )
+        .await;
+        assert_eq!(run.counts("report", "public.t"), (0, 1, 0));
+    }
+}
+
+/// Also while the tables are compared, when connections break and are made again.
+#[tokio::test]
+async fn counts_that_are_lost_during_the_run_fail_the_table() {
+    if Postgres::find(None).unwrap().major() < 15 {
+        return;
+    }
+    let gap = base_with_a_false_friend().await;
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    let (run, ()) = tokio::join!(program(&gap, "auto", &["--verify", "none"]).run(), async {
+        let connection = wait_for_items(&gap).await;
+        gap.base.sql("select pg_stat_reset()").await.unwrap();
+        connection.close().await.unwrap();
+    });
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    let error = run.table("report", "public.t")["error"].to_string();
+    assert!(error.contains("lost its counts of writes while it was compared"), "{error}");
+}
+
+/// A restart in good order keeps them.
+#[tokio::test]
+async fn a_restart_disturbs_nothing() {
+    let production = production(Options::default()).await;
+    let gap = Gap::over(production, async |production| {
+        production.sql("update t set v = 'w' where id = 7").await.unwrap();
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    for server in [&gap.base, &gap.head] {
+        server.stop(StopMode::Fast).await.unwrap();
+        server.start().await.unwrap();
+    }
+    let run = program(&gap, "auto", &[]).run().await;
+    run.assert_completed();
+    assert_eq!(run.table("report", "public.t")["strategy"], "identity");
+    assert_events_turn_base_into_head(&gap, &["t"], &run.events("events")).await;
 }
 
 /// Waits until the recovery has begun to read.
