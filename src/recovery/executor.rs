@@ -21,7 +21,7 @@ use crate::sink::Sink;
 const RETRIES: u32 = 4;
 
 /// Time between two stored checkpoints: each costs a flush of every sink.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
 
 /// What all work items of a recovery share in one process.
 pub(crate) struct Executor {

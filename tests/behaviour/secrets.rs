@@ -8,11 +8,11 @@ use deltacompare_testbed::{Options, Server};
 use crate::support::{Gap, Program, Run, deltacompare};
 
 /// Marked passwords that need escaping in a URL and in SQL.
-const ON_BASE: &str = "base-Hunter2 '\"%\\";
-const ON_HEAD: &str = "head-Hunter2 '\"%\\";
+const ON_BASE: &str = "base-Walrus9 '\"%\\";
+const ON_HEAD: &str = "head-Walrus9 '\"%\\";
 
 /// What of them must not be seen: as they are and as a URL has them.
-const MARKS: [&str; 4] = ["base-Hunter2", "head-Hunter2", "base%2DHunter2", "head%2DHunter2"];
+const MARKS: [&str; 4] = ["base-Walrus9", "head-Walrus9", "base%2DWalrus9", "head%2DWalrus9"];
 
 fn assert_no_secret(text: &str, whence: &str) {
     let text_lower = text.to_lowercase();
@@ -202,7 +202,7 @@ async fn failures_show_no_password() {
     let no_port = url(&gap.base, Some(ON_BASE)).replace("127.0.0.1:", "127.0.0.1:x");
     let no_scheme = url(&gap.base, Some(ON_BASE)).replace("postgres://", "");
     // Not escaped as it should be.
-    let raw = format!("postgres://azure_admin:base-Hunter2@/#x@127.0.0.1:{}/shop", gap.base.port());
+    let raw = format!("postgres://azure_admin:base-Walrus9@/#x@127.0.0.1:{}/shop", gap.base.port());
     for url in [unreachable, closed, no_database, no_such_mode, no_port, no_scheme, raw] {
         let refused = traced(&gap, &run).env("DELTACOMPARE_BASE", &url).run().await;
         assert_eq!(refused.code, Some(2), "{url}: {}", refused.stderr);
@@ -215,7 +215,7 @@ async fn failures_show_no_password() {
     let help = traced(&gap, &["run", "--help"]).run().await;
     assert_none_printed(&help);
     let two =
-        traced(&gap, &run).env("DELTACOMPARE_BASE_PASSWORD", "base-Hunter2-other").run().await;
+        traced(&gap, &run).env("DELTACOMPARE_BASE_PASSWORD", "base-Walrus9-other").run().await;
     assert_eq!(two.code, Some(2));
     assert_none_printed(&two);
     // A failure in the middle: base vanishes from under the diff.

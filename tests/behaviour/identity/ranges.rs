@@ -165,8 +165,8 @@ async fn two_processes_share_the_ranges() {
 async fn an_item_goes_on_at_its_checkpoint() {
     // Few rows on many blocks, in several windows; and a walk over many ranges of keys.
     let gap = Gap::between(
-        "create table large (id int primary key, v text, pad text) with (fillfactor = 10);
-         insert into large select i, 'v', repeat('x', 150) from generate_series(1, 60000) i;
+        "create table large (id int primary key, v text, pad text) with (fillfactor = 20);
+         insert into large select i, 'v', repeat('x', 150) from generate_series(1, 200000) i;
          create publication shop for all tables",
         "update large set v = 'w' where id % 2 = 0; delete from large where id % 1000 = 1",
     )
@@ -195,7 +195,7 @@ async fn an_item_goes_on_at_its_checkpoint() {
         for event in &events.0 {
             *times.entry(event.event_id.as_str()).or_default() += 1;
         }
-        assert_eq!(times.len(), 30_000 + 60, "{strategy}");
+        assert_eq!(times.len(), 100_000 + 200, "{strategy}");
         let once = times.values().filter(|times| **times == 1).count();
         println!("{strategy}: {stored} before the checkpoint, {} sent again", times.len() - once);
         assert!(once >= stored, "{strategy}: what was before the checkpoint was sent again");
