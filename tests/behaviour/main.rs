@@ -8,6 +8,7 @@
 
 mod content;
 mod fdw_traps;
+mod gap_proof;
 mod gap_recovery;
 mod identity;
 mod progress_and_report;
