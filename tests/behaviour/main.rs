@@ -11,6 +11,7 @@ mod fdw_traps;
 mod gap_proof;
 mod gap_recovery;
 mod identity;
+mod message_keys;
 mod progress_and_report;
 mod random_schemas;
 mod readme;
