@@ -10,6 +10,7 @@ use deltacompare::event::{
     BeforeImage, BinaryMode, DebeziumOptions, DecimalMode, Format, HstoreMode, IntervalMode,
     TimePrecision,
 };
+use deltacompare::lineage::Lsn;
 use deltacompare::preflight::Servers;
 use deltacompare::recovery::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
 use deltacompare::server::{Server, Side, SslMode};
@@ -80,6 +81,18 @@ pub(super) struct SelectionArguments {
     /// Compare what is there although a restore was written to; the result is not proved
     #[arg(long)]
     accept_written: bool,
+    /// What the lost slot had confirmed: its confirmed_flush_lsn
+    #[arg(long, env = "DELTACOMPARE_LOST_AT_LSN", value_name = "LSN")]
+    lost_at_lsn: Option<Lsn>,
+    /// Where the new slot begins: its confirmed_flush_lsn as it was at creation
+    #[arg(long, env = "DELTACOMPARE_NEW_SLOT_LSN", value_name = "LSN")]
+    new_slot_lsn: Option<Lsn>,
+    /// The new slot's restart_lsn as it was at creation: the version that every event carries
+    #[arg(long, env = "DELTACOMPARE_NEW_SLOT_RESTART_LSN", value_name = "LSN")]
+    new_slot_restart_lsn: Option<Lsn>,
+    /// Go on although the restores do not cover the gap; what they leave out stays lost
+    #[arg(long)]
+    accept_hole: bool,
     /// Base's host as head knows it [default: the one in --base]
     #[arg(long, env = "DELTACOMPARE_FDW_HOST", value_name = "HOST")]
     fdw_host: Option<String>,
@@ -222,6 +235,10 @@ impl SelectionArguments {
             parallel: 1,
             range_blocks: DEFAULT_RANGE_BLOCKS,
             accept_written: self.accept_written,
+            lost_at_lsn: self.lost_at_lsn,
+            new_slot_lsn: self.new_slot_lsn,
+            new_slot_restart_lsn: self.new_slot_restart_lsn,
+            accept_hole: self.accept_hole,
             fdw: FdwOverrides {
                 host: self.fdw_host,
                 port: self.fdw_port,

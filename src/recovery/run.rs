@@ -90,7 +90,7 @@ pub async fn run(
                 recovered_at: recovery.created_at,
                 before: recovery.request.before,
                 debezium: recovery.request.debezium,
-                version: None,
+                version: recovery.request.new_slot_restart_lsn.map(|lsn| lsn.0),
             },
             store: store.clone(),
             servers: servers.clone(),
@@ -191,6 +191,7 @@ async fn begin(
     for warning in &checked.warnings {
         control.progress.warn(warning);
     }
+    tracing::info!(recovery = %id, gap = %checked.gap, "the restores are fit to be compared");
     let store = Store::open(&servers.head).await?;
     reserve_files(&files)?;
     store.create_recovery(id, request, servers, &checked).await?;
