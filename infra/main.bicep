@@ -46,7 +46,10 @@ param privateNetwork bool = true
 @description('Subnet for the app, delegated to Microsoft.App/environments, and subnet for private endpoints. Both or none; none makes a virtual network. Restores in a virtual network must be reachable from it.')
 param appSubnetId string = ''
 param endpointSubnetId string = ''
+@description('Of the virtual network that is made.')
 param addressPrefix string = '10.111.0.0/24'
+param appSubnetPrefix string = '10.111.0.0/26'
+param endpointSubnetPrefix string = '10.111.0.64/26'
 
 @description('Whether secrets and the vault outlive an attempt to purge them. Once on it cannot be turned off, and the vault\'s name stays taken for 90 days.')
 param vaultPurgeProtection bool = true
@@ -63,6 +66,8 @@ param instanceMemoryMB int = 2048
 var suffix = uniqueString(subscription().id, resourceGroup().id, name)
 var makesEventHub = empty(existingEventHubId)
 var hubIdParts = split(existingEventHubId, '/')
+var hubSubscription = makesEventHub ? subscription().subscriptionId : hubIdParts[2]
+var hubResourceGroup = makesEventHub ? resourceGroup().name : hubIdParts[4]
 var makesNetwork = privateNetwork && empty(appSubnetId)
 
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = {
@@ -90,6 +95,8 @@ module network 'modules/network.bicep' = if (makesNetwork) {
     location: location
     tags: tags
     addressPrefix: addressPrefix
+    appSubnetPrefix: appSubnetPrefix
+    endpointSubnetPrefix: endpointSubnetPrefix
   }
 }
 
@@ -139,10 +146,7 @@ module eventHub 'modules/event_hub.bicep' = if (makesEventHub) {
 
 module existingEventHub 'modules/existing_event_hub.bicep' = if (!makesEventHub) {
   name: 'existing-event-hub'
-  scope: resourceGroup(
-    makesEventHub ? subscription().subscriptionId : hubIdParts[2],
-    makesEventHub ? resourceGroup().name : hubIdParts[4]
-  )
+  scope: resourceGroup(hubSubscription, hubResourceGroup)
   params: {
     namespaceName: makesEventHub ? '' : hubIdParts[8]
     hubName: makesEventHub ? '' : hubIdParts[10]

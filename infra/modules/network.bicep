@@ -5,6 +5,8 @@ param suffix string
 param location string
 param tags object
 param addressPrefix string
+param appSubnetPrefix string
+param endpointSubnetPrefix string
 
 resource endpointRules 'Microsoft.Network/networkSecurityGroups@2025-01-01' = {
   name: '${name}-endpoints-nsg-${suffix}'
@@ -19,7 +21,7 @@ resource endpointRules 'Microsoft.Network/networkSecurityGroups@2025-01-01' = {
           direction: 'Inbound'
           access: 'Allow'
           protocol: 'Tcp'
-          sourceAddressPrefix: cidrSubnet(addressPrefix, 26, 0)
+          sourceAddressPrefix: appSubnetPrefix
           sourcePortRange: '*'
           destinationAddressPrefix: '*'
           destinationPortRanges: ['443', '5432', '5671']
@@ -75,7 +77,7 @@ resource network 'Microsoft.Network/virtualNetworks@2025-01-01' = {
       {
         name: 'app'
         properties: {
-          addressPrefix: cidrSubnet(addressPrefix, 26, 0)
+          addressPrefix: appSubnetPrefix
           networkSecurityGroup: { id: appRules.id }
           delegations: [
             {
@@ -88,7 +90,7 @@ resource network 'Microsoft.Network/virtualNetworks@2025-01-01' = {
       {
         name: 'endpoints'
         properties: {
-          addressPrefix: cidrSubnet(addressPrefix, 26, 1)
+          addressPrefix: endpointSubnetPrefix
           networkSecurityGroup: { id: endpointRules.id }
           privateEndpointNetworkPolicies: 'NetworkSecurityGroupEnabled'
         }

@@ -45,19 +45,21 @@ resource server 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' = {
       value: join(union(empty(allowed) ? [] : split(toUpper(allowed), ','), ['POSTGRES_FDW']), ',')
     }
   }
+}
 
-  // scripts/teardown removes the servers, and the rules with them.
-  resource everyTenant 'firewallRules' = if (azureServices) {
-    name: 'deltacompare-azure-services'
-    properties: { startIpAddress: '0.0.0.0', endIpAddress: '0.0.0.0' }
-    dependsOn: [extensions]
-  }
+// scripts/teardown removes the servers, and the rules with them.
+resource everyTenant 'Microsoft.DBforPostgreSQL/flexibleServers/firewallRules@2025-08-01' = if (azureServices) {
+  parent: server
+  name: 'deltacompare-azure-services'
+  properties: { startIpAddress: '0.0.0.0', endIpAddress: '0.0.0.0' }
+  dependsOn: [server::extensions]
+}
 
-  resource oneAddress 'firewallRules' = if (!empty(admittedAddress)) {
-    name: 'deltacompare-head'
-    properties: { startIpAddress: admittedAddress, endIpAddress: admittedAddress }
-    dependsOn: [extensions]
-  }
+resource oneAddress 'Microsoft.DBforPostgreSQL/flexibleServers/firewallRules@2025-08-01' = if (!empty(admittedAddress)) {
+  parent: server
+  name: 'deltacompare-head'
+  properties: { startIpAddress: admittedAddress, endIpAddress: admittedAddress }
+  dependsOn: [server::extensions]
 }
 
 module endpoint 'private_endpoint.bicep' = if (!empty(endpointSubnetId)) {
@@ -81,6 +83,7 @@ resource vault 'Microsoft.KeyVault/vaults@2024-11-01' existing = {
     name: '${name}-password'
     properties: {
       value: password
+      contentType: 'password'
       attributes: { exp: dateTimeToEpoch(passwordExpiry) }
     }
     dependsOn: [server]
