@@ -24,3 +24,4 @@ mod secrets;
 mod slot_oracle;
 mod support;
 mod tls;
+mod vault;
