@@ -22,16 +22,21 @@
 //! else. What it does not cover is in this crate's `README.md`.
 
 mod account;
+mod azurite;
 mod binaries;
 mod cluster;
+pub mod functions_host;
 mod layout;
 mod production;
+mod proxy;
 mod scratch;
 mod server;
 mod tls;
 
+pub use azurite::Azurite;
 pub use binaries::Postgres;
 pub use layout::layout;
 pub use production::{Options, Production, RestoreOptions};
+pub use proxy::Proxy;
 pub use server::{DecodedChange, RestorePoint, Role, Server, StopMode};
 pub use tls::Tls;

@@ -3,9 +3,11 @@
 
 mod decoding;
 mod fork;
+mod functions_host;
 mod majors;
 mod pair;
 mod parent_killed;
+mod proxy;
 mod restart;
 mod tls;
 
