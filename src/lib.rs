@@ -9,6 +9,7 @@ pub mod diff;
 pub mod error;
 pub mod event;
 pub mod fdw;
+pub mod functions;
 pub mod lineage;
 pub mod preflight;
 pub mod recovery;

@@ -45,6 +45,8 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Answer the Azure Functions host, as its custom handler. Settings come from the environment.
+    Serve(ServeArguments),
     /// Remove everything that DeltaCompare created on the two servers, the delta table included.
     Cleanup {
         #[command(flatten)]
@@ -188,7 +190,36 @@ pub(super) struct RunArguments {
     pub(super) quiet: bool,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct ServeArguments {
+    /// Port of the loopback address to listen on
+    #[arg(long, env = "FUNCTIONS_CUSTOMHANDLER_PORT", value_name = "PORT", default_value_t = 8080)]
+    pub(super) port: u16,
+}
+
+/// The servers where there is no command line that could name them.
+#[derive(Debug, Parser)]
+struct Environment {
+    #[command(flatten)]
+    servers: ServerArguments,
+}
+
 impl ServerArguments {
+    /// The two servers, from the environment alone.
+    pub(super) fn servers_of_environment() -> Result<Servers> {
+        for variable in ["DELTACOMPARE_BASE", "DELTACOMPARE_HEAD"] {
+            if std::env::var_os(variable).is_none_or(|url| url.is_empty()) {
+                return Err(Error::refused(format!(
+                    "the app setting {variable} is missing: set it to the restore's URL"
+                )));
+            }
+        }
+        let environment = Environment::try_parse_from(["deltacompare"]).map_err(|_| {
+            Error::refused("DELTACOMPARE_BASE and DELTACOMPARE_HEAD must be UTF-8: correct them")
+        })?;
+        environment.servers.parse()
+    }
+
     /// The two servers, with their passwords from the URLs or from
     /// `DELTACOMPARE_BASE_PASSWORD` and `DELTACOMPARE_HEAD_PASSWORD`.
     pub(super) fn parse(&self) -> Result<Servers> {
@@ -268,6 +299,9 @@ impl RunArguments {
 pub(super) fn refuse_passwords_in_sight(matches: &ArgMatches) -> Result<()> {
     let Some((_, command)) = matches.subcommand() else { return Ok(()) };
     for argument in ["base", "head"] {
+        if command.try_contains_id(argument).is_err() {
+            continue;
+        }
         let on_command_line = command.value_source(argument) == Some(ValueSource::CommandLine);
         let has_password = command
             .get_one::<String>(argument)

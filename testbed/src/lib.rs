@@ -22,6 +22,7 @@
 //! else. What it does not cover is in this crate's `README.md`.
 
 mod account;
+mod azurite;
 mod binaries;
 mod cluster;
 mod production;
@@ -29,6 +30,7 @@ mod scratch;
 mod server;
 mod tls;
 
+pub use azurite::Azurite;
 pub use binaries::Postgres;
 pub use production::{Options, Production, RestoreOptions};
 pub use server::{DecodedChange, RestorePoint, Role, Server, StopMode};

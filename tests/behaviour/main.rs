@@ -8,6 +8,7 @@
 
 mod content;
 mod fdw_traps;
+mod functions_http;
 mod gap_recovery;
 mod identity;
 mod progress_and_report;
