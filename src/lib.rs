@@ -10,6 +10,8 @@ pub mod error;
 pub mod event;
 pub mod fdw;
 pub mod functions;
+pub mod gap_proof;
+pub mod identity;
 pub mod lineage;
 pub mod preflight;
 pub mod recovery;

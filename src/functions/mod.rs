@@ -5,6 +5,7 @@
 //! store is the truth, messages are hints, and the host may kill the process at any instant.
 
 mod app;
+pub mod bindings;
 mod health;
 
 use std::net::{Ipv4Addr, SocketAddr};

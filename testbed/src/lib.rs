@@ -25,13 +25,15 @@ mod account;
 mod azurite;
 mod binaries;
 mod cluster;
+mod layout;
 mod production;
 mod scratch;
 mod server;
 mod tls;
 
 pub use azurite::Azurite;
-pub use binaries::Postgres;
+pub use binaries::{Postgres, python};
+pub use layout::layout;
 pub use production::{Options, Production, RestoreOptions};
 pub use server::{DecodedChange, RestorePoint, Role, Server, StopMode};
 pub use tls::Tls;
