@@ -12,11 +12,11 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches};
 use deltacompare::error::{Error, ErrorKind, Result};
 use deltacompare::fdw;
-use deltacompare::functions::{self, Settings};
+use deltacompare::functions;
 use deltacompare::recovery::{self, Control, Outcome, Progress, Start};
 use tracing_subscriber::EnvFilter;
 
-use arguments::{Arguments, Command, RunArguments, ServerArguments};
+use arguments::{Arguments, Command, RunArguments};
 
 /// Exit codes, the same for every command.
 const COMPLETED: u8 = 0;
@@ -41,21 +41,19 @@ pub(crate) fn main() -> ExitCode {
         match arguments.command {
             Command::Run(arguments) => run(arguments).await,
             Command::Plan { servers, selection, json } => {
-                let plan = recovery::plan(&servers.parse()?, &selection.request()?)
+                let plan = recovery::plan(&servers.servers().await?, &selection.request()?)
                     .await
                     .map_err(nothing_changed)?;
                 output::plan(&plan, json)?;
                 Ok(COMPLETED)
             }
             Command::Serve(arguments) => {
-                let settings =
-                    Settings { servers: Box::new(ServerArguments::servers_of_environment) };
-                functions::serve(arguments.port, settings, stop_signal()).await?;
+                functions::serve(arguments.port, stop_signal()).await?;
                 // The host takes 0 for intended and never starts it again.
                 Ok(INTERRUPTED)
             }
             Command::Cleanup { servers } => {
-                let servers = servers.parse()?;
+                let servers = servers.servers().await?;
                 let (mut base, mut head) = tokio::try_join!(
                     servers.base.connect("deltacompare cleanup"),
                     servers.head.connect("deltacompare cleanup"),
@@ -97,7 +95,7 @@ fn start_log(served: bool) {
 }
 
 async fn run(arguments: RunArguments) -> Result<u8> {
-    let servers = arguments.servers.parse()?;
+    let servers = arguments.servers.servers().await?;
     if let Some(path) = &arguments.report {
         output::check_report(path)?;
     }

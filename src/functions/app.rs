@@ -1,37 +1,29 @@
 //! What the functions of one process share.
 
+use tokio::sync::Mutex;
+
+use crate::config::ServerSettings;
 use crate::error::Result;
 use crate::preflight::Servers;
 
-/// What the app was configured with.
-pub struct Settings {
-    /// The two restores, or what is missing to know them. Asked again for each use, since settings
-    /// may name secrets that change.
-    pub servers: Box<dyn Fn() -> Result<Servers> + Send + Sync>,
-}
-
-impl std::fmt::Debug for Settings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Settings").finish_non_exhaustive()
-    }
-}
-
-/// The state that the functions of one process share.
-#[derive(Debug)]
+/// The state that the functions of one process share. Everything is made when it is first needed,
+/// so that the process answers before its settings are right.
+#[derive(Debug, Default)]
 pub(super) struct App {
-    settings: Settings,
+    servers: Mutex<Option<Servers>>,
 }
 
 impl App {
-    pub(super) fn new(settings: Settings) -> Self {
-        Self { settings }
-    }
-
     /// The two restores.
     ///
     /// # Errors
     /// Refused: names the setting that is missing.
-    pub(super) fn servers(&self) -> Result<Servers> {
-        (self.settings.servers)()
+    pub(super) async fn servers(&self) -> Result<Servers> {
+        let mut servers = self.servers.lock().await;
+        if let Some(servers) = servers.as_ref() {
+            return Ok(servers.clone());
+        }
+        let configured = ServerSettings::from_environment()?.servers().await?;
+        Ok(servers.insert(configured).clone())
     }
 }

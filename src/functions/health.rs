@@ -26,7 +26,7 @@ pub(super) struct Health {
 
 /// 200 if the app can do its work, otherwise 503. What exactly is wrong stands in the log.
 pub(super) async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Health>) {
-    let control_database = match app.servers() {
+    let control_database = match app.servers().await {
         Err(error) => {
             tracing::warn!(%error, "not configured");
             "not configured"

@@ -15,8 +15,6 @@ use axum::Router;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-pub use app::Settings;
-
 use crate::error::{Error, Result};
 use app::App;
 
@@ -27,13 +25,13 @@ use app::App;
 ///
 /// # Errors
 /// Refused if the port cannot be had.
-pub async fn serve(port: u16, settings: Settings, stop: impl Future<Output = ()>) -> Result<()> {
+pub async fn serve(port: u16, stop: impl Future<Output = ()>) -> Result<()> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let listener = TcpListener::bind(address).await.map_err(|error| {
         Error::refused(format!("cannot listen on {address}: {error}; name another --port"))
             .because(error)
     })?;
-    let app = Arc::new(App::new(settings));
+    let app = Arc::new(App::default());
     tracing::info!(%address, "listening");
     let server = axum::serve(listener, router(app)).into_future();
     tokio::select! {

@@ -25,6 +25,8 @@ mod account;
 mod azurite;
 mod binaries;
 mod cluster;
+mod identity_endpoint;
+mod key_vault;
 mod layout;
 mod production;
 mod scratch;
@@ -33,6 +35,8 @@ mod tls;
 
 pub use azurite::Azurite;
 pub use binaries::{Postgres, python};
+pub use identity_endpoint::{IdentityEndpoint, Tokens};
+pub use key_vault::{KeyVault, Trouble};
 pub use layout::layout;
 pub use production::{Options, Production, RestoreOptions};
 pub use server::{DecodedChange, RestorePoint, Role, Server, StopMode};

@@ -25,3 +25,4 @@ mod secrets;
 mod slot_oracle;
 mod support;
 mod tls;
+mod vault;
