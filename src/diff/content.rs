@@ -7,9 +7,11 @@
 //! ever held.
 //!
 //! A range's bounds are keys in the order of the key's index, on which both servers must agree; the
-//! planner checks that their collations do.
+//! planner checks that their collations do. Tables without a key: see [`multiset`].
 
-mod checksum;
+mod bounds;
+pub(super) mod checksum;
+mod multiset;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -24,6 +26,9 @@ use super::{Checkpoint, Image, Sessions, Source, Step, Tables, pairing, print};
 use crate::catalog::{Key, Table};
 use crate::error::{Error, Result};
 
+pub(crate) use bounds::key_bounds;
+pub(crate) use multiset::AllRows;
+pub(super) use multiset::changes as multiset_changes;
 use walk::{Bounds, Walk};
 
 /// Buckets of keys within a range.
