@@ -30,7 +30,7 @@ mod scratch;
 mod server;
 mod tls;
 
-pub use binaries::Postgres;
+pub use binaries::{Postgres, python};
 pub use layout::layout;
 pub use production::{Options, Production, RestoreOptions};
 pub use server::{DecodedChange, RestorePoint, Role, Server, StopMode};

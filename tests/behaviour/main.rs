@@ -13,6 +13,7 @@ mod gap_proof;
 mod gap_recovery;
 mod identity;
 mod keyless;
+mod message_keys;
 mod progress_and_report;
 mod random_schemas;
 mod readme;
