@@ -26,3 +26,4 @@ mod slot_oracle;
 mod support;
 mod verification;
 mod tls;
+mod vault;
