@@ -110,7 +110,10 @@ mod tests {
             before: image(&[Some("1"), None]),
             after: image(&[Some("1é"), Some("")]),
         });
-        assert_eq!(digest(std::slice::from_ref(&update)).to_string(), "1:183446ce60ada3122838140f9acad7e5");
+        assert_eq!(
+            digest(std::slice::from_ref(&update)).to_string(),
+            "1:183446ce60ada3122838140f9acad7e5"
+        );
         assert_ne!(digest(&[update]), digest(&[other_bounds]));
         let (insert, delete) =
             (RowChange::Insert(image(&[None])), RowChange::Delete(image(&[None])));

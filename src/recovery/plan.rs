@@ -177,7 +177,8 @@ pub(crate) async fn planned_items(
                 item(Scope::Rows(AllRows { rows }), bytes(pair));
             }
             Strategy::Content => {
-                let ranges = key_ranges(&mut head, pair, &spec(Scope::Table).tables, in_range).await?;
+                let ranges =
+                    key_ranges(&mut head, pair, &spec(Scope::Table).tables, in_range).await?;
                 let share = bytes(pair) / ranges.len() as u64;
                 for range in ranges {
                     item(Scope::Keys(range), share);

@@ -24,6 +24,6 @@ mod rights;
 mod secrets;
 mod slot_oracle;
 mod support;
-mod verification;
 mod tls;
 mod vault;
+mod verification;

@@ -78,11 +78,8 @@ async fn a_restore_that_was_tampered_with_is_found_out_by_sampling() {
     for table in ["keyed", "keyless"] {
         tamper(&gap.base, table, &format!("{table}-012345"), &format!("{table}-o12345")).await;
         let row = format!("select ctid::text || ' ' || xmin::text from {table} where id = 12345");
-        let (on_base, on_head): (String, String) = tokio::try_join!(
-            gap.base.value(row.as_str()),
-            gap.head.value(row.as_str())
-        )
-        .unwrap();
+        let (on_base, on_head): (String, String) =
+            tokio::try_join!(gap.base.value(row.as_str()), gap.head.value(row.as_str())).unwrap();
         assert_eq!(on_base, on_head, "the trap is not set");
     }
     // Row versions alone say nothing of it.
@@ -92,7 +89,9 @@ async fn a_restore_that_was_tampered_with_is_found_out_by_sampling() {
         assert_eq!(blind.table("report", &format!("public.{table}"))["strategy"], "identity");
         assert_eq!(blind.counts("report", &format!("public.{table}")).1 % 4, 0);
     }
-    for verify in [["--verify", "sample", "--sample-percent", "100"].as_slice(), &["--verify", "full"]] {
+    for verify in
+        [["--verify", "sample", "--sample-percent", "100"].as_slice(), &["--verify", "full"]]
+    {
         let run = program(&gap, verify).run().await;
         assert_failed(&run, "keyed");
         assert_failed(&run, "keyless");
