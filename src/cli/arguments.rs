@@ -45,6 +45,8 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Answer the Azure Functions host, as its custom handler. Settings come from the environment.
+    Serve(ServeArguments),
     /// Remove everything that DeltaCompare created on the two servers, the delta table included.
     Cleanup {
         #[command(flatten)]
@@ -200,6 +202,13 @@ pub(super) struct RunArguments {
     pub(super) quiet: bool,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct ServeArguments {
+    /// Port of the loopback address to listen on
+    #[arg(long, env = "FUNCTIONS_CUSTOMHANDLER_PORT", value_name = "PORT", default_value_t = 8080)]
+    pub(super) port: u16,
+}
+
 impl SelectionArguments {
     /// The request of a plan: sinks and formats do not matter to it.
     pub(super) fn request(self) -> Result<Request> {
@@ -278,6 +287,9 @@ impl RunArguments {
 pub(super) fn refuse_passwords_in_sight(matches: &ArgMatches) -> Result<()> {
     let Some((_, command)) = matches.subcommand() else { return Ok(()) };
     for argument in ["base", "head"] {
+        if command.try_contains_id(argument).is_err() {
+            continue;
+        }
         let on_command_line = command.value_source(argument) == Some(ValueSource::CommandLine);
         let has_password = command
             .get_one::<String>(argument)

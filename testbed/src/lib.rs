@@ -22,6 +22,7 @@
 //! else. What it does not cover is in this crate's `README.md`.
 
 mod account;
+mod azurite;
 mod binaries;
 mod cluster;
 mod identity_endpoint;
@@ -32,6 +33,7 @@ mod scratch;
 mod server;
 mod tls;
 
+pub use azurite::Azurite;
 pub use binaries::{Postgres, python};
 pub use identity_endpoint::{IdentityEndpoint, Tokens};
 pub use key_vault::{KeyVault, Trouble};

@@ -8,6 +8,7 @@
 
 mod content;
 mod fdw_traps;
+mod functions_http;
 mod functions_package;
 mod gap_proof;
 mod gap_recovery;
