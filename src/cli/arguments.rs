@@ -19,9 +19,8 @@ use uuid::Uuid;
 /// What Debezium's events name as their source unless told otherwise.
 const DEFAULT_TOPIC_PREFIX: &str = "deltacompare";
 
-/// 1 GiB: some seconds of work, so that parts spread over workers and a retry costs little, and few
-/// enough that a table of terabytes has thousands of them, not millions.
-const DEFAULT_RANGE_BLOCKS: u32 = 131_072;
+/// Little enough to cost next to nothing, enough to notice a restore that is not what it seems.
+const DEFAULT_SAMPLE_PERCENT: u8 = 1;
 
 /// Recovers the changes that downstream missed while a PostgreSQL logical replication slot was
 /// lost, by comparing two point-in-time restores.
@@ -169,17 +168,22 @@ pub(super) struct RunArguments {
         default_value_t
     )]
     hstore_handling_mode: HstoreMode,
-    /// How results are proved: full diffs every table once more by reading everything
+    /// How results are proved: sample compares contents of some blocks that identity called equal,
+    /// full diffs every table once more by reading everything
     #[arg(long, env = "DELTACOMPARE_VERIFY", value_enum, default_value_t = Verify::None)]
     verify: Verify,
+    /// With --verify sample: percent of the equal blocks whose contents are compared
+    #[arg(long, env = "DELTACOMPARE_SAMPLE_PERCENT", value_name = "N",
+          default_value_t = DEFAULT_SAMPLE_PERCENT, value_parser = clap::value_parser!(u8).range(1..=100))]
+    sample_percent: u8,
     /// Tables at once
     #[arg(long, env = "DELTACOMPARE_PARALLEL", value_name = "N", default_value_t = 4,
           value_parser = clap::value_parser!(u16).range(1..=256))]
     parallel: u16,
-    /// Blocks of 8 kB in one part of a large table
+    /// Blocks of 8 kB in one part of a large table [default: as many as take about 10 s]
     #[arg(long, env = "DELTACOMPARE_RANGE_BLOCKS", value_name = "N",
-          default_value_t = DEFAULT_RANGE_BLOCKS, value_parser = clap::value_parser!(u32).range(1..))]
-    range_blocks: u32,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    range_blocks: Option<u32>,
     /// Write the report as JSON to this file
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
@@ -226,8 +230,9 @@ impl SelectionArguments {
             debezium: DebeziumOptions::default(),
             strategy: self.strategy,
             verify: Verify::None,
+            sample_percent: DEFAULT_SAMPLE_PERCENT,
             parallel: 1,
-            range_blocks: DEFAULT_RANGE_BLOCKS,
+            range_blocks: None,
             accept_written: self.accept_written,
             lost_at_lsn: self.lost_at_lsn,
             new_slot_lsn: self.new_slot_lsn,
@@ -269,6 +274,7 @@ impl RunArguments {
                 hstore: self.hstore_handling_mode,
             },
             verify: self.verify,
+            sample_percent: self.sample_percent,
             parallel: self.parallel,
             range_blocks: self.range_blocks,
             ..selection.request()?
