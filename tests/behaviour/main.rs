@@ -8,6 +8,7 @@
 
 mod content;
 mod fdw_traps;
+mod functions_hosted;
 mod functions_http;
 mod functions_package;
 mod gap_proof;
@@ -15,6 +16,7 @@ mod gap_recovery;
 mod identity;
 mod keyless;
 mod message_keys;
+mod network_trouble;
 mod progress_and_report;
 mod random_schemas;
 mod readme;
