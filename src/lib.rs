@@ -15,5 +15,5 @@ pub mod lineage;
 pub mod preflight;
 pub mod recovery;
 pub mod server;
-mod sink;
+pub mod sink;
 pub mod sql;
