@@ -74,6 +74,8 @@ create table delta (
   schema_name text not null,
   table_name text not null,
   op text not null check (op in ('I', 'U', 'D')),
+  -- The message key; null for a table without one.
+  key json,
   -- The event as every other sink gets it.
   event json not null,
   created_at timestamptz not null default clock_timestamp(),

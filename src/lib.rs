@@ -9,6 +9,7 @@ pub mod diff;
 pub mod error;
 pub mod event;
 pub mod fdw;
+pub mod functions;
 pub mod gap_proof;
 pub mod identity;
 pub mod lineage;

@@ -123,6 +123,12 @@ pub(super) struct RunArguments {
     /// all of it
     #[arg(long, env = "DELTACOMPARE_BEFORE", value_enum, default_value_t = BeforeImage::ReplicaIdentity)]
     before: BeforeImage,
+    /// Follow each delete with a message that has its key and no event
+    #[arg(long, env = "DELTACOMPARE_TOMBSTONES")]
+    tombstones: bool,
+    /// Lines of NDJSON files are {"key":…,"value":…}: the message key and the event
+    #[arg(long, env = "DELTACOMPARE_NDJSON_KEYS")]
+    ndjson_keys: bool,
     /// Debezium's topic.prefix, which its events name as their source
     #[arg(long, env = "DELTACOMPARE_TOPIC_PREFIX", value_name = "NAME",
           default_value = DEFAULT_TOPIC_PREFIX)]
@@ -228,6 +234,8 @@ impl SelectionArguments {
             sinks: Vec::new(),
             format: Format::Debezium,
             before: BeforeImage::ReplicaIdentity,
+            tombstones: false,
+            ndjson_keys: false,
             topic_prefix: DEFAULT_TOPIC_PREFIX.to_owned(),
             debezium: DebeziumOptions::default(),
             strategy: self.strategy,
@@ -264,6 +272,8 @@ impl RunArguments {
             sinks: self.sinks.iter().map(SinkTarget::absolute).collect::<Result<_>>()?,
             format: self.format,
             before: self.before,
+            tombstones: self.tombstones,
+            ndjson_keys: self.ndjson_keys,
             topic_prefix: self.topic_prefix.clone(),
             debezium: DebeziumOptions {
                 decimal: self.decimal_handling_mode,

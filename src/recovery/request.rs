@@ -27,6 +27,10 @@ pub struct Request {
     pub format: Format,
     /// What an event says of the old row.
     pub before: BeforeImage,
+    /// Follow each delete with its key and no event.
+    pub tombstones: bool,
+    /// Write the message key into NDJSON files.
+    pub ndjson_keys: bool,
     /// Debezium's `topic.prefix`, which its events name as their source.
     pub topic_prefix: String,
     /// How Debezium's connector is set to encode values.

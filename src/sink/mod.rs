@@ -11,7 +11,7 @@ pub use event_hub::{
     EventHub, EventHubAccess, EventHubOptions, HubAddress, PartitionBy, PartitionHash,
     PartitionKeySource,
 };
-pub(crate) use ndjson::Ndjson;
+pub(crate) use ndjson::{Lines, Ndjson};
 
 use crate::error::Result;
 use crate::event::Event;
