@@ -1,5 +1,6 @@
 //! What can be said on the command line and in the environment.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
@@ -13,6 +14,9 @@ use deltacompare::event::{
 use deltacompare::lineage::Lsn;
 use deltacompare::preflight::Servers;
 use deltacompare::recovery::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
+use deltacompare::sink::{
+    EventHubAccess, EventHubOptions, PartitionBy, PartitionHash, PartitionKeySource,
+};
 use deltacompare::server::{Server, Side, SslMode};
 use uuid::Uuid;
 
@@ -113,7 +117,7 @@ pub(super) struct RunArguments {
     pub(super) servers: ServerArguments,
     #[command(flatten)]
     selection: SelectionArguments,
-    /// Where events go: ndjson:<file> or delta-table; may be repeated
+    /// Where events go: event-hub:<namespace>/<hub>, ndjson:<file> or delta-table; may be repeated
     #[arg(long = "sink", value_name = "SINK", required_unless_present = "resume")]
     sinks: Vec<SinkTarget>,
     /// How an event looks
@@ -178,6 +182,8 @@ pub(super) struct RunArguments {
         default_value_t
     )]
     hstore_handling_mode: HstoreMode,
+    #[command(flatten)]
+    event_hub: EventHubArguments,
     /// How results are proved: full diffs every table once more by reading everything
     #[arg(long, env = "DELTACOMPARE_VERIFY", value_enum, default_value_t = Verify::None)]
     verify: Verify,
@@ -205,6 +211,74 @@ pub(super) struct RunArguments {
     /// Show no progress
     #[arg(long, short)]
     pub(super) quiet: bool,
+}
+
+/// What concerns `--sink event-hub:…` only.
+#[derive(Debug, Args)]
+pub(super) struct EventHubArguments {
+    /// What decides an event's partition
+    #[arg(long, env = "DELTACOMPARE_PARTITION_BY", value_enum, value_name = "WHAT", default_value_t)]
+    partition_by: PartitionBy,
+    /// Which string the partition key is
+    #[arg(
+        long,
+        env = "DELTACOMPARE_PARTITION_KEY_SOURCE",
+        value_enum,
+        value_name = "FORM",
+        default_value_t
+    )]
+    partition_key_source: PartitionKeySource,
+    /// How a key becomes a partition
+    #[arg(
+        long,
+        env = "DELTACOMPARE_PARTITION_HASH",
+        value_enum,
+        value_name = "HASH",
+        default_value_t
+    )]
+    partition_hash: PartitionHash,
+    /// Give each event the properties of CloudEvents 1.0 (binary mode) as well
+    #[arg(long, env = "DELTACOMPARE_CLOUD_EVENTS")]
+    cloud_events: bool,
+    /// The most bytes that one process sends into the hub in a second
+    #[arg(long, env = "DELTACOMPARE_MAX_BYTES_PER_SECOND", value_name = "N")]
+    max_bytes_per_second: Option<NonZeroU64>,
+    /// The most events that one process sends into the hub in a second
+    #[arg(long, env = "DELTACOMPARE_MAX_EVENTS_PER_SECOND", value_name = "N")]
+    max_events_per_second: Option<NonZeroU64>,
+    /// Where to connect to: amqps://<host>[:<port>], or amqp:// without TLS
+    #[arg(long, env = "DELTACOMPARE_EVENT_HUB_ENDPOINT", value_name = "URL")]
+    event_hub_endpoint: Option<String>,
+    /// An authority's certificates (PEM) to trust besides the public ones
+    #[arg(long, env = "DELTACOMPARE_EVENT_HUB_SSLROOTCERT", value_name = "FILE")]
+    event_hub_sslrootcert: Option<PathBuf>,
+}
+
+impl EventHubArguments {
+    fn options(&self) -> EventHubOptions {
+        EventHubOptions {
+            partition_by: self.partition_by,
+            partition_key_source: self.partition_key_source,
+            partition_hash: self.partition_hash,
+            cloud_events: self.cloud_events,
+            max_bytes_per_second: self.max_bytes_per_second,
+            max_events_per_second: self.max_events_per_second,
+        }
+    }
+
+    /// How hubs are reached; the connection string comes from
+    /// `DELTACOMPARE_EVENT_HUB_CONNECTION_STRING`.
+    fn access(&self) -> EventHubAccess {
+        EventHubAccess {
+            endpoint: self.event_hub_endpoint.clone(),
+            authority: self.event_hub_sslrootcert.clone(),
+            connection_string: std::env::var("DELTACOMPARE_EVENT_HUB_CONNECTION_STRING")
+                .ok()
+                .filter(|text| !text.is_empty())
+                .map(Into::into),
+            identity: Identity::default(),
+        }
+    }
 }
 
 impl ServerArguments {
@@ -239,6 +313,7 @@ impl SelectionArguments {
             topic_prefix: DEFAULT_TOPIC_PREFIX.to_owned(),
             debezium: DebeziumOptions::default(),
             strategy: self.strategy,
+            event_hub: EventHubOptions::default(),
             verify: Verify::None,
             parallel: 1,
             range_blocks: DEFAULT_RANGE_BLOCKS,
@@ -258,6 +333,11 @@ impl SelectionArguments {
 }
 
 impl RunArguments {
+    /// How event hubs are reached.
+    pub(super) fn event_hub_access(&self) -> EventHubAccess {
+        self.event_hub.access()
+    }
+
     /// The request of a new recovery.
     pub(super) fn request(&self) -> Result<Request> {
         let selection = SelectionArguments {
@@ -282,6 +362,7 @@ impl RunArguments {
                 interval: self.interval_handling_mode,
                 hstore: self.hstore_handling_mode,
             },
+            event_hub: self.event_hub.options(),
             verify: self.verify,
             parallel: self.parallel,
             range_blocks: self.range_blocks,

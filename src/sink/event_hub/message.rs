@@ -180,7 +180,7 @@ mod tests {
     }
 
     fn decode(bytes: &[u8]) -> Message<Body<Value>> {
-        Message::<Body<Value>>::from_reader(bytes).unwrap()
+        Body::<Value>::decode_message_from_reader(serde_amqp::read::SliceReader::new(bytes)).unwrap()
     }
 
     /// Read back by the library's own decoder.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fe2o3_amqp::acceptor::{LinkAcceptor, LinkEndpoint, ListenerSessionHandle};
 use fe2o3_amqp::types::definitions::{self, AmqpError, LinkError, Role};
+use fe2o3_amqp::types::messaging::annotations::AnnotationKey;
 use fe2o3_amqp::types::messaging::{
     ApplicationProperties, Body, IntoBody, Message, Modified, Properties,
 };
@@ -155,7 +156,6 @@ async fn receive(mut link: Receiver, node: &str, connected: &Connected) {
         return;
     }
     let management = tokens || node.ends_with("$management");
-    let mut exists = connected.hub.exists.subscribe();
     loop {
         let delivery: Delivery<Body<Value>> = tokio::select! {
             delivery = link.recv() => match delivery {
@@ -167,7 +167,7 @@ async fn receive(mut link: Receiver, node: &str, connected: &Connected) {
                 let _ = link.close_with_error(ended).await;
                 return;
             }
-            _ = exists.wait_for(|exists| !exists), if !tokens => {
+            () = deleted(&connected.hub), if !tokens => {
                 let gone = error(AmqpError::NotFound, "The messaging entity could not be found.");
                 let _ = link.close_with_error(gone).await;
                 return;
@@ -183,6 +183,18 @@ async fn receive(mut link: Receiver, node: &str, connected: &Connected) {
     }
 }
 
+/// Resolves when the hub is deleted.
+async fn deleted(hub: &Hub) {
+    let mut exists = hub.exists.subscribe();
+    let _ = exists.wait_for(|exists| !exists).await;
+}
+
+/// Resolves when a partition is not stalled.
+async fn answers_again(hub: &Hub, partition: Option<usize>) {
+    let mut stalled = hub.stalled.subscribe();
+    let _ = stalled.wait_for(|stalled| stalled.is_none() || *stalled != partition).await;
+}
+
 /// Stores a batch, unless a fault says otherwise. Yields what the link ends with.
 async fn store(
     link: &Receiver,
@@ -194,8 +206,7 @@ async fn store(
     hub.batches.fetch_add(1, Ordering::Relaxed);
     let fault = lock(&hub.faults).next();
     let named = partition(node);
-    let mut stalled = hub.stalled.subscribe();
-    let _ = stalled.wait_for(|stalled| stalled.is_none() || *stalled != named).await;
+    answers_again(hub, named).await;
     match fault {
         Some(Fault::ServerBusy) => {
             let busy = error(
@@ -246,7 +257,7 @@ async fn store(
     let batch = *delivery.message_format() == Some(0x8001_3700);
     let message = delivery.into_message();
     let key = message.message_annotations.as_ref().and_then(|annotations| {
-        match annotations.0.get("x-opt-partition-key") {
+        match annotations.0.get(&"x-opt-partition-key" as &dyn AnnotationKey) {
             Some(Value::String(key)) => Some(key.clone()),
             _ => None,
         }
@@ -351,7 +362,7 @@ fn answer(request: Message<Body<Value>>, tokens: bool, connected: &Connected) {
     let reply_to = properties.reply_to.unwrap_or_default();
     let node = if tokens { "$cbs" } else { "$management" };
     if let Some(link) = answers.get(&reply_to).or_else(|| answers.get(node)) {
-        let _ = link.send(Message { body: response.body.0, ..response.map_body(|_| Value::Null) });
+        let _ = link.send(response.map_body(|body| body.0));
     }
 }
 
@@ -427,11 +438,11 @@ fn start(attach: &Attach, log: &super::Log) -> usize {
     let filters = attach.source.as_ref().and_then(|source| source.filter.clone());
     let selector = filters.and_then(|filters| {
         filters.into_iter().find_map(|(_, filter)| match filter {
-            Some(filter) => match filter.value {
+            Value::Described(described) => match described.value {
                 Value::String(text) => Some(text),
                 _ => None,
             },
-            None => None,
+            _ => None,
         })
     });
     let Some(selector) = selector else { return 0 };

@@ -139,7 +139,7 @@ impl Stored {
 }
 
 pub(super) fn decode(message: &[u8]) -> Option<Message<Body<Value>>> {
-    Body::<Value>::decode_message_from_reader(message).ok()
+    Body::<Value>::decode_message_from_reader(serde_amqp::read::SliceReader::new(message)).ok()
 }
 
 fn event(partition: usize, message: &[u8]) -> Option<StoredEvent> {
