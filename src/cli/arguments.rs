@@ -1,24 +1,23 @@
 //! What can be said on the command line and in the environment.
 
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser, Subcommand};
 use deltacompare::catalog::TableName;
+use deltacompare::config::ServerSettings;
 use deltacompare::error::{Error, Result};
 use deltacompare::event::{
     BeforeImage, BinaryMode, DebeziumOptions, DecimalMode, Format, HstoreMode, IntervalMode,
     TimePrecision,
 };
 use deltacompare::lineage::Lsn;
-use deltacompare::preflight::Servers;
 use deltacompare::recovery::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
-use deltacompare::sink::{
-    EventHubAccess, EventHubOptions, PartitionBy, PartitionHash, PartitionKeySource,
-};
-use deltacompare::server::{Server, Side, SslMode};
+use deltacompare::server::SslMode;
+use deltacompare::sink::{EventHubAccess, EventHubOptions};
 use uuid::Uuid;
+
+use super::event_hub::EventHubArguments;
 
 /// What Debezium's events name as their source unless told otherwise.
 const DEFAULT_TOPIC_PREFIX: &str = "deltacompare";
@@ -43,7 +42,7 @@ pub(super) enum Command {
     /// Show what would be compared, how, how big, and every warning. Changes nothing.
     Plan {
         #[command(flatten)]
-        servers: ServerArguments,
+        servers: ServerSettings,
         #[command(flatten)]
         selection: SelectionArguments,
         /// Print JSON.
@@ -53,19 +52,8 @@ pub(super) enum Command {
     /// Remove everything that DeltaCompare created on the two servers, the delta table included.
     Cleanup {
         #[command(flatten)]
-        servers: ServerArguments,
+        servers: ServerSettings,
     },
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ServerArguments {
-    /// The restore to the moment when the slot was lost:
-    /// postgres://user@host:5432/database?sslmode=verify-full&sslrootcert=ca.pem
-    #[arg(long, env = "DELTACOMPARE_BASE", hide_env_values = true, value_name = "URL")]
-    base: String,
-    /// The restore to the moment when the slot was back
-    #[arg(long, env = "DELTACOMPARE_HEAD", hide_env_values = true, value_name = "URL")]
-    head: String,
 }
 
 #[derive(Debug, Args)]
@@ -114,7 +102,7 @@ pub(super) struct SelectionArguments {
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
     #[command(flatten)]
-    pub(super) servers: ServerArguments,
+    pub(super) servers: ServerSettings,
     #[command(flatten)]
     selection: SelectionArguments,
     /// Where events go: event-hub:<namespace>/<hub>, ndjson:<file> or delta-table; may be repeated
@@ -213,86 +201,6 @@ pub(super) struct RunArguments {
     pub(super) quiet: bool,
 }
 
-/// What concerns `--sink event-hub:…` only.
-#[derive(Debug, Args)]
-pub(super) struct EventHubArguments {
-    /// What decides an event's partition
-    #[arg(long, env = "DELTACOMPARE_PARTITION_BY", value_enum, value_name = "WHAT", default_value_t)]
-    partition_by: PartitionBy,
-    /// Which string the partition key is
-    #[arg(
-        long,
-        env = "DELTACOMPARE_PARTITION_KEY_SOURCE",
-        value_enum,
-        value_name = "FORM",
-        default_value_t
-    )]
-    partition_key_source: PartitionKeySource,
-    /// How a key becomes a partition
-    #[arg(
-        long,
-        env = "DELTACOMPARE_PARTITION_HASH",
-        value_enum,
-        value_name = "HASH",
-        default_value_t
-    )]
-    partition_hash: PartitionHash,
-    /// Give each event the properties of CloudEvents 1.0 (binary mode) as well
-    #[arg(long, env = "DELTACOMPARE_CLOUD_EVENTS")]
-    cloud_events: bool,
-    /// The most bytes that one process sends into the hub in a second
-    #[arg(long, env = "DELTACOMPARE_MAX_BYTES_PER_SECOND", value_name = "N")]
-    max_bytes_per_second: Option<NonZeroU64>,
-    /// The most events that one process sends into the hub in a second
-    #[arg(long, env = "DELTACOMPARE_MAX_EVENTS_PER_SECOND", value_name = "N")]
-    max_events_per_second: Option<NonZeroU64>,
-    /// Where to connect to: amqps://<host>[:<port>], or amqp:// without TLS
-    #[arg(long, env = "DELTACOMPARE_EVENT_HUB_ENDPOINT", value_name = "URL")]
-    event_hub_endpoint: Option<String>,
-    /// An authority's certificates (PEM) to trust besides the public ones
-    #[arg(long, env = "DELTACOMPARE_EVENT_HUB_SSLROOTCERT", value_name = "FILE")]
-    event_hub_sslrootcert: Option<PathBuf>,
-}
-
-impl EventHubArguments {
-    fn options(&self) -> EventHubOptions {
-        EventHubOptions {
-            partition_by: self.partition_by,
-            partition_key_source: self.partition_key_source,
-            partition_hash: self.partition_hash,
-            cloud_events: self.cloud_events,
-            max_bytes_per_second: self.max_bytes_per_second,
-            max_events_per_second: self.max_events_per_second,
-        }
-    }
-
-    /// How hubs are reached; the connection string comes from
-    /// `DELTACOMPARE_EVENT_HUB_CONNECTION_STRING`.
-    fn access(&self) -> EventHubAccess {
-        EventHubAccess {
-            endpoint: self.event_hub_endpoint.clone(),
-            authority: self.event_hub_sslrootcert.clone(),
-            connection_string: std::env::var("DELTACOMPARE_EVENT_HUB_CONNECTION_STRING")
-                .ok()
-                .filter(|text| !text.is_empty())
-                .map(Into::into),
-            identity: Identity::default(),
-        }
-    }
-}
-
-impl ServerArguments {
-    /// The two servers, with their passwords from the URLs or from
-    /// `DELTACOMPARE_BASE_PASSWORD` and `DELTACOMPARE_HEAD_PASSWORD`.
-    pub(super) fn parse(&self) -> Result<Servers> {
-        let password = |variable| std::env::var(variable).ok().map(Into::into);
-        Ok(Servers {
-            base: Server::parse(Side::Base, &self.base, password("DELTACOMPARE_BASE_PASSWORD"))?,
-            head: Server::parse(Side::Head, &self.head, password("DELTACOMPARE_HEAD_PASSWORD"))?,
-        })
-    }
-}
-
 impl SelectionArguments {
     /// The request of a plan: sinks and formats do not matter to it.
     pub(super) fn request(self) -> Result<Request> {
@@ -335,7 +243,7 @@ impl SelectionArguments {
 impl RunArguments {
     /// How event hubs are reached.
     pub(super) fn event_hub_access(&self) -> EventHubAccess {
-        self.event_hub.access()
+        self.event_hub.access(self.servers.identity())
     }
 
     /// The request of a new recovery.
@@ -394,8 +302,23 @@ pub(super) fn refuse_passwords_in_sight(matches: &ArgMatches) -> Result<()> {
 }
 
 /// What a resumption may be told anew: how to log in, and what concerns this process alone.
-const RESUME_TAKES: [&str; 7] =
-    ["base", "head", "resume", "report", "lease_seconds", "keep_objects", "quiet"];
+const RESUME_TAKES: [&str; 15] = [
+    "base",
+    "head",
+    "vault",
+    "base_secret",
+    "head_secret",
+    "login",
+    "identity",
+    "identity_client_id",
+    "event_hub_endpoint",
+    "event_hub_sslrootcert",
+    "resume",
+    "report",
+    "lease_seconds",
+    "keep_objects",
+    "quiet",
+];
 
 /// A resumed recovery does what was asked for when it began; anything else on the command line
 /// would be ignored, so it is refused.

@@ -7,6 +7,7 @@
 )]
 
 mod content;
+mod event_hub;
 mod fdw_traps;
 mod functions_package;
 mod gap_proof;
@@ -24,3 +25,4 @@ mod secrets;
 mod slot_oracle;
 mod support;
 mod tls;
+mod vault;
