@@ -13,7 +13,13 @@ use deltacompare::sink::{
 #[derive(Debug, Args)]
 pub(super) struct EventHubArguments {
     /// What decides an event's partition
-    #[arg(long, env = "DELTACOMPARE_PARTITION_BY", value_enum, value_name = "WHAT", default_value_t)]
+    #[arg(
+        long,
+        env = "DELTACOMPARE_PARTITION_BY",
+        value_enum,
+        value_name = "WHAT",
+        default_value_t
+    )]
     partition_by: PartitionBy,
     /// Which string the partition key is
     #[arg(

@@ -87,8 +87,7 @@ impl Connector {
         let opened = if self.endpoint.tls {
             // Event Hubs speaks TLS from the first byte, without AMQP's own upgrade.
             let name = host.clone().try_into().map_err(|e| unreachable(&e))?;
-            let stream =
-                self.tls.connect(name, stream).await.map_err(|e| unreachable(&e))?;
+            let stream = self.tls.connect(name, stream).await.map_err(|e| unreachable(&e))?;
             builder.open_with_stream(stream).await
         } else {
             builder.open_with_stream(stream).await
@@ -100,8 +99,7 @@ impl Connector {
         let failed = |what: &str, error: &dyn std::fmt::Display| {
             Trouble::passing(format!("{what} with {} failed: {error}", self.endpoint))
         };
-        let mut session =
-            Session::begin(&mut handle).await.map_err(|e| failed("a session", &e))?;
+        let mut session = Session::begin(&mut handle).await.map_err(|e| failed("a session", &e))?;
         let cbs = CbsClient::attach(&mut session).await.map_err(|e| failed("authorization", &e))?;
         let now = Instant::now();
         let (over, _) = watch::channel(());
@@ -143,8 +141,7 @@ impl Connector {
             let failed = |error: &dyn std::fmt::Display| {
                 Trouble::passing(format!("the hub's properties could not be read: {error}"))
             };
-            let mut session =
-                Session::begin(&mut live.handle).await.map_err(|e| failed(&e))?;
+            let mut session = Session::begin(&mut live.handle).await.map_err(|e| failed(&e))?;
             let mut client = MgmtClient::builder()
                 .management_node_address(node)
                 .client_node_addr(format!("deltacompare-{}", Uuid::new_v4().simple()))

@@ -47,10 +47,11 @@ impl Credential {
     pub(super) async fn token(&self, audience: &str) -> Result<Token, Trouble> {
         match self {
             Self::Entra(credential) => {
-                let token = credential.get_token(&[SCOPE], None).await.map_err(|error| Trouble {
-                    cause: Cause::Unauthorized,
-                    sentence: format!("no token from Entra: {error}"),
-                })?;
+                let token =
+                    credential.get_token(&[SCOPE], None).await.map_err(|error| Trouble {
+                        cause: Cause::Unauthorized,
+                        sentence: format!("no token from Entra: {error}"),
+                    })?;
                 Ok(Token {
                     value: token.token.secret().into(),
                     kind: "jwt",

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use fe2o3_amqp::Sender;
 use fe2o3_amqp::link::SendError;
 use fe2o3_amqp::session::SessionHandle;
 use fe2o3_amqp::types::definitions::SenderSettleMode;
 use fe2o3_amqp::types::messaging::Outcome;
-use fe2o3_amqp::Sender;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -33,6 +33,9 @@ const OUTCOME_WITHIN: Duration = Duration::from_secs(60);
 
 /// For leave to send (credit), and for a link.
 const LINK_WITHIN: Duration = Duration::from_secs(30);
+
+/// For more events to come, before a batch goes that is not full.
+const LINGER: Duration = Duration::from_millis(20);
 
 /// The service asks to stay away for so long when it is busy.
 const BUSY: Duration = Duration::from_secs(4);
@@ -127,6 +130,8 @@ struct Hand {
     /// An entry that could not be added yet.
     held: Option<Entry>,
     filling: Filling,
+    /// When it goes although it is not full.
+    close_at: Option<Instant>,
     /// Batches to be sent, also again.
     ready: BTreeMap<Place, Batch>,
     /// Batches under way, and since when.
@@ -159,6 +164,7 @@ impl Lane {
             lane: self,
             held: None,
             filling: Filling::default(),
+            close_at: None,
             ready: BTreeMap::new(),
             sent: BTreeMap::new(),
             outcomes: FuturesUnordered::new(),
@@ -234,6 +240,7 @@ impl Hand {
         let oldest = self.sent.values().map(|(_, since)| *since + OUTCOME_WITHIN).min();
         let may_take = self.may_take();
         let waits = self.held.is_some() || !self.ready.is_empty() && self.sent.len() < WINDOW;
+        let lingers = self.close_at.is_some() && self.sent.is_empty() && self.ready.is_empty();
         tokio::select! {
             biased;
             _ = link.over.changed() => Err(Trouble::passing("the connection ended")),
@@ -247,6 +254,7 @@ impl Hand {
                 )))
             }
             () = sleep_until(self.not_before), if waits => Ok(true),
+            () = sleep_until(self.close_at.unwrap_or_else(Instant::now)), if lingers => Ok(true),
             entry = self.lane.queue.recv(), if may_take => match entry {
                 Some(entry) => {
                     self.held = Some(entry);
@@ -261,8 +269,8 @@ impl Hand {
         self.held.is_none() && self.ready.len() < WINDOW
     }
 
-    /// Takes what is there into batches. With nothing under way, a batch goes as full as it is:
-    /// while one is under way the next fills.
+    /// Takes what is there into batches. With nothing under way, a batch goes as full as it is
+    /// after a moment: while one is under way the next fills.
     async fn fill(&mut self) {
         loop {
             if self.may_take() {
@@ -278,6 +286,7 @@ impl Hand {
                     Ok(batch) => {
                         self.delayed = false;
                         self.keep(batch);
+                        self.close_at.get_or_insert_with(|| Instant::now() + LINGER);
                     }
                     Err(kept) => {
                         let (entry, trouble) = *kept;
@@ -295,7 +304,8 @@ impl Hand {
                 None => break,
             }
         }
-        if self.sent.is_empty() && self.ready.is_empty() {
+        let waited = self.close_at.is_some_and(|at| at <= Instant::now());
+        if waited && self.sent.is_empty() && self.ready.is_empty() {
             self.close();
         }
     }
@@ -309,6 +319,7 @@ impl Hand {
     }
 
     fn close(&mut self) {
+        self.close_at = None;
         let batch = self.filling.close();
         self.keep(batch);
     }
@@ -329,9 +340,8 @@ impl Hand {
                 continue;
             }
             let events = batch.entries.len();
-            let at = *batch
-                .admitted
-                .get_or_insert_with(|| self.lane.pace.reserve(events, batch.bytes));
+            let at =
+                *batch.admitted.get_or_insert_with(|| self.lane.pace.reserve(events, batch.bytes));
             if at > Instant::now() {
                 self.ready.insert(place, batch);
                 self.not_before = at;

@@ -180,7 +180,8 @@ mod tests {
     }
 
     fn decode(bytes: &[u8]) -> Message<Body<Value>> {
-        Body::<Value>::decode_message_from_reader(serde_amqp::read::SliceReader::new(bytes)).unwrap()
+        Body::<Value>::decode_message_from_reader(serde_amqp::read::SliceReader::new(bytes))
+            .unwrap()
     }
 
     /// Read back by the library's own decoder.
@@ -209,19 +210,24 @@ mod tests {
             assert_eq!(property("cloudEvents:type"), "deltacompare.delete");
             assert_eq!(property("cloudEvents:time"), "1970-01-01T00:00:00Z");
             assert!(found.get("claim_check").is_none());
-            let data: Vec<u8> = message.body.try_into_data().unwrap().flat_map(|it| it.into_vec()).collect();
+            let data: Vec<u8> =
+                message.body.try_into_data().unwrap().flat_map(|it| it.into_vec()).collect();
             assert_eq!(data, body);
         }
     }
 
     #[test]
     fn a_claim_check_says_where_the_event_is() {
-        let form =
-            MessageForm::new(&EventHubOptions::default(), Uuid::from_u128(1), Timestamp::UNIX_EPOCH);
+        let form = MessageForm::new(
+            &EventHubOptions::default(),
+            Uuid::from_u128(1),
+            Timestamp::UNIX_EPOCH,
+        );
         let message = decode(&form.encode_claim_check(&event("t", vec![b'x'; 10])));
         let found = message.application_properties.unwrap();
         assert_eq!(found.get("claim_check"), Some(&SimpleValue::from("deltacompare.delta")));
-        let data: Vec<u8> = message.body.try_into_data().unwrap().flat_map(|it| it.into_vec()).collect();
+        let data: Vec<u8> =
+            message.body.try_into_data().unwrap().flat_map(|it| it.into_vec()).collect();
         let body: serde_json::Value = serde_json::from_slice(&data).unwrap();
         assert_eq!(body["event_id"], Uuid::from_u128(7).to_string());
         assert_eq!(body["bytes"], 10);

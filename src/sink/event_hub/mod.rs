@@ -105,14 +105,11 @@ impl EventHubAccess {
                 ))
             };
             for certificate in CertificateDer::pem_file_iter(path).map_err(|e| unusable(&e))? {
-                roots
-                    .add(certificate.map_err(|e| unusable(&e))?)
-                    .map_err(|e| unusable(&e))?;
+                roots.add(certificate.map_err(|e| unusable(&e))?).map_err(|e| unusable(&e))?;
             }
         }
-        let config = rustls::ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let config =
+            rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         Ok(Arc::new(config).into())
     }
 }

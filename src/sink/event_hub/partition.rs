@@ -62,9 +62,8 @@ fn service_partition(key: &[u8], partitions: usize) -> usize {
 fn lookup3(key: &[u8]) -> (u32, u32) {
     let start = 0xdead_beef_u32.wrapping_add(key.len() as u32);
     let (mut a, mut b, mut c) = (start, start, start);
-    let word = |bytes: &[u8]| {
-        bytes.iter().rev().fold(0, |word, &byte| (word << 8) | u32::from(byte))
-    };
+    let word =
+        |bytes: &[u8]| bytes.iter().rev().fold(0, |word, &byte| (word << 8) | u32::from(byte));
     let mut rest = key;
     let add = |a: &mut u32, b: &mut u32, c: &mut u32, block: &[u8]| {
         let mut words = block.chunks(4).map(word);

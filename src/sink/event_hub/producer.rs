@@ -67,8 +67,7 @@ impl Producer {
         connector: Connector,
         options: &EventHubOptions,
     ) -> Result<Arc<Self>> {
-        let shared =
-            (format!("{} {}", connector.address, connector.endpoint), options.clone());
+        let shared = (format!("{} {}", connector.address, connector.endpoint), options.clone());
         let mut producers = PRODUCERS.lock().await;
         producers.retain(|_, producer| producer.strong_count() > 0);
         if let Some(producer) = producers.get(&shared).and_then(Weak::upgrade) {

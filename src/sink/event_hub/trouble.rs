@@ -1,7 +1,9 @@
 //! What keeps events from a hub, as the service says it.
 
 use fe2o3_amqp::connection::ConnectionStopReason;
-use fe2o3_amqp::link::{DetachError, LinkStateError, SendError, SenderAttachError, SessionStopReason};
+use fe2o3_amqp::link::{
+    DetachError, LinkStateError, SendError, SenderAttachError, SessionStopReason,
+};
 use fe2o3_amqp::types::definitions::{self, ErrorCondition};
 use fe2o3_amqp::types::primitives::Symbol;
 

@@ -91,9 +91,8 @@ impl Connected {
 /// Serves a session to its end.
 pub(super) async fn session(mut session: ListenerSessionHandle, connected: Arc<Connected>) {
     let mut links = JoinSet::new();
-    let acceptor = LinkAcceptor::builder()
-        .max_message_size(connected.hub.options.largest_message)
-        .build();
+    let acceptor =
+        LinkAcceptor::builder().max_message_size(connected.hub.options.largest_message).build();
     while let Some(attach) = session.next_incoming_attach().await {
         let (node, other) = ends(&attach);
         if let Ok(endpoint) = acceptor.accept_incoming_attach(attach.clone(), &mut session).await {
@@ -240,7 +239,10 @@ async fn store(
         Some(Fault::Unauthorized) => {
             lock(&connected.grants).clear();
             connected.granted.notify_waiters();
-            return Some(error(AmqpError::UnauthorizedAccess, "ExpiredToken: The token is expired."));
+            return Some(error(
+                AmqpError::UnauthorizedAccess,
+                "ExpiredToken: The token is expired.",
+            ));
         }
         Some(Fault::ConnectionForced) => {
             connected.finish(End::Forced);
@@ -272,7 +274,8 @@ async fn store(
         }
         (_, body) => {
             let whole = Message { body, ..message };
-            let serializable = fe2o3_amqp::types::messaging::message::__private::Serializable(whole);
+            let serializable =
+                fe2o3_amqp::types::messaging::message::__private::Serializable(whole);
             serde_amqp::to_vec(&serializable).into_iter().collect()
         }
     };
@@ -333,7 +336,11 @@ fn answer(request: Message<Body<Value>>, tokens: bool, connected: &Connected) {
             },
             _ => String::new(),
         };
-        match connected.hub.grant(&text("name"), &text("type"), &token) {
+        let says = match asked.0.get("expiration") {
+            Some(SimpleValue::Timestamp(until)) => until.milliseconds() as u64 / 1000,
+            _ => 0,
+        };
+        match connected.hub.grant(&text("name"), &text("type"), &token, says) {
             Ok(grant) => {
                 connected.hub.tokens.fetch_add(1, Ordering::Relaxed);
                 lock(&connected.grants).push(grant);

@@ -5,8 +5,8 @@
 //! `$management` for the hub and its partitions; sender links to the hub and to partitions;
 //! receiver links with a starting position.
 //!
-//! **What it does not cover:** TLS and WebSockets; Entra itself (a token is good if the test has
-//! named it); rights of a policy; throttling by throughput units; retention, capture, geo-replication;
+//! **What it does not cover:** TLS and WebSockets; Entra itself (a token is good if the
+//! stand-in of the identity endpoint gave it out); rights of a policy; throttling by throughput units; retention, capture, geo-replication;
 //! consumer groups' epochs and owners; the Kafka endpoint; idle connections that the service closes;
 //! how the real service batches its acknowledgements, and how long anything takes. Messages of
 //! senders to the hub without a key go round in turn, which the service does not promise.
@@ -79,8 +79,8 @@ pub struct EventHubs {
 struct Hub {
     options: HubOptions,
     policy: Policy,
-    /// Tokens of Entra that are good.
-    bearers: Mutex<HashSet<String>>,
+    /// Whose tokens of Entra are good.
+    issuer: Mutex<Option<crate::Tokens>>,
     logs: Vec<Log>,
     faults: Mutex<Faults>,
     /// Whether there is such a hub.
@@ -99,7 +99,7 @@ impl EventHubs {
         let address = listener.local_addr()?;
         let hub = Arc::new(Hub {
             policy: Policy::random(),
-            bearers: Mutex::default(),
+            issuer: Mutex::default(),
             logs: (0..options.partitions).map(|_| Log::new(options.keep)).collect(),
             faults: Mutex::default(),
             exists: watch::Sender::new(true),
@@ -153,9 +153,9 @@ impl EventHubs {
         )
     }
 
-    /// Lets this token of Entra in, if it is for Event Hubs and has not ended.
-    pub fn accept_token(&self, token: &str) {
-        lock(&self.hub.bearers).insert(token.to_owned());
+    /// Lets in whoever has a token of these that is for Event Hubs and has not ended.
+    pub fn trust(&self, tokens: &crate::Tokens) {
+        *lock(&self.hub.issuer) = Some(tokens.clone());
     }
 
     /// From now on these go wrong.
@@ -251,4 +251,3 @@ async fn serve(stream: TcpStream, hub: Arc<Hub>) {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
