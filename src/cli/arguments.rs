@@ -22,9 +22,8 @@ use super::event_hub::EventHubArguments;
 /// What Debezium's events name as their source unless told otherwise.
 const DEFAULT_TOPIC_PREFIX: &str = "deltacompare";
 
-/// 1 GiB: some seconds of work, so that parts spread over workers and a retry costs little, and few
-/// enough that a table of terabytes has thousands of them, not millions.
-const DEFAULT_RANGE_BLOCKS: u32 = 131_072;
+/// Little enough to cost next to nothing, enough to notice a restore that is not what it seems.
+const DEFAULT_SAMPLE_PERCENT: u8 = 1;
 
 /// Recovers the changes that downstream missed while a PostgreSQL logical replication slot was
 /// lost, by comparing two point-in-time restores.
@@ -49,6 +48,8 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Answer the Azure Functions host, as its custom handler. Settings come from the environment.
+    Serve(ServeArguments),
     /// Remove everything that DeltaCompare created on the two servers, the delta table included.
     Cleanup {
         #[command(flatten)]
@@ -172,17 +173,22 @@ pub(super) struct RunArguments {
     hstore_handling_mode: HstoreMode,
     #[command(flatten)]
     event_hub: EventHubArguments,
-    /// How results are proved: full diffs every table once more by reading everything
+    /// How results are proved: sample compares contents of some blocks that identity called equal,
+    /// full diffs every table once more by reading everything
     #[arg(long, env = "DELTACOMPARE_VERIFY", value_enum, default_value_t = Verify::None)]
     verify: Verify,
+    /// With --verify sample: percent of the equal blocks whose contents are compared
+    #[arg(long, env = "DELTACOMPARE_SAMPLE_PERCENT", value_name = "N",
+          default_value_t = DEFAULT_SAMPLE_PERCENT, value_parser = clap::value_parser!(u8).range(1..=100))]
+    sample_percent: u8,
     /// Tables at once
     #[arg(long, env = "DELTACOMPARE_PARALLEL", value_name = "N", default_value_t = 4,
           value_parser = clap::value_parser!(u16).range(1..=256))]
     parallel: u16,
-    /// Blocks of 8 kB in one part of a large table
+    /// Blocks of 8 kB in one part of a large table [default: as many as take about 10 s]
     #[arg(long, env = "DELTACOMPARE_RANGE_BLOCKS", value_name = "N",
-          default_value_t = DEFAULT_RANGE_BLOCKS, value_parser = clap::value_parser!(u32).range(1..))]
-    range_blocks: u32,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    range_blocks: Option<u32>,
     /// Write the report as JSON to this file
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
@@ -199,6 +205,13 @@ pub(super) struct RunArguments {
     /// Show no progress
     #[arg(long, short)]
     pub(super) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArguments {
+    /// Port of the loopback address to listen on
+    #[arg(long, env = "FUNCTIONS_CUSTOMHANDLER_PORT", value_name = "PORT", default_value_t = 8080)]
+    pub(super) port: u16,
 }
 
 impl SelectionArguments {
@@ -223,8 +236,9 @@ impl SelectionArguments {
             strategy: self.strategy,
             event_hub: EventHubOptions::default(),
             verify: Verify::None,
+            sample_percent: DEFAULT_SAMPLE_PERCENT,
             parallel: 1,
-            range_blocks: DEFAULT_RANGE_BLOCKS,
+            range_blocks: None,
             accept_written: self.accept_written,
             lost_at_lsn: self.lost_at_lsn,
             new_slot_lsn: self.new_slot_lsn,
@@ -272,6 +286,7 @@ impl RunArguments {
             },
             event_hub: self.event_hub.options(),
             verify: self.verify,
+            sample_percent: self.sample_percent,
             parallel: self.parallel,
             range_blocks: self.range_blocks,
             ..selection.request()?
@@ -284,6 +299,9 @@ impl RunArguments {
 pub(super) fn refuse_passwords_in_sight(matches: &ArgMatches) -> Result<()> {
     let Some((_, command)) = matches.subcommand() else { return Ok(()) };
     for argument in ["base", "head"] {
+        if command.try_contains_id(argument).is_err() {
+            continue;
+        }
         let on_command_line = command.value_source(argument) == Some(ValueSource::CommandLine);
         let has_password = command
             .get_one::<String>(argument)

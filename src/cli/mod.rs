@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches};
 use deltacompare::error::{Error, ErrorKind, Result};
 use deltacompare::fdw;
+use deltacompare::functions;
 use deltacompare::recovery::{self, Control, Outcome, Progress, Start};
 use tracing_subscriber::EnvFilter;
 
@@ -27,14 +28,7 @@ const INTERRUPTED: u8 = 130;
 pub(crate) fn main() -> ExitCode {
     let matches = Arguments::command().get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            EnvFilter::try_from_env("DELTACOMPARE_LOG")
-                .unwrap_or_else(|_| "warn,pgwire_replication=off".into()),
-        )
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    start_log(matches!(arguments.command, Command::Serve(_)));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -53,6 +47,11 @@ pub(crate) fn main() -> ExitCode {
                     .map_err(nothing_changed)?;
                 output::plan(&plan, json)?;
                 Ok(COMPLETED)
+            }
+            Command::Serve(arguments) => {
+                functions::serve(arguments.port, stop_signal()).await?;
+                // The host takes 0 for intended and never starts it again.
+                Ok(INTERRUPTED)
             }
             Command::Cleanup { servers } => {
                 let servers = servers.servers().await?;
@@ -79,6 +78,20 @@ pub(crate) fn main() -> ExitCode {
                 _ => FAILED,
             })
         }
+    }
+}
+
+/// Logs for people on standard error; for the Functions host, which takes standard error for
+/// errors, one JSON object a line on standard output.
+fn start_log(served: bool) {
+    let default =
+        if served { "info,pgwire_replication=off" } else { "warn,pgwire_replication=off" };
+    let filter = EnvFilter::try_from_env("DELTACOMPARE_LOG").unwrap_or_else(|_| default.into());
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    if served {
+        log.json().flatten_event(true).with_ansi(false).init();
+    } else {
+        log.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).init();
     }
 }
 

@@ -75,12 +75,17 @@ impl KeyVault {
     /// Refused if that is not such a URL.
     pub(crate) fn new(url: &str, credential: Arc<dyn TokenCredential>) -> Result<Self> {
         choose_cryptography();
-        let https = url::Url::parse(url)
-            .is_ok_and(|url| url.scheme() == "https" && url.host().is_some() && url.path() == "/");
+        let https = url::Url::parse(url).is_ok_and(|url| {
+            url.scheme() == "https"
+                && url.host().is_some()
+                && url.path() == "/"
+                && url.username().is_empty()
+        });
         if !https {
-            return Err(Error::refused(format!(
-                "{url:?} is not a vault: it must look like https://<name>.vault.azure.net"
-            )));
+            return Err(Error::refused(
+                "--vault (DELTACOMPARE_VAULT) is not a vault's URL: it must look like \
+                 https://<name>.vault.azure.net",
+            ));
         }
         let mut options = SecretClientOptions::default();
         options.client_options.retry = RetryOptions::exponential(ExponentialRetryOptions {

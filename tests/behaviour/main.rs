@@ -9,10 +9,12 @@
 mod content;
 mod event_hub;
 mod fdw_traps;
+mod functions_http;
 mod functions_package;
 mod gap_proof;
 mod gap_recovery;
 mod identity;
+mod keyless;
 mod message_keys;
 mod progress_and_report;
 mod random_schemas;
@@ -26,3 +28,4 @@ mod slot_oracle;
 mod support;
 mod tls;
 mod vault;
+mod verification;

@@ -11,20 +11,20 @@ const BEFORE: &str = "create table t (id int primary key, v text);
                       insert into t select i, 'old' from generate_series(1, 1000) i;";
 const DURING: &str = "update t set v = 'new' where id % 2 = 0";
 
-struct Azure {
+pub(super) struct Azure {
     identity: IdentityEndpoint,
-    vault: KeyVault,
+    pub(super) vault: KeyVault,
 }
 
 impl Azure {
-    async fn start(client_id: Option<&str>) -> Self {
+    pub(super) async fn start(client_id: Option<&str>) -> Self {
         let identity = IdentityEndpoint::start(client_id).await.unwrap();
         let vault = KeyVault::start(identity.tokens()).await.unwrap();
         Self { identity, vault }
     }
 
     /// A program that has its passwords from the vault and from nowhere else.
-    fn program(&self, gap: &Gap, arguments: &[&str]) -> Program {
+    pub(super) fn program(&self, gap: &Gap, arguments: &[&str]) -> Program {
         let mut program = deltacompare(gap, arguments)
             .env("DELTACOMPARE_BASE", &without_password(&gap.base))
             .env("DELTACOMPARE_HEAD", &without_password(&gap.head))
@@ -52,7 +52,7 @@ async fn set_password(server: &Server, password: &str) {
 }
 
 /// Base and head with these passwords, which the vault has.
-async fn gap(azure: &Azure) -> Gap {
+pub(super) async fn gap(azure: &Azure) -> Gap {
     let gap = Gap::between(BEFORE, DURING).await;
     for (server, name) in [(&gap.base, "base-password"), (&gap.head, "head-password")] {
         let password = format!("{name}-Walrus9");
