@@ -25,6 +25,7 @@ mod account;
 mod azurite;
 mod binaries;
 mod cluster;
+pub mod event_hubs;
 pub mod functions_host;
 mod identity_endpoint;
 mod key_vault;
