@@ -93,18 +93,22 @@ pub(crate) fn planned_items(checked: &Checked, request: &Request, link: &Link) -
         let keyless = pair.table.key == Key::WholeRow;
         let needs_foreign = strategy == Strategy::Full || keyless || request.verify == Verify::Full;
         let foreign = ForeignTable::of(link, pair).filter(|_| needs_foreign);
-        let source = |relation: &catalog::Relation, columns| Source {
-            relation: Relation::from(&relation.name),
-            only: relation.kind == RelationKind::Parent,
-            filter: pair.published.filter.clone(),
-            columns,
-        };
+        let source =
+            |relation: &catalog::Relation, filter: &Option<String>, columns: &[_]| Source {
+                relation: Relation::from(&relation.name),
+                only: relation.kind == RelationKind::Parent,
+                filter: filter.clone(),
+                columns: columns.to_vec(),
+            };
         let spec = |scope| WorkItemSpec {
             strategy,
             tables: Tables {
                 table: pair.table.clone(),
-                head: source(&pair.head, pair.table.columns.clone()),
-                base: pair.base.as_ref().map(|base| source(base, pair.base_columns())),
+                head: source(&pair.head, &pair.published.filter, &pair.table.columns),
+                base: pair
+                    .base
+                    .as_ref()
+                    .map(|base| source(base, &pair.base_filter, &pair.base_columns)),
                 foreign: foreign.as_ref().map(|foreign| foreign.relation.clone()),
             },
             scope,

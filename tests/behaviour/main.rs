@@ -11,6 +11,7 @@ mod fdw_traps;
 mod gap_recovery;
 mod identity;
 mod progress_and_report;
+mod publication_semantics;
 mod random_schemas;
 mod readme;
 mod redelivery;
