@@ -14,7 +14,7 @@ mod table;
 pub(crate) use debezium::DebeziumEvents;
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use gap::{Gap, leftovers};
-pub(crate) use landing::{Events, LandingEvent};
+pub(crate) use landing::Events;
 pub(crate) use majors::postgres_of;
 pub(crate) use pgoutput::{Streamed, net as net_of_stream, read as read_stream};
 pub(crate) use program::{Program, Run, deltacompare, url};
