@@ -15,6 +15,9 @@ create table recovery (
   -- Where the two restores ended, if their timeline histories could be read and agree.
   base_end_lsn pg_lsn,
   head_end_lsn pg_lsn,
+  -- Whether they cover the gap: verdict (proven, violated, not_provable), why, and if violated by
+  -- how many bytes of WAL.
+  gap jsonb not null,
   created_at timestamptz not null default clock_timestamp(),
   -- When foreign server and tables were last set up.
   set_up_at timestamptz,
@@ -71,6 +74,8 @@ create table delta (
   schema_name text not null,
   table_name text not null,
   op text not null check (op in ('I', 'U', 'D')),
+  -- The message key; null for a table without one.
+  key json,
   -- The event as every other sink gets it.
   event json not null,
   created_at timestamptz not null default clock_timestamp(),

@@ -78,16 +78,23 @@ pub struct Ancestor {
     pub left_at: Lsn,
 }
 
+/// Where two restores of one history ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OneHistory {
+    /// Where base's recovery ended.
+    pub base_end: Lsn,
+    /// Where head's recovery ended.
+    pub head_end: Lsn,
+    /// Where head's history left the timeline that base was restored from: a failover in the gap,
+    /// or, without one, `head_end`.
+    pub left_at: Lsn,
+}
+
 /// How base's past relates to head's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lineage {
     /// Head's history runs through base's end: what differs is what happened in between.
-    OneHistory {
-        /// Where base's recovery ended.
-        base_end: Lsn,
-        /// Where head's recovery ended.
-        head_end: Lsn,
-    },
+    OneHistory(OneHistory),
     /// Base's history runs through head's end: the two were given the wrong way round.
     Swapped,
     /// One cluster, but base is on a branch that head never was on (a failover between them).
@@ -181,7 +188,8 @@ impl Lineage {
         }
         match (base.recovery_end(), head.recovery_end()) {
             (Some(base_end), Some(head_end)) if runs_through(head, base) => {
-                Self::OneHistory { base_end, head_end }
+                let left_at = head.ancestors[base.ancestors.len() - 1].left_at;
+                Self::OneHistory(OneHistory { base_end, head_end, left_at })
             }
             _ if runs_through(base, head) => Self::Swapped,
             _ => Self::Forked,
@@ -239,7 +247,11 @@ mod tests {
         let (base, head) = (history(&[(1, 100)]), history(&[(1, 200)]));
         assert_eq!(
             Lineage::of(&base, &head),
-            Lineage::OneHistory { base_end: Lsn(100), head_end: Lsn(200) }
+            Lineage::OneHistory(OneHistory {
+                base_end: Lsn(100),
+                head_end: Lsn(200),
+                left_at: Lsn(200)
+            })
         );
         assert_eq!(Lineage::of(&head, &base), Lineage::Swapped);
     }
@@ -247,10 +259,14 @@ mod tests {
     #[test]
     fn a_failover_in_the_gap_is_one_history_only_if_base_is_before_it() {
         let head = history(&[(1, 150), (2, 300)]);
-        assert!(matches!(
+        assert_eq!(
             Lineage::of(&history(&[(1, 100)]), &head),
-            Lineage::OneHistory { base_end: Lsn(100), head_end: Lsn(300) }
-        ));
+            Lineage::OneHistory(OneHistory {
+                base_end: Lsn(100),
+                head_end: Lsn(300),
+                left_at: Lsn(150)
+            })
+        );
         // Base was restored from the old primary, past the point where the new one left it.
         assert_eq!(Lineage::of(&history(&[(1, 160)]), &head), Lineage::Forked);
     }

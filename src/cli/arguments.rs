@@ -10,6 +10,7 @@ use deltacompare::event::{
     BeforeImage, BinaryMode, DebeziumOptions, DecimalMode, Format, HstoreMode, IntervalMode,
     TimePrecision,
 };
+use deltacompare::lineage::Lsn;
 use deltacompare::preflight::Servers;
 use deltacompare::recovery::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
 use deltacompare::server::{Server, Side, SslMode};
@@ -81,6 +82,18 @@ pub(super) struct SelectionArguments {
     /// Compare what is there although a restore was written to; the result is not proved
     #[arg(long)]
     accept_written: bool,
+    /// What the lost slot had confirmed: its confirmed_flush_lsn
+    #[arg(long, env = "DELTACOMPARE_LOST_AT_LSN", value_name = "LSN")]
+    lost_at_lsn: Option<Lsn>,
+    /// Where the new slot begins: its confirmed_flush_lsn as it was at creation
+    #[arg(long, env = "DELTACOMPARE_NEW_SLOT_LSN", value_name = "LSN")]
+    new_slot_lsn: Option<Lsn>,
+    /// The new slot's restart_lsn as it was at creation: the version that every event carries
+    #[arg(long, env = "DELTACOMPARE_NEW_SLOT_RESTART_LSN", value_name = "LSN")]
+    new_slot_restart_lsn: Option<Lsn>,
+    /// Go on although the restores do not cover the gap; what they leave out stays lost
+    #[arg(long)]
+    accept_hole: bool,
     /// Base's host as head knows it [default: the one in --base]
     #[arg(long, env = "DELTACOMPARE_FDW_HOST", value_name = "HOST")]
     fdw_host: Option<String>,
@@ -111,6 +124,12 @@ pub(super) struct RunArguments {
     /// all of it
     #[arg(long, env = "DELTACOMPARE_BEFORE", value_enum, default_value_t = BeforeImage::ReplicaIdentity)]
     before: BeforeImage,
+    /// Follow each delete with a message that has its key and no event
+    #[arg(long, env = "DELTACOMPARE_TOMBSTONES")]
+    tombstones: bool,
+    /// Lines of NDJSON files are {"key":…,"value":…}: the message key and the event
+    #[arg(long, env = "DELTACOMPARE_NDJSON_KEYS")]
+    ndjson_keys: bool,
     /// Debezium's topic.prefix, which its events name as their source
     #[arg(long, env = "DELTACOMPARE_TOPIC_PREFIX", value_name = "NAME",
           default_value = DEFAULT_TOPIC_PREFIX)]
@@ -216,6 +235,8 @@ impl SelectionArguments {
             sinks: Vec::new(),
             format: Format::Debezium,
             before: BeforeImage::ReplicaIdentity,
+            tombstones: false,
+            ndjson_keys: false,
             topic_prefix: DEFAULT_TOPIC_PREFIX.to_owned(),
             debezium: DebeziumOptions::default(),
             strategy: self.strategy,
@@ -223,6 +244,10 @@ impl SelectionArguments {
             parallel: 1,
             range_blocks: DEFAULT_RANGE_BLOCKS,
             accept_written: self.accept_written,
+            lost_at_lsn: self.lost_at_lsn,
+            new_slot_lsn: self.new_slot_lsn,
+            new_slot_restart_lsn: self.new_slot_restart_lsn,
+            accept_hole: self.accept_hole,
             fdw: FdwOverrides {
                 host: self.fdw_host,
                 port: self.fdw_port,
@@ -248,6 +273,8 @@ impl RunArguments {
             sinks: self.sinks.iter().map(SinkTarget::absolute).collect::<Result<_>>()?,
             format: self.format,
             before: self.before,
+            tombstones: self.tombstones,
+            ndjson_keys: self.ndjson_keys,
             topic_prefix: self.topic_prefix.clone(),
             debezium: DebeziumOptions {
                 decimal: self.decimal_handling_mode,

@@ -2,12 +2,13 @@
 #![allow(clippy::print_stdout, reason = "this is the program's output")]
 
 use std::path::Path;
+use std::time::Duration;
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table};
 use deltacompare::error::{Error, Result};
 use deltacompare::recovery::{Plan, Report};
-use indicatif::{HumanBytes, HumanCount};
+use indicatif::{HumanBytes, HumanCount, HumanDuration};
 
 use super::report_failed;
 
@@ -32,6 +33,16 @@ pub(super) fn plan(plan: &Plan, json: bool) -> Result<()> {
     if let Some((base, head)) = plan.ends {
         println!("base ends at {base}, head at {head}, on one history");
     }
+    println!("gap: {}", plan.gap);
+    println!(
+        "expected: {} with one worker, a rough estimate; a consumer that is held so long makes the \
+         new slot keep WAL: compare with its safe_wal_size{}",
+        HumanDuration(Duration::from_secs(plan.expected_seconds)),
+        plan.gap_wal_bytes.map_or(String::new(), |bytes| format!(
+            " (production wrote {} of WAL in the gap)",
+            HumanBytes(bytes)
+        )),
+    );
     for warning in &plan.warnings {
         println!("warning: {warning}");
     }
@@ -67,6 +78,7 @@ pub(super) fn report(report: &Report) {
         Cell::new(""),
     ]);
     println!("{table}");
+    println!("gap: {}", report.gap);
     for found in &report.tables {
         for warning in &found.warnings {
             println!("warning: {}: {warning}", found.name);

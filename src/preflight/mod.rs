@@ -15,7 +15,8 @@ use crate::catalog::{self, Key, SameStorage, Selection, Storage, TablePair};
 use crate::diff::ReusedIds;
 use crate::error::{Error, Result};
 use crate::fdw::{self, FdwTarget};
-use crate::lineage::{History, Lineage, Lsn};
+use crate::gap_proof::GapProof;
+use crate::lineage::{History, Lineage, Lsn, OneHistory};
 use crate::recovery::Request;
 use crate::server::{Server, Side};
 
@@ -37,6 +38,8 @@ pub(crate) struct Checked {
     pub(crate) warnings: Vec<String>,
     /// Where the two restores ended, where the histories could be read and agree.
     pub(crate) ends: Option<(Lsn, Lsn)>,
+    /// Whether they cover the gap.
+    pub(crate) gap: GapProof,
     /// What tells the two restores from any others.
     pub(crate) restores: String,
     /// What holds the tables' rows on each server, by the tables' oids.
@@ -173,7 +176,9 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         // Everything else would wait for the locks.
         return Err(Error::refused(findings.refusals.join("\n")));
     }
-    let (ends, one_lineage) = lineage(servers, &base_facts, &head_facts, &mut findings).await;
+    let (history, one_lineage) = lineage(servers, &base_facts, &head_facts, &mut findings).await;
+    let mut gap = gap(request, &history, &mut findings);
+    let ends = history.ok().map(|history| (history.base_end, history.head_end));
 
     let mut pairs = coverage::pairs(
         &mut base,
@@ -185,6 +190,12 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
     )
     .await?;
     restores::unwritten(&pairs, request.accept_written, &mut findings);
+    let written = |pair: &TablePair| {
+        pair.head.written > 0 || pair.base.as_ref().is_some_and(|base| base.written > 0)
+    };
+    if matches!(gap, GapProof::Proven { .. }) && pairs.iter().any(written) {
+        gap = GapProof::NotProvable { why: "a restore was written to".to_owned() };
+    }
     rights::check(&mut base, &mut head, &pairs, &mut findings).await?;
 
     let head_oids: Vec<u32> = pairs.iter().map(|pair| pair.head.oid).collect();
@@ -237,6 +248,7 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         target,
         warnings,
         ends,
+        gap,
         restores,
         head_storage,
         base_storage,
@@ -245,22 +257,66 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
     })
 }
 
-/// Relates the two restores: where they ended, if head continues base's history, and whether an oid
-/// means the same on both. What cannot be read is a warning; two servers given the wrong way round
-/// are refused, by their histories if they can be read, else by their transaction counters.
+/// Judges whether the restores cover the gap. One that they do not cover is refused, unless the
+/// request accepts it.
+fn gap(
+    request: &Request,
+    history: &Result<OneHistory, String>,
+    findings: &mut Findings,
+) -> GapProof {
+    let (lost_at, new_slot) = (request.lost_at_lsn, request.new_slot_lsn);
+    // Positions on two sides of a failover do not compare.
+    let failed_over = matches!(history, Ok(history) if history.left_at < history.head_end);
+    for (earlier, name) in [
+        (lost_at.filter(|_| !failed_over), "--lost-at-lsn"),
+        (request.new_slot_restart_lsn, "--new-slot-restart-lsn"),
+    ] {
+        if let Some((earlier, new_slot)) = earlier.zip(new_slot)
+            && earlier > new_slot
+        {
+            findings.refuse(format!(
+                "{name} {earlier} lies after --new-slot-lsn {new_slot}: exchange them if they were \
+                 mixed up, or leave {name} out"
+            ));
+        }
+    }
+    if request.new_slot_restart_lsn.is_none() {
+        findings.warn(
+            "--new-slot-restart-lsn was not given, so the events carry no version: hold the new \
+             slot's consumer until the recovered events are applied, or they turn newer rows back",
+        );
+    }
+    let gap = GapProof::judge(lost_at, new_slot, history.as_ref().map_err(String::as_str));
+    match &gap {
+        GapProof::Violated { .. } if request.accept_hole => {
+            findings.warn(format!("the restores do not cover the gap: {gap}"));
+        }
+        GapProof::Violated { .. } => findings.refuse(format!(
+            "the restores do not cover the gap: {gap}; --accept-hole recovers what is between \
+             them and leaves the rest lost"
+        )),
+        GapProof::NotProvable { .. } if lost_at.or(new_slot).is_some() => {
+            findings.warn(format!("that the restores cover the gap is {gap}"));
+        }
+        GapProof::NotProvable { .. } | GapProof::Proven { .. } => {}
+    }
+    gap
+}
+
+/// Relates the two restores, or says why that cannot be done; and whether an oid means the same on
+/// both. What cannot be read is a warning; two servers given the wrong way round are refused, by
+/// their histories if they can be read, else by their transaction counters.
 async fn lineage(
     servers: &Servers,
     base: &restores::Facts,
     head: &restores::Facts,
     findings: &mut Findings,
-) -> (Option<(Lsn, Lsn)>, bool) {
+) -> (Result<OneHistory, String>, bool) {
     const SWAPPED: &str = "base and head are swapped: head was restored to an earlier moment than \
                            base; exchange --base and --head";
     let histories = tokio::try_join!(History::read(&servers.base), History::read(&servers.head));
     match histories.map(|(base, head)| Lineage::of(&base, &head)) {
-        Ok(Lineage::OneHistory { base_end, head_end }) => {
-            return (Some((base_end, head_end)), true);
-        }
+        Ok(Lineage::OneHistory(history)) => return (Ok(history), true),
         Ok(Lineage::Swapped) => findings.refuse(SWAPPED),
         Ok(Lineage::Forked) => findings.warn(
             "base is not on head's history (restores of two sides of a failover, or a server that \
@@ -278,9 +334,12 @@ async fn lineage(
                 findings.refuse(SWAPPED);
             }
             findings.warn(format!("that head continues base's history is not proved: {error}"));
-            return (None, base.system_identifier == head.system_identifier);
+            return (
+                Err(format!("that head continues base's history is not proved: {error}")),
+                base.system_identifier == head.system_identifier,
+            );
         }
     }
     // After a fork both sides give the same oids to different tables.
-    (None, false)
+    (Err("base is not on head's history".to_owned()), false)
 }

@@ -11,6 +11,7 @@ use crate::catalog::{self, Key, RelationKind, SameStorage, TableName, TablePair}
 use crate::diff::{BlockRange, KeyRange, SameFile, Scope, Source, Strategy, Tables};
 use crate::error::Result;
 use crate::fdw::{ForeignTable, Link};
+use crate::gap_proof::GapProof;
 use crate::lineage::Lsn;
 use crate::preflight::{self, Checked, Servers};
 use crate::sql::Relation;
@@ -22,6 +23,14 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// Where base's and head's recovery ended, if their histories could be read and agree.
     pub ends: Option<(Lsn, Lsn)>,
+    /// Whether the restores cover the gap.
+    pub gap: GapProof,
+    /// The version that every event would carry: the new slot's `restart_lsn`, if it was given.
+    pub version: Option<Lsn>,
+    /// WAL that production wrote in the gap, in bytes, if the ends are known.
+    pub gap_wal_bytes: Option<u64>,
+    /// How long one worker would take, in seconds: a rough estimate by [`Strategy`] and size.
+    pub expected_seconds: u64,
     /// The tables, by name.
     pub tables: Vec<PlanTable>,
 }
@@ -65,7 +74,7 @@ pub(crate) struct PlannedItem {
 pub async fn plan(servers: &Servers, request: &Request) -> Result<Plan> {
     let checked = preflight::check(servers, request).await?;
     check_grants(servers, request, &checked).await?;
-    let tables = checked
+    let tables: Vec<PlanTable> = checked
         .pairs
         .iter()
         .map(|pair| {
@@ -82,7 +91,26 @@ pub async fn plan(servers: &Servers, request: &Request) -> Result<Plan> {
             }
         })
         .collect();
-    Ok(Plan { warnings: checked.warnings, ends: checked.ends, tables })
+    Ok(Plan {
+        warnings: checked.warnings,
+        ends: checked.ends,
+        gap: checked.gap,
+        version: request.new_slot_restart_lsn,
+        gap_wal_bytes: checked.ends.map(|(base, head)| head.0 - base.0),
+        expected_seconds: tables.iter().map(expected_seconds).sum::<f64>().ceil() as u64,
+        tables,
+    })
+}
+
+/// A rough estimate. Per strategy, a third of what was measured with both servers and the program on
+/// one machine of two cores and everything cached (docs/architecture.md, "How long it takes").
+fn expected_seconds(table: &PlanTable) -> f64 {
+    let bytes_a_second = match table.strategy {
+        Strategy::Identity => 250e6,
+        Strategy::Content => 30e6,
+        Strategy::Full => 10e6,
+    };
+    table.bytes as f64 / bytes_a_second
 }
 
 /// The work items of a checked request, largest first, so that the longest does not start last.

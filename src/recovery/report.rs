@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::store::{RecoveryState, StoredRecovery};
 use super::work_item::{Counts, ItemState, WorkItem};
 use crate::catalog::TableName;
+use crate::gap_proof::GapProof;
 use crate::lineage::Lsn;
 
 /// The outcome of a recovery; `--report` writes it as JSON.
@@ -28,6 +29,10 @@ pub struct Report {
     pub base_end_lsn: Option<Lsn>,
     /// Where head's recovery ended, if known.
     pub head_end_lsn: Option<Lsn>,
+    /// Whether the restores cover the gap.
+    pub gap: GapProof,
+    /// The version that every event carries: the new slot's `restart_lsn`, if it was given.
+    pub version: Option<Lsn>,
     /// The tables, by name.
     pub tables: Vec<TableReport>,
     /// All tables together.
@@ -80,6 +85,8 @@ impl Report {
             warnings: recovery.warnings,
             base_end_lsn,
             head_end_lsn,
+            gap: recovery.gap,
+            version: recovery.request.new_slot_restart_lsn,
             tables: tables.into_values().collect(),
             totals,
         }

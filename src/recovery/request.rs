@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::TableName;
 use crate::error::Error;
 use crate::event::{BeforeImage, DebeziumOptions, Format};
+use crate::lineage::Lsn;
 use crate::server::SslMode;
 
 /// Everything about a recovery but how to log in.
@@ -27,6 +28,10 @@ pub struct Request {
     pub format: Format,
     /// What an event says of the old row.
     pub before: BeforeImage,
+    /// Follow each delete with its key and no event.
+    pub tombstones: bool,
+    /// Write the message key into NDJSON files.
+    pub ndjson_keys: bool,
     /// Debezium's `topic.prefix`, which its events name as their source.
     pub topic_prefix: String,
     /// How Debezium's connector is set to encode values.
@@ -41,6 +46,14 @@ pub struct Request {
     pub range_blocks: u32,
     /// Compare what is there although a restore was written to.
     pub accept_written: bool,
+    /// What the lost slot had confirmed (`confirmed_flush_lsn`).
+    pub lost_at_lsn: Option<Lsn>,
+    /// The new slot's consistent point: its `confirmed_flush_lsn` as it was at creation.
+    pub new_slot_lsn: Option<Lsn>,
+    /// The new slot's `restart_lsn` as it was at creation: the version of every event.
+    pub new_slot_restart_lsn: Option<Lsn>,
+    /// Recover what lies between the restores although they do not cover the gap.
+    pub accept_hole: bool,
     /// How head reaches base.
     pub fdw: FdwOverrides,
 }

@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::EncoderSettings;
 use crate::fdw::{self, FdwTarget, ForeignTable, Link};
 use crate::preflight::{self, Servers};
-use crate::sink::{DeltaTable, Ndjson, Sink};
+use crate::sink::{DeltaTable, Lines, Ndjson, Sink};
 use crate::sql::Ident;
 
 /// A new recovery or one that was interrupted.
@@ -90,7 +90,7 @@ pub async fn run(
                 recovered_at: recovery.created_at,
                 before: recovery.request.before,
                 debezium: recovery.request.debezium,
-                version: None,
+                version: recovery.request.new_slot_restart_lsn.map(|lsn| lsn.0),
             },
             store: store.clone(),
             servers: servers.clone(),
@@ -191,6 +191,7 @@ async fn begin(
     for warning in &checked.warnings {
         control.progress.warn(warning);
     }
+    tracing::info!(recovery = %id, gap = %checked.gap, "the restores are fit to be compared");
     let store = Store::open(&servers.head).await?;
     reserve_files(&files)?;
     store.create_recovery(id, request, servers, &checked).await?;
@@ -360,6 +361,13 @@ async fn stored(store: &Store, id: Uuid) -> Result<StoredRecovery> {
 /// Sinks that cannot work are refused before anything is changed. Yields the files to be created.
 fn refuse_bad_sinks(request: &Request) -> Result<Vec<&Path>> {
     let mut files = Vec::new();
+    let has_file = request.sinks.iter().any(|sink| matches!(sink, SinkTarget::Ndjson(_)));
+    if request.tombstones && has_file && !request.ndjson_keys {
+        return Err(Error::refused(
+            "a tombstone is a key without an event, and lines of an NDJSON file have no key: add \
+             --ndjson-keys, or leave --tombstones out",
+        ));
+    }
     for sink in &request.sinks {
         if let SinkTarget::Ndjson(path) = sink
             && Ndjson::check(path)?
@@ -376,10 +384,15 @@ fn reserve_files(files: &[&Path]) -> Result<()> {
 }
 
 fn open_sinks(recovery: &StoredRecovery, store: &Store) -> Result<Vec<Arc<dyn Sink>>> {
+    let lines = if recovery.request.ndjson_keys {
+        Lines::Keyed { tombstones: recovery.request.tombstones }
+    } else {
+        Lines::Events
+    };
     let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
     for sink in &recovery.request.sinks {
         sinks.push(match sink {
-            SinkTarget::Ndjson(path) => Arc::new(Ndjson::open(path)?),
+            SinkTarget::Ndjson(path) => Arc::new(Ndjson::open(path, lines)?),
             SinkTarget::DeltaTable => Arc::new(DeltaTable::new(store.pool().clone(), recovery.id)),
         });
     }

@@ -15,6 +15,7 @@ use super::request::Request;
 use super::work_item::{Counts, Done, ItemState, WorkItem, WorkItemSpec};
 use crate::diff::Checkpoint;
 use crate::error::{Error, ErrorKind, Result};
+use crate::gap_proof::GapProof;
 use crate::lineage::Lsn;
 use crate::preflight::{Checked, Servers};
 use crate::server::Server;
@@ -71,6 +72,8 @@ pub(crate) struct StoredRecovery {
     pub(crate) restores: String,
     /// Where base's and head's recovery ended, if known.
     pub(crate) ends: Option<(Lsn, Lsn)>,
+    /// Whether they cover the gap.
+    pub(crate) gap: GapProof,
 }
 
 /// A claim on a work item. Only the holder of the newest attempt may write its result.
@@ -138,8 +141,8 @@ impl Store {
         sqlx::query(
             r#"
             insert into deltacompare.recovery
-              (id, state, request, base, head, restores, base_end_lsn, head_end_lsn)
-            values ($1, 'planning', $2, $3, $4, $5, $6::pg_lsn, $7::pg_lsn)
+              (id, state, request, base, head, restores, base_end_lsn, head_end_lsn, gap)
+            values ($1, 'planning', $2, $3, $4, $5, $6::pg_lsn, $7::pg_lsn, $8)
             on conflict (id) do nothing
             "#,
         )
@@ -150,6 +153,7 @@ impl Store {
         .bind(&checked.restores)
         .bind(checked.ends.map(|(base, _)| base.to_string()))
         .bind(checked.ends.map(|(_, head)| head.to_string()))
+        .bind(Json(&checked.gap))
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -159,7 +163,7 @@ impl Store {
     pub(crate) async fn recovery(&self, id: Uuid) -> Result<Option<StoredRecovery>> {
         let row: Option<RecoveryRow> = sqlx::query_as(
             r#"
-            select state, request, warnings, restores,
+            select state, request, warnings, restores, gap,
                    (extract(epoch from created_at) * 1000)::int8 as created_at,
                    (extract(epoch from finished_at) * 1000)::int8 as finished_at,
                    base_end_lsn::text, head_end_lsn::text
@@ -529,6 +533,7 @@ struct RecoveryRow {
     finished_at: Option<i64>,
     base_end_lsn: Option<String>,
     head_end_lsn: Option<String>,
+    gap: Json<GapProof>,
 }
 
 impl RecoveryRow {
@@ -548,6 +553,7 @@ impl RecoveryRow {
             finished_at: self.finished_at.map(timestamp).transpose()?,
             restores: self.restores,
             ends: lsn(self.base_end_lsn)?.zip(lsn(self.head_end_lsn)?),
+            gap: self.gap.0,
         })
     }
 }

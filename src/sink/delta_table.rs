@@ -24,22 +24,24 @@ impl DeltaTable {
         let mut ids = Vec::with_capacity(events.len());
         let mut schemas = Vec::with_capacity(events.len());
         let mut tables = Vec::with_capacity(events.len());
+        let mut keys = Vec::with_capacity(events.len());
         let mut operations = Vec::with_capacity(events.len());
         let mut bodies = Vec::with_capacity(events.len());
         for event in events {
             ids.push(event.id);
             schemas.push(event.table.schema.as_str());
             tables.push(event.table.name.as_str());
+            keys.push(event.key.as_deref().map(String::from_utf8_lossy));
             operations.push(event.op.letter());
             bodies.push(String::from_utf8_lossy(&event.body));
         }
         sqlx::query(
             r#"
             insert into deltacompare.delta
-              (recovery_id, event_id, schema_name, table_name, op, event)
-            select $1, e.id, e.schema, e.name, e.op, e.body::json
-              from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
-                     as e (id, schema, name, op, body)
+              (recovery_id, event_id, schema_name, table_name, op, key, event)
+            select $1, e.id, e.schema, e.name, e.op, e.key::json, e.body::json
+              from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+                     as e (id, schema, name, op, key, body)
             on conflict do nothing
             "#,
         )
@@ -48,6 +50,7 @@ impl DeltaTable {
         .bind(&schemas)
         .bind(&tables)
         .bind(&operations)
+        .bind(&keys)
         .bind(&bodies)
         .execute(&self.pool)
         .await?;

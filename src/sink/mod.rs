@@ -6,7 +6,7 @@ mod ndjson;
 use futures_util::future::BoxFuture;
 
 pub(crate) use delta_table::DeltaTable;
-pub(crate) use ndjson::Ndjson;
+pub(crate) use ndjson::{Lines, Ndjson};
 
 use crate::error::Result;
 use crate::event::Event;

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 
 use super::Sink;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::Event;
+use crate::event::{Event, Op};
 
 /// Appends events to a file; durable after `fdatasync`. Several processes may append to one file:
 /// each write holds the file's lock (and the mutex, for tasks of one process) and is whole lines.
@@ -20,6 +20,38 @@ use crate::event::Event;
 pub(crate) struct Ndjson {
     file: Arc<Mutex<File>>,
     path: PathBuf,
+    lines: Lines,
+}
+
+/// What a line holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lines {
+    /// The event.
+    Events,
+    /// `{"key":…,"value":…}`: the message key (null without one) and the event.
+    Keyed {
+        /// After a delete a line with its key and the value null.
+        tombstones: bool,
+    },
+}
+
+impl Lines {
+    fn append(self, event: &Event, out: &mut Vec<u8>) {
+        let Self::Keyed { tombstones } = self else {
+            out.extend_from_slice(&event.body);
+            out.push(b'\n');
+            return;
+        };
+        let mut line = |key: &[u8], value: &[u8]| {
+            for part in [b"{\"key\":", key, b",\"value\":", value, b"}\n"] {
+                out.extend_from_slice(part);
+            }
+        };
+        line(event.key.as_deref().unwrap_or(b"null"), &event.body);
+        if let Some(key) = event.key.as_deref().filter(|_| tombstones && event.op == Op::Delete) {
+            line(key, b"null");
+        }
+    }
 }
 
 impl Ndjson {
@@ -70,7 +102,7 @@ impl Ndjson {
     ///
     /// # Errors
     /// Refused if that is not possible.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path, lines: Lines) -> Result<Self> {
         let refused = |error: std::io::Error| {
             Error::refused(format!(
                 "{} cannot be opened: {error}; mend that and go on with --resume",
@@ -82,7 +114,7 @@ impl Ndjson {
             OpenOptions::new().read(true).append(true).create(true).open(path).map_err(refused)?;
         // A new file is durable only with its folder's entry.
         File::open(folder(path)).and_then(|folder| folder.sync_all()).map_err(refused)?;
-        Ok(Self { file: Arc::new(Mutex::new(file)), path: path.to_owned() })
+        Ok(Self { file: Arc::new(Mutex::new(file)), path: path.to_owned(), lines })
     }
 
     async fn with_file(
@@ -112,8 +144,7 @@ impl Sink for Ndjson {
     fn write<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Result<()>> {
         let mut lines = Vec::with_capacity(events.iter().map(|event| event.body.len() + 1).sum());
         for event in events {
-            lines.extend_from_slice(&event.body);
-            lines.push(b'\n');
+            self.lines.append(event, &mut lines);
         }
         Box::pin(self.with_file(move |file| {
             file.lock()?;
@@ -181,7 +212,8 @@ mod tests {
             (&format!("1\n{long}"), "1\n"),
         ] {
             std::fs::write(&path, content).unwrap();
-            cut_half_line(&Ndjson::open(&path).unwrap().file.lock().unwrap()).unwrap();
+            cut_half_line(&Ndjson::open(&path, Lines::Events).unwrap().file.lock().unwrap())
+                .unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), whole);
         }
     }

@@ -79,6 +79,17 @@ impl Postgres {
     }
 }
 
+/// The Python of the virtual environment that `scripts/setup --python` makes, with what
+/// `examples/*/requirements.txt` names. Fails if it is not there.
+pub fn python() -> Result<PathBuf> {
+    caches()
+        .into_iter()
+        .rev()
+        .map(|cache| cache.join("python/bin/python"))
+        .find(|python| python.exists())
+        .context("there is no Python environment: run `scripts/setup --python`")
+}
+
 /// Subfolders whose names are numbers.
 fn numbered(folder: &Path) -> Vec<(u32, PathBuf)> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };

@@ -24,12 +24,14 @@
 mod account;
 mod binaries;
 mod cluster;
+mod layout;
 mod production;
 mod scratch;
 mod server;
 mod tls;
 
-pub use binaries::Postgres;
+pub use binaries::{Postgres, python};
+pub use layout::layout;
 pub use production::{Options, Production, RestoreOptions};
 pub use server::{DecodedChange, RestorePoint, Role, Server, StopMode};
 pub use tls::Tls;

@@ -8,8 +8,11 @@
 
 mod content;
 mod fdw_traps;
+mod functions_package;
+mod gap_proof;
 mod gap_recovery;
 mod identity;
+mod message_keys;
 mod progress_and_report;
 mod publication_semantics;
 mod random_schemas;

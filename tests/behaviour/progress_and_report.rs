@@ -111,7 +111,7 @@ async fn the_report_tells_what_was_found() {
     fields.sort();
     assert_eq!(
         fields,
-        ["finished_at", "recovery_id", "started_at", "state", "tables", "totals"],
+        ["finished_at", "gap", "recovery_id", "started_at", "state", "tables", "totals", "version"],
         "{report:#}"
     );
     let mut fields = without(keys(&report["tables"][0]), &["strategy_reason"]);

@@ -19,6 +19,8 @@ pub(crate) struct Gap {
     pub(crate) confirmed: String,
     /// The LSN where the new slot begins.
     pub(crate) consistent: String,
+    /// The new slot's `restart_lsn`.
+    pub(crate) restart: String,
     /// What was changed in between.
     pub(crate) missed: Tally,
 }
@@ -28,9 +30,22 @@ impl Gap {
         let (production, consumer) = open(narrator, shop).await?;
         let (lost, confirmed) = lose_the_slot(narrator, &production, &consumer).await?;
         let missed = trade_without_a_slot(narrator, &production, shop).await?;
-        let (back, consistent) =
+        let (back, consistent, restart) =
             bring_the_slot_back(narrator, &production, shop, &consumer).await?;
-        Ok(Self { production, lost, back, confirmed, consistent, missed })
+        Ok(Self { production, lost, back, confirmed, consistent, restart, missed })
+    }
+
+    /// Where the slots stood, for the program.
+    pub(crate) fn slots(&self) -> [String; 6] {
+        [
+            "--lost-at-lsn",
+            &self.confirmed,
+            "--new-slot-lsn",
+            &self.consistent,
+            "--new-slot-restart-lsn",
+            &self.restart,
+        ]
+        .map(str::to_owned)
     }
 }
 
@@ -100,9 +115,14 @@ async fn bring_the_slot_back(
     production: &Production,
     shop: &Shop,
     consumer: &Consumer,
-) -> Result<(RestorePoint, String)> {
+) -> Result<(RestorePoint, String, String)> {
     narrator.chapter("The slot is back");
     let consistent = consumer.subscribe_again(production).await?;
+    let restart = production
+        .value(format!(
+            "select restart_lsn::text from pg_replication_slots where slot_name = '{SLOT}'"
+        ))
+        .await?;
     narrator.command(&format!("select pg_create_logical_replication_slot('{SLOT}', 'pgoutput');"));
     let back = production.restore_point("back").await?;
     let later = traffic::play(production, &shop.after_the_return()).await?;
@@ -113,5 +133,5 @@ async fn bring_the_slot_back(
          receives the {} changes made from now on; these must not be recovered.",
         count(received),
     ));
-    Ok((back, consistent))
+    Ok((back, consistent, restart))
 }

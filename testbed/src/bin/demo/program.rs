@@ -48,11 +48,18 @@ impl Program {
         self.folder.join("report.json")
     }
 
+    /// `plan …`
+    pub(crate) fn plan_arguments(&self, gap: &Gap) -> Vec<String> {
+        let mut arguments = vec!["plan".to_owned()];
+        arguments.extend(gap.slots());
+        arguments
+    }
+
     /// `run …`
-    pub(crate) fn recovery_arguments(&self) -> Vec<String> {
+    pub(crate) fn recovery_arguments(&self, gap: &Gap) -> Vec<String> {
         let sink = format!("ndjson:{}", self.events_file().display());
         let report = self.report_file().display().to_string();
-        [
+        let mut arguments: Vec<String> = [
             "run",
             "--sink",
             &sink,
@@ -64,7 +71,9 @@ impl Program {
             &report,
         ]
         .map(str::to_owned)
-        .into()
+        .into();
+        arguments.extend(gap.slots());
+        arguments
     }
 
     /// Runs it with these arguments; it prints where the demo prints.
@@ -73,7 +82,7 @@ impl Program {
         narrator: &Narrator,
         base: &Server,
         head: &Server,
-        arguments: &[&str],
+        arguments: &[String],
     ) -> Result<()> {
         narrator.command(&format!("deltacompare {}", arguments.join(" ")));
         let since = Instant::now();

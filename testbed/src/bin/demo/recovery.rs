@@ -41,7 +41,7 @@ impl<'s> Recovery<'s> {
         Ok(Self { narrator, program, gap, base, head })
     }
 
-    async fn deltacompare(&self, arguments: &[&str]) -> Result<()> {
+    async fn deltacompare(&self, arguments: &[String]) -> Result<()> {
         self.program.run(self.narrator, &self.base, &self.head, arguments).await
     }
 
@@ -56,10 +56,8 @@ impl<'s> Recovery<'s> {
             self.narrator.command(&format!("export {name}='{value}'"));
         }
         self.narrator.command("export DELTACOMPARE_BASE_PASSWORD=… DELTACOMPARE_HEAD_PASSWORD=…");
-        self.deltacompare(&["plan"]).await?;
-        let arguments = self.program.recovery_arguments();
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        self.deltacompare(&arguments).await
+        self.deltacompare(&self.program.plan_arguments(self.gap)).await?;
+        self.deltacompare(&self.program.recovery_arguments(self.gap)).await
     }
 
     pub(crate) fn compare_with_what_was_lost(&self) -> Result<Events> {
@@ -120,7 +118,7 @@ impl<'s> Recovery<'s> {
 
     pub(crate) async fn tidy(&self) -> Result<()> {
         self.narrator.chapter("Nothing stays behind");
-        self.deltacompare(&["cleanup"]).await?;
+        self.deltacompare(&["cleanup".to_owned()]).await?;
         self.narrator.say("The three servers end now, and their folder is removed.");
         Ok(())
     }
