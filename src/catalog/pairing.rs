@@ -81,7 +81,9 @@ impl Sides {
                 on_base.filter.clone()
             }
             Some(None) => {
-                found.push(Deviation::PublishedInTheGap);
+                if base.is_some_and(|base| base.logged) {
+                    found.push(Deviation::PublishedInTheGap);
+                }
                 published.filter.clone()
             }
             None => published.filter.clone(),

@@ -61,7 +61,8 @@ pub(crate) async fn storage(
         with recursive
         leaf (root, oid) as (
           select wanted.oid, coalesce(t.relid, wanted.oid::oid)
-            from unnest($1::int8[]) as wanted (oid)
+            -- A table of base may be compared with two of head's.
+            from (select distinct unnest($1::int8[])) as wanted (oid)
             join pg_class c on c.oid = wanted.oid::oid
             left join lateral pg_partition_tree(c.oid) t on c.relkind = 'p' and t.isleaf
            where c.relkind <> 'p' or t.relid is not null

@@ -2,6 +2,20 @@
 //! under the same publications through a real slot; reduced to its net effect that must be what the
 //! events say. Where stream and state cannot agree, the state wins and a warning is named for it.
 
+macro_rules! on_every_major {
+    ($on:ident $($name:ident $major:literal)*) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                if let Some(postgres) = postgres_of($major) {
+                    $on(&postgres).await;
+                }
+            }
+        )*
+    };
+}
+
+mod drift;
 mod gap;
 
 use std::collections::BTreeSet;
@@ -405,20 +419,8 @@ async fn deletes_come_first(gap: &Gap, strategy: &str) {
     assert!(deletes.contains('D') && !inserts.contains('D'), "{strategy}: {operations}");
 }
 
-macro_rules! on_every_major {
-    ($($name:ident $major:literal)*) => {
-        $(
-            #[tokio::test]
-            async fn $name() {
-                if let Some(postgres) = postgres_of($major) {
-                    on(&postgres).await;
-                }
-            }
-        )*
-    };
-}
-
 on_every_major! {
+    on
     events_are_what_the_slot_would_have_said_on_14 14
     events_are_what_the_slot_would_have_said_on_15 15
     events_are_what_the_slot_would_have_said_on_16 16

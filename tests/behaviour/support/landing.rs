@@ -40,6 +40,11 @@ impl LandingEvent {
     pub(crate) fn before_row(&self) -> Option<Row> {
         self.before.as_ref().map(texts)
     }
+
+    /// The new row.
+    pub(crate) fn after_row(&self) -> Option<Row> {
+        self.after.as_ref().map(texts)
+    }
 }
 
 /// The texts to cast to the columns' types.
