@@ -30,9 +30,6 @@ pub(crate) struct Relation {
     pub(crate) readable: bool,
     /// What decides the order of each column that has a collation or is an enum.
     pub(crate) orders: BTreeMap<String, String>,
-    /// Values of the key's first column that cut the table into equal parts, as the statistics
-    /// have them; empty without statistics.
-    pub(crate) key_bounds: Vec<String>,
     /// The planner's row count; `None` if never counted.
     pub(crate) rows: Option<u64>,
     /// Size on disk in bytes, TOAST included, indexes not.
@@ -80,7 +77,6 @@ struct RelationRow {
     readable: bool,
     order_names: Vec<String>,
     orders: Vec<String>,
-    key_bounds: Option<Vec<String>>,
     reltuples: f64,
     bytes: i64,
     pages: i64,
@@ -155,18 +151,6 @@ pub(crate) async fn relations(
                  and has_schema_privilege(c.relnamespace, 'usage')) as readable,
                ordered.names as order_names,
                ordered.orders,
-               (select s.histogram_bounds::text::text[]
-                  from pg_stats s
-                 where s.schemaname = c.nspname and s.tablename = c.relname
-                   and s.attname = (select a.attname
-                                      from pg_index i
-                                      join pg_attribute a on a.attrelid = c.oid
-                                                         and a.attnum = i.indkey[0]
-                                     where i.indrelid = c.oid
-                                       and case when c.relreplident = 'i' then i.indisreplident
-                                                else i.indisprimary end)
-                 order by s.inherited desc
-                 limit 1) as key_bounds,
                (select coalesce(sum(nullif(l.reltuples, -1)), -1)::float8
                   from storage s join pg_class l on l.oid = s.leaf
                  where s.root = c.oid) as reltuples,
@@ -309,7 +293,6 @@ fn relation(row: RelationRow, columns: Vec<RelationColumn>) -> Relation {
         primary_key: row.primary_key,
         identity_index: row.identity_index,
         orders: row.order_names.into_iter().zip(row.orders).collect(),
-        key_bounds: row.key_bounds.unwrap_or_default(),
         replica_identity: match row.relreplident.as_str() {
             "i" => ReplicaIdentity::Index,
             "f" => ReplicaIdentity::Full,

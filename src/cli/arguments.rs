@@ -5,23 +5,22 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser, Subcommand};
 use deltacompare::catalog::TableName;
+use deltacompare::config::ServerSettings;
 use deltacompare::error::{Error, Result};
 use deltacompare::event::{
     BeforeImage, BinaryMode, DebeziumOptions, DecimalMode, Format, HstoreMode, IntervalMode,
     TimePrecision,
 };
 use deltacompare::lineage::Lsn;
-use deltacompare::preflight::Servers;
 use deltacompare::recovery::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
-use deltacompare::server::{Server, Side, SslMode};
+use deltacompare::server::SslMode;
 use uuid::Uuid;
 
 /// What Debezium's events name as their source unless told otherwise.
 const DEFAULT_TOPIC_PREFIX: &str = "deltacompare";
 
-/// 1 GiB: some seconds of work, so that parts spread over workers and a retry costs little, and few
-/// enough that a table of terabytes has thousands of them, not millions.
-const DEFAULT_RANGE_BLOCKS: u32 = 131_072;
+/// Little enough to cost next to nothing, enough to notice a restore that is not what it seems.
+const DEFAULT_SAMPLE_PERCENT: u8 = 1;
 
 /// Recovers the changes that downstream missed while a PostgreSQL logical replication slot was
 /// lost, by comparing two point-in-time restores.
@@ -39,29 +38,20 @@ pub(super) enum Command {
     /// Show what would be compared, how, how big, and every warning. Changes nothing.
     Plan {
         #[command(flatten)]
-        servers: ServerArguments,
+        servers: ServerSettings,
         #[command(flatten)]
         selection: SelectionArguments,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
+    /// Answer the Azure Functions host, as its custom handler. Settings come from the environment.
+    Serve(ServeArguments),
     /// Remove everything that DeltaCompare created on the two servers, the delta table included.
     Cleanup {
         #[command(flatten)]
-        servers: ServerArguments,
+        servers: ServerSettings,
     },
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ServerArguments {
-    /// The restore to the moment when the slot was lost:
-    /// postgres://user@host:5432/database?sslmode=verify-full&sslrootcert=ca.pem
-    #[arg(long, env = "DELTACOMPARE_BASE", hide_env_values = true, value_name = "URL")]
-    base: String,
-    /// The restore to the moment when the slot was back
-    #[arg(long, env = "DELTACOMPARE_HEAD", hide_env_values = true, value_name = "URL")]
-    head: String,
 }
 
 #[derive(Debug, Args)]
@@ -111,7 +101,7 @@ pub(super) struct SelectionArguments {
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
     #[command(flatten)]
-    pub(super) servers: ServerArguments,
+    pub(super) servers: ServerSettings,
     #[command(flatten)]
     selection: SelectionArguments,
     /// Where events go: ndjson:<file> or delta-table; may be repeated
@@ -179,17 +169,22 @@ pub(super) struct RunArguments {
         default_value_t
     )]
     hstore_handling_mode: HstoreMode,
-    /// How results are proved: full diffs every table once more by reading everything
+    /// How results are proved: sample compares contents of some blocks that identity called equal,
+    /// full diffs every table once more by reading everything
     #[arg(long, env = "DELTACOMPARE_VERIFY", value_enum, default_value_t = Verify::None)]
     verify: Verify,
+    /// With --verify sample: percent of the equal blocks whose contents are compared
+    #[arg(long, env = "DELTACOMPARE_SAMPLE_PERCENT", value_name = "N",
+          default_value_t = DEFAULT_SAMPLE_PERCENT, value_parser = clap::value_parser!(u8).range(1..=100))]
+    sample_percent: u8,
     /// Tables at once
     #[arg(long, env = "DELTACOMPARE_PARALLEL", value_name = "N", default_value_t = 4,
           value_parser = clap::value_parser!(u16).range(1..=256))]
     parallel: u16,
-    /// Blocks of 8 kB in one part of a large table
+    /// Blocks of 8 kB in one part of a large table [default: as many as take about 10 s]
     #[arg(long, env = "DELTACOMPARE_RANGE_BLOCKS", value_name = "N",
-          default_value_t = DEFAULT_RANGE_BLOCKS, value_parser = clap::value_parser!(u32).range(1..))]
-    range_blocks: u32,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    range_blocks: Option<u32>,
     /// Write the report as JSON to this file
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
@@ -208,16 +203,11 @@ pub(super) struct RunArguments {
     pub(super) quiet: bool,
 }
 
-impl ServerArguments {
-    /// The two servers, with their passwords from the URLs or from
-    /// `DELTACOMPARE_BASE_PASSWORD` and `DELTACOMPARE_HEAD_PASSWORD`.
-    pub(super) fn parse(&self) -> Result<Servers> {
-        let password = |variable| std::env::var(variable).ok().map(Into::into);
-        Ok(Servers {
-            base: Server::parse(Side::Base, &self.base, password("DELTACOMPARE_BASE_PASSWORD"))?,
-            head: Server::parse(Side::Head, &self.head, password("DELTACOMPARE_HEAD_PASSWORD"))?,
-        })
-    }
+#[derive(Debug, Args)]
+pub(super) struct ServeArguments {
+    /// Port of the loopback address to listen on
+    #[arg(long, env = "FUNCTIONS_CUSTOMHANDLER_PORT", value_name = "PORT", default_value_t = 8080)]
+    pub(super) port: u16,
 }
 
 impl SelectionArguments {
@@ -241,8 +231,9 @@ impl SelectionArguments {
             debezium: DebeziumOptions::default(),
             strategy: self.strategy,
             verify: Verify::None,
+            sample_percent: DEFAULT_SAMPLE_PERCENT,
             parallel: 1,
-            range_blocks: DEFAULT_RANGE_BLOCKS,
+            range_blocks: None,
             accept_written: self.accept_written,
             lost_at_lsn: self.lost_at_lsn,
             new_slot_lsn: self.new_slot_lsn,
@@ -284,6 +275,7 @@ impl RunArguments {
                 hstore: self.hstore_handling_mode,
             },
             verify: self.verify,
+            sample_percent: self.sample_percent,
             parallel: self.parallel,
             range_blocks: self.range_blocks,
             ..selection.request()?
@@ -296,6 +288,9 @@ impl RunArguments {
 pub(super) fn refuse_passwords_in_sight(matches: &ArgMatches) -> Result<()> {
     let Some((_, command)) = matches.subcommand() else { return Ok(()) };
     for argument in ["base", "head"] {
+        if command.try_contains_id(argument).is_err() {
+            continue;
+        }
         let on_command_line = command.value_source(argument) == Some(ValueSource::CommandLine);
         let has_password = command
             .get_one::<String>(argument)
@@ -314,8 +309,21 @@ pub(super) fn refuse_passwords_in_sight(matches: &ArgMatches) -> Result<()> {
 }
 
 /// What a resumption may be told anew: how to log in, and what concerns this process alone.
-const RESUME_TAKES: [&str; 7] =
-    ["base", "head", "resume", "report", "lease_seconds", "keep_objects", "quiet"];
+const RESUME_TAKES: [&str; 13] = [
+    "base",
+    "head",
+    "vault",
+    "base_secret",
+    "head_secret",
+    "login",
+    "identity",
+    "identity_client_id",
+    "resume",
+    "report",
+    "lease_seconds",
+    "keep_objects",
+    "quiet",
+];
 
 /// A resumed recovery does what was asked for when it began; anything else on the command line
 /// would be ignored, so it is refused.

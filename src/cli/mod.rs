@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches};
 use deltacompare::error::{Error, ErrorKind, Result};
 use deltacompare::fdw;
+use deltacompare::functions;
 use deltacompare::recovery::{self, Control, Outcome, Progress, Start};
 use tracing_subscriber::EnvFilter;
 
@@ -26,14 +27,7 @@ const INTERRUPTED: u8 = 130;
 pub(crate) fn main() -> ExitCode {
     let matches = Arguments::command().get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            EnvFilter::try_from_env("DELTACOMPARE_LOG")
-                .unwrap_or_else(|_| "warn,pgwire_replication=off".into()),
-        )
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    start_log(matches!(arguments.command, Command::Serve(_)));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -47,14 +41,19 @@ pub(crate) fn main() -> ExitCode {
         match arguments.command {
             Command::Run(arguments) => run(arguments).await,
             Command::Plan { servers, selection, json } => {
-                let plan = recovery::plan(&servers.parse()?, &selection.request()?)
+                let plan = recovery::plan(&servers.servers().await?, &selection.request()?)
                     .await
                     .map_err(nothing_changed)?;
                 output::plan(&plan, json)?;
                 Ok(COMPLETED)
             }
+            Command::Serve(arguments) => {
+                functions::serve(arguments.port, stop_signal()).await?;
+                // The host takes 0 for intended and never starts it again.
+                Ok(INTERRUPTED)
+            }
             Command::Cleanup { servers } => {
-                let servers = servers.parse()?;
+                let servers = servers.servers().await?;
                 let (mut base, mut head) = tokio::try_join!(
                     servers.base.connect("deltacompare cleanup"),
                     servers.head.connect("deltacompare cleanup"),
@@ -81,8 +80,22 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+/// Logs for people on standard error; for the Functions host, which takes standard error for
+/// errors, one JSON object a line on standard output.
+fn start_log(served: bool) {
+    let default =
+        if served { "info,pgwire_replication=off" } else { "warn,pgwire_replication=off" };
+    let filter = EnvFilter::try_from_env("DELTACOMPARE_LOG").unwrap_or_else(|_| default.into());
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    if served {
+        log.json().flatten_event(true).with_ansi(false).init();
+    } else {
+        log.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).init();
+    }
+}
+
 async fn run(arguments: RunArguments) -> Result<u8> {
-    let servers = arguments.servers.parse()?;
+    let servers = arguments.servers.servers().await?;
     if let Some(path) = &arguments.report {
         output::check_report(path)?;
     }

@@ -169,9 +169,11 @@ impl Executor {
         let mut steps = diff::changes(sessions, &spec.tables, &spec.scope, done.checkpoint.clone());
         let mut now = done.clone();
         let mut stored = Instant::now();
+        let mut notes = Vec::new();
         while let Some(step) = steps.try_next().await? {
             match step {
                 Step::Compared(rows) => now.counts.rows_compared += rows,
+                Step::Note(note) => notes.push(note),
                 Step::Changes(changes) => {
                     let mut events = Vec::with_capacity(changes.len());
                     for change in &changes {
@@ -204,7 +206,8 @@ impl Executor {
         *done = now;
         tokio::try_join!(on_base.rollback(), on_head.rollback())?;
         let _ = tokio::join!(base.close(), head.close());
-        let mut warnings = encoder.warnings().to_vec();
+        let mut warnings = notes;
+        warnings.extend(encoder.warnings().iter().cloned());
         if encoder.lost_values() > 0 {
             warnings.push(format!(
                 "{} values have no form in this event format and were sent as null",

@@ -40,10 +40,13 @@ pub struct Request {
     pub strategy: StrategyChoice,
     /// How results are proved.
     pub verify: Verify,
+    /// For [`Verify::Sample`]: how much is compared, in percent.
+    pub sample_percent: u8,
     /// Work items at once in one process.
     pub parallel: u16,
-    /// Blocks of a table in one work item, by which large tables are cut.
-    pub range_blocks: u32,
+    /// Blocks of a table in one work item, by which large tables are cut; by default as many as
+    /// take some seconds.
+    pub range_blocks: Option<u32>,
     /// Compare what is there although a restore was written to.
     pub accept_written: bool,
     /// What the lost slot had confirmed (`confirmed_flush_lsn`).
@@ -92,6 +95,9 @@ pub enum StrategyChoice {
 pub enum Verify {
     /// Trust the strategy.
     None,
+    /// Compare the contents of a share of the blocks that `identity` called equal, chosen by
+    /// chance, and fail the table if they differ.
+    Sample,
     /// Diff every table once more with `full` and fail it if the results differ.
     Full,
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::executor::{Executor, LiveCounts};
-use super::plan::planned_items;
+use super::plan::{foreign_tables, planned_items};
 use super::progress::Progress;
 use super::proof::prove;
 use super::report::Report;
@@ -207,10 +207,7 @@ pub(super) async fn check_grants(
     checked: &preflight::Checked,
 ) -> Result<()> {
     let link = Link::new(Uuid::nil(), checked.target.clone());
-    let foreign: Vec<ForeignTable> = planned_items(checked, request, &link)
-        .into_iter()
-        .filter_map(|item| item.spec.foreign)
-        .collect();
+    let foreign = foreign_tables(checked, request, &link);
     let mut base = servers.base.connect("deltacompare preflight").await?;
     fdw::check_grants(&mut base, &foreign).await?;
     let _ = base.close().await;
@@ -276,7 +273,7 @@ async fn set_up_and_start(
 ) -> Result<()> {
     let Some(turn) = store.set_up_turn(id, store.now().await?).await? else { return Ok(()) };
     let link = Link::new(id, checked.target.clone());
-    let planned = planned_items(checked, request, &link);
+    let planned = planned_items(servers, checked, request, &link).await?;
     let foreign: Vec<ForeignTable> =
         planned.iter().filter_map(|item| item.spec.foreign.clone()).collect();
     if !foreign.is_empty() {

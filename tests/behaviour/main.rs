@@ -8,10 +8,12 @@
 
 mod content;
 mod fdw_traps;
+mod functions_http;
 mod functions_package;
 mod gap_proof;
 mod gap_recovery;
 mod identity;
+mod keyless;
 mod message_keys;
 mod progress_and_report;
 mod publication_semantics;
@@ -25,3 +27,5 @@ mod secrets;
 mod slot_oracle;
 mod support;
 mod tls;
+mod vault;
+mod verification;

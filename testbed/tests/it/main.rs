@@ -1,6 +1,7 @@
 //! The testbed, tested by behaviour.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod azurite;
 mod decoding;
 mod fork;
 mod majors;
