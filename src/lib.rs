@@ -18,5 +18,5 @@ pub mod preflight;
 pub mod recovery;
 mod secrets;
 pub mod server;
-mod sink;
+pub mod sink;
 pub mod sql;

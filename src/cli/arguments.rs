@@ -14,7 +14,10 @@ use deltacompare::event::{
 use deltacompare::lineage::Lsn;
 use deltacompare::recovery::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
 use deltacompare::server::SslMode;
+use deltacompare::sink::{EventHubAccess, EventHubOptions};
 use uuid::Uuid;
+
+use super::event_hub::EventHubArguments;
 
 /// What Debezium's events name as their source unless told otherwise.
 const DEFAULT_TOPIC_PREFIX: &str = "deltacompare";
@@ -104,7 +107,7 @@ pub(super) struct RunArguments {
     pub(super) servers: ServerSettings,
     #[command(flatten)]
     selection: SelectionArguments,
-    /// Where events go: ndjson:<file> or delta-table; may be repeated
+    /// Where events go: event-hub:<namespace>/<hub>, ndjson:<file> or delta-table; may be repeated
     #[arg(long = "sink", value_name = "SINK", required_unless_present = "resume")]
     sinks: Vec<SinkTarget>,
     /// How an event looks
@@ -169,6 +172,8 @@ pub(super) struct RunArguments {
         default_value_t
     )]
     hstore_handling_mode: HstoreMode,
+    #[command(flatten)]
+    event_hub: EventHubArguments,
     /// How results are proved: sample compares contents of some blocks that identity called equal,
     /// full diffs every table once more by reading everything
     #[arg(long, env = "DELTACOMPARE_VERIFY", value_enum, default_value_t = Verify::None)]
@@ -230,6 +235,7 @@ impl SelectionArguments {
             topic_prefix: DEFAULT_TOPIC_PREFIX.to_owned(),
             debezium: DebeziumOptions::default(),
             strategy: self.strategy,
+            event_hub: EventHubOptions::default(),
             verify: Verify::None,
             sample_percent: DEFAULT_SAMPLE_PERCENT,
             parallel: 1,
@@ -250,6 +256,11 @@ impl SelectionArguments {
 }
 
 impl RunArguments {
+    /// How event hubs are reached.
+    pub(super) fn event_hub_access(&self) -> EventHubAccess {
+        self.event_hub.access(self.servers.identity())
+    }
+
     /// The request of a new recovery.
     pub(super) fn request(&self) -> Result<Request> {
         let selection = SelectionArguments {
@@ -274,6 +285,7 @@ impl RunArguments {
                 interval: self.interval_handling_mode,
                 hstore: self.hstore_handling_mode,
             },
+            event_hub: self.event_hub.options(),
             verify: self.verify,
             sample_percent: self.sample_percent,
             parallel: self.parallel,
@@ -309,7 +321,7 @@ pub(super) fn refuse_passwords_in_sight(matches: &ArgMatches) -> Result<()> {
 }
 
 /// What a resumption may be told anew: how to log in, and what concerns this process alone.
-const RESUME_TAKES: [&str; 13] = [
+const RESUME_TAKES: [&str; 15] = [
     "base",
     "head",
     "vault",
@@ -318,6 +330,8 @@ const RESUME_TAKES: [&str; 13] = [
     "login",
     "identity",
     "identity_client_id",
+    "event_hub_endpoint",
+    "event_hub_sslrootcert",
     "resume",
     "report",
     "lease_seconds",

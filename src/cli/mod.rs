@@ -1,6 +1,7 @@
 //! `deltacompare <command>`: reads arguments, calls the library, prints, sets the exit code.
 
 mod arguments;
+mod event_hub;
 mod output;
 #[cfg(test)]
 mod readme;
@@ -108,6 +109,7 @@ async fn run(arguments: RunArguments) -> Result<u8> {
         progress: &progress,
         lease: Duration::from_secs(arguments.lease_seconds),
         keep_objects: arguments.keep_objects,
+        event_hub: &arguments.event_hub_access(),
     };
     match recovery::run(&servers, start, &control, stop_signal()).await? {
         Outcome::Finished(report) => {

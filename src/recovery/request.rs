@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::event::{BeforeImage, DebeziumOptions, Format};
 use crate::lineage::Lsn;
 use crate::server::SslMode;
+use crate::sink::{EventHubOptions, HubAddress};
 
 /// Everything about a recovery but how to log in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub struct Request {
     pub topic_prefix: String,
     /// How Debezium's connector is set to encode values.
     pub debezium: DebeziumOptions,
+    /// How events go into an event hub, if they do.
+    #[serde(default)]
+    pub event_hub: EventHubOptions,
     /// How tables are diffed.
     pub strategy: StrategyChoice,
     /// How results are proved.
@@ -110,6 +114,8 @@ pub enum SinkTarget {
     Ndjson(PathBuf),
     /// `deltacompare.delta` in the control database.
     DeltaTable,
+    /// A hub of Azure Event Hubs.
+    EventHub(HubAddress),
 }
 
 impl SinkTarget {
@@ -124,6 +130,7 @@ impl SinkTarget {
                     .because(error)
             }),
             Self::DeltaTable => Ok(Self::DeltaTable),
+            Self::EventHub(address) => Ok(Self::EventHub(address.clone())),
         }
     }
 }
@@ -133,6 +140,7 @@ impl fmt::Display for SinkTarget {
         match self {
             Self::Ndjson(path) => write!(f, "ndjson:{}", path.display()),
             Self::DeltaTable => f.write_str("delta-table"),
+            Self::EventHub(address) => write!(f, "event-hub:{address}"),
         }
     }
 }
@@ -143,9 +151,11 @@ impl FromStr for SinkTarget {
     fn from_str(text: &str) -> Result<Self, Error> {
         match text.split_once(':') {
             Some(("ndjson", path)) if !path.is_empty() => Ok(Self::Ndjson(path.into())),
+            Some(("event-hub", address)) => address.parse().map(Self::EventHub),
             None if text == "delta-table" => Ok(Self::DeltaTable),
             _ => Err(Error::refused(format!(
-                "{text:?} is not a sink: use ndjson:<file> or delta-table"
+                "{text:?} is not a sink: use event-hub:<namespace>/<hub>, ndjson:<file> or \
+                 delta-table"
             ))),
         }
     }

@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::EncoderSettings;
 use crate::fdw::{self, FdwTarget, ForeignTable, Link};
 use crate::preflight::{self, Servers};
-use crate::sink::{DeltaTable, Lines, Ndjson, Sink};
+use crate::sink::{DeltaTable, EventHub, EventHubAccess, Lines, Ndjson, Sink};
 use crate::sql::Ident;
 
 /// A new recovery or one that was interrupted.
@@ -43,6 +43,8 @@ pub struct Control<'a> {
     pub lease: Duration,
     /// Leave foreign tables, helper views and the role on base when the recovery has ended.
     pub keep_objects: bool,
+    /// How event hubs are reached.
+    pub event_hub: &'a EventHubAccess,
 }
 
 /// How a run ended.
@@ -81,7 +83,7 @@ pub async fn run(
     control.progress.start(&items);
     if recovery.state == RecoveryState::Running {
         let executor = Arc::new(Executor {
-            sinks: open_sinks(&recovery, &store)?,
+            sinks: open_sinks(&recovery, &store, control.event_hub).await?,
             settings: EncoderSettings {
                 recovery_id: id,
                 database: servers.head.database().to_owned(),
@@ -180,7 +182,7 @@ async fn begin(
     request: &Request,
     control: &Control<'_>,
 ) -> Result<(Store, StoredRecovery)> {
-    let files = refuse_bad_sinks(request)?;
+    let files = refuse_bad_sinks(request, control.event_hub).await?;
     let id = Uuid::new_v4();
     control.progress.say("checking the two servers");
     // Nothing was changed yet, so trouble that may pass is a refusal too.
@@ -356,7 +358,10 @@ async fn stored(store: &Store, id: Uuid) -> Result<StoredRecovery> {
 }
 
 /// Sinks that cannot work are refused before anything is changed. Yields the files to be created.
-fn refuse_bad_sinks(request: &Request) -> Result<Vec<&Path>> {
+async fn refuse_bad_sinks<'a>(
+    request: &'a Request,
+    access: &EventHubAccess,
+) -> Result<Vec<&'a Path>> {
     let mut files = Vec::new();
     let has_file = request.sinks.iter().any(|sink| matches!(sink, SinkTarget::Ndjson(_)));
     if request.tombstones && has_file && !request.ndjson_keys {
@@ -366,10 +371,20 @@ fn refuse_bad_sinks(request: &Request) -> Result<Vec<&Path>> {
         ));
     }
     for sink in &request.sinks {
-        if let SinkTarget::Ndjson(path) = sink
-            && Ndjson::check(path)?
-        {
-            files.push(path.as_path());
+        match sink {
+            SinkTarget::Ndjson(path) if Ndjson::check(path)? => files.push(path.as_path()),
+            SinkTarget::EventHub(_) if request.tombstones => {
+                return Err(Error::refused(
+                    "an event hub takes no tombstones: leave --tombstones out, or use another sink",
+                ));
+            }
+            SinkTarget::EventHub(address) => {
+                // Nothing was changed yet, so trouble that may pass is a refusal too.
+                EventHub::check(access, address, &request.event_hub)
+                    .await
+                    .map_err(|error| error.with_kind(ErrorKind::Refused))?;
+            }
+            SinkTarget::Ndjson(_) | SinkTarget::DeltaTable => {}
         }
     }
     Ok(files)
@@ -380,7 +395,11 @@ fn reserve_files(files: &[&Path]) -> Result<()> {
     files.iter().try_for_each(|path| Ndjson::reserve(path))
 }
 
-fn open_sinks(recovery: &StoredRecovery, store: &Store) -> Result<Vec<Arc<dyn Sink>>> {
+async fn open_sinks(
+    recovery: &StoredRecovery,
+    store: &Store,
+    access: &EventHubAccess,
+) -> Result<Vec<Arc<dyn Sink>>> {
     let lines = if recovery.request.ndjson_keys {
         Lines::Keyed { tombstones: recovery.request.tombstones }
     } else {
@@ -391,6 +410,17 @@ fn open_sinks(recovery: &StoredRecovery, store: &Store) -> Result<Vec<Arc<dyn Si
         sinks.push(match sink {
             SinkTarget::Ndjson(path) => Arc::new(Ndjson::open(path, lines)?),
             SinkTarget::DeltaTable => Arc::new(DeltaTable::new(store.pool().clone(), recovery.id)),
+            SinkTarget::EventHub(address) => Arc::new(
+                EventHub::open(
+                    access,
+                    address,
+                    &recovery.request.event_hub,
+                    recovery.id,
+                    recovery.created_at,
+                    store.pool().clone(),
+                )
+                .await?,
+            ),
         });
     }
     Ok(sinks)

@@ -7,6 +7,7 @@
 )]
 
 mod content;
+mod event_hub;
 mod fdw_traps;
 mod functions_http;
 mod functions_package;
