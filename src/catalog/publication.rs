@@ -264,13 +264,18 @@ fn together(name: TableName, rows: &[Row]) -> PublishedTable {
     let filters = |has: fn(&Row) -> bool| -> Option<BTreeSet<&str>> {
         rows.iter().filter(|row| has(row)).map(|row| row.rowfilter.as_deref()).collect()
     };
-    let each: [(fn(&Row) -> bool, bool); 3] = [
-        (|row| row.pubinsert, rows.iter().any(|row| row.pubinsert)),
-        (|row| row.pubupdate, rows.iter().any(|row| row.pubupdate)),
-        (|row| row.pubdelete, rows.iter().any(|row| row.pubdelete)),
+    let operations = Operations {
+        insert: rows.iter().any(|row| row.pubinsert),
+        update: rows.iter().any(|row| row.pubupdate),
+        delete: rows.iter().any(|row| row.pubdelete),
+        truncate: rows.iter().any(|row| row.pubtruncate),
+    };
+    let by_operation = [
+        operations.insert.then(|| filters(|row| row.pubinsert)),
+        operations.update.then(|| filters(|row| row.pubupdate)),
+        operations.delete.then(|| filters(|row| row.pubdelete)),
     ];
-    let mut by_operation = each.into_iter().filter(|(_, any)| *any).map(|(has, _)| filters(has));
-    let first = by_operation.next();
+    let by_operation: BTreeSet<_> = by_operation.into_iter().flatten().collect();
     let filter = filters(|_| true).map(|filters| match Vec::from_iter(filters)[..] {
         [filter] => filter.to_owned(),
         ref filters => {
@@ -287,16 +292,10 @@ fn together(name: TableName, rows: &[Row]) -> PublishedTable {
             .collect::<Option<Vec<_>>>()
             .map(|lists| lists.into_iter().flatten().cloned().collect()),
         filter,
-        operations: Operations {
-            insert: each[0].1,
-            update: each[1].1,
-            delete: each[2].1,
-            truncate: rows.iter().any(|row| row.pubtruncate),
-        },
+        operations,
         unpublished: false,
         column_lists_differ: columns.windows(2).any(|pair| pair[0] != pair[1]),
-        filters_by_operation: first
-            .is_some_and(|first| by_operation.any(|filters| filters != first)),
+        filters_by_operation: by_operation.len() > 1,
     }
 }
 
