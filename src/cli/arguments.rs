@@ -59,9 +59,10 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct SelectionArguments {
-    /// Only this publication's tables [default: every table of every publication]
-    #[arg(long, env = "DELTACOMPARE_PUBLICATION", value_name = "NAME")]
-    publication: Option<String>,
+    /// Only this publication's tables; may be repeated, as a slot may read several [default: every
+    /// table of every publication]
+    #[arg(long = "publication", env = "DELTACOMPARE_PUBLICATION", value_name = "NAME")]
+    publications: Vec<String>,
     /// Only this table; may be repeated
     #[arg(long = "table", value_name = "SCHEMA.TABLE")]
     tables: Vec<TableName>,
@@ -223,7 +224,7 @@ impl SelectionArguments {
             )));
         }
         Ok(Request {
-            publication: self.publication,
+            publications: self.publications,
             tables: self.tables,
             exclude: self.exclude,
             sinks: Vec::new(),
@@ -263,7 +264,7 @@ impl RunArguments {
     /// The request of a new recovery.
     pub(super) fn request(&self) -> Result<Request> {
         let selection = SelectionArguments {
-            publication: self.selection.publication.clone(),
+            publications: self.selection.publications.clone(),
             tables: self.selection.tables.clone(),
             exclude: self.selection.exclude.clone(),
             fdw_host: self.selection.fdw_host.clone(),

@@ -390,7 +390,7 @@ pub(super) async fn locked(
                                (select w.schema, w.name
                                   from unnest($1::text[], $2::text[]) as w (schema, name))
                              or exists (select from pg_publication p
-                                         where ($3::text is null or p.pubname = $3)
+                                         where (cardinality($3::text[]) = 0 or p.pubname = any ($3))
                                            and (p.puballtables
                                                 or exists (select from pg_publication_rel r
                                                             where r.prpubid = p.oid
@@ -404,7 +404,7 @@ pub(super) async fn locked(
     )))
     .bind(&schemas)
     .bind(&names)
-    .bind(&selection.publication)
+    .bind(&selection.publications)
     .fetch_all(connection)
     .await?;
     let mut blocked = false;

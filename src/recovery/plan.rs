@@ -134,18 +134,22 @@ pub(crate) async fn planned_items(
         let Choice { strategy, reason, storage } = choose(checked, request, pair);
         let keyless = pair.table.key == Key::WholeRow;
         let foreign = foreign_table(request, link, pair, strategy);
-        let source = |relation: &catalog::Relation, columns| Source {
-            relation: Relation::from(&relation.name),
-            only: relation.kind == RelationKind::Parent,
-            filter: pair.published.filter.clone(),
-            columns,
-        };
+        let source =
+            |relation: &catalog::Relation, filter: &Option<String>, columns: &[_]| Source {
+                relation: Relation::from(&relation.name),
+                only: relation.kind == RelationKind::Parent,
+                filter: filter.clone(),
+                columns: columns.to_vec(),
+            };
         let spec = |scope| WorkItemSpec {
             strategy,
             tables: Tables {
                 table: pair.table.clone(),
-                head: source(&pair.head, pair.table.columns.clone()),
-                base: pair.base.as_ref().map(|base| source(base, pair.base_columns())),
+                head: source(&pair.head, &pair.published.filter, &pair.table.columns),
+                base: pair
+                    .base
+                    .as_ref()
+                    .map(|base| source(base, &pair.base_filter, &pair.base_columns)),
                 foreign: foreign.as_ref().map(|foreign| foreign.relation.clone()),
             },
             scope,

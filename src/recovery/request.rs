@@ -16,8 +16,9 @@ use crate::sink::{EventHubOptions, HubAddress};
 /// Everything about a recovery but how to log in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Only this publication's tables; otherwise those of every publication.
-    pub publication: Option<String>,
+    /// Only these publications' tables; empty for those of every publication.
+    #[serde(default)]
+    pub publications: Vec<String>,
     /// Only these tables.
     pub tables: Vec<TableName>,
     /// Not these tables.

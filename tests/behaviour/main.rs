@@ -19,6 +19,7 @@ mod keyless;
 mod message_keys;
 mod network_trouble;
 mod progress_and_report;
+mod publication_semantics;
 mod random_schemas;
 mod readme;
 mod redelivery;
