@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use deltacompare_testbed::{Options, Postgres, Production};
-use sqlx::{Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::process::Child;
 
 use crate::support::{Gap, Program, assert_events_turn_base_into_head, deltacompare, leftovers};
@@ -145,7 +145,7 @@ async fn one_process_proves() {
     // The proof is somebody else's for now.
     let mut proving = gap.head.connect().await.unwrap();
     let lock = format!("select pg_advisory_lock(hashtextextended('deltacompare proving {id}', 0))");
-    proving.execute(lock.as_str()).await.unwrap();
+    sqlx::query(AssertSqlSafe(lock)).execute(&mut proving).await.unwrap();
     sink.close().await.unwrap();
     until(
         &gap,
