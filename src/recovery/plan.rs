@@ -293,8 +293,9 @@ const HELD_BYTES: u64 = 4 << 20;
 fn rows_at_once(pair: &TablePair, bytes_at_once: u64) -> u32 {
     let width = |relation: &catalog::Relation| match relation.rows {
         Some(rows) if rows > 0 => relation.bytes / rows,
-        // Never counted: rather wide, if there is anything.
-        _ => relation.bytes.min(1024),
+        // Never counted: rather wide, if there is anything, and wider where much lies outside of
+        // the few pages that hold the rows themselves.
+        _ => relation.bytes.min(1024).max(relation.bytes / (50 * relation.pages).max(1)),
     };
     let width = width(&pair.head).max(pair.base.as_ref().map_or(0, width)).max(1);
     (HELD_BYTES / (4 * width)).min(bytes_at_once / width).clamp(1, 8192) as u32
