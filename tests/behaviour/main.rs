@@ -7,11 +7,13 @@
 )]
 
 mod content;
+mod example_consumer;
 mod fdw_traps;
 mod functions_package;
 mod gap_proof;
 mod gap_recovery;
 mod identity;
+mod live_stream;
 mod message_keys;
 mod progress_and_report;
 mod random_schemas;
