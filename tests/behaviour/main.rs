@@ -26,3 +26,4 @@ mod secrets;
 mod slot_oracle;
 mod support;
 mod tls;
+mod value_roundtrip;
