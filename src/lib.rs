@@ -5,6 +5,7 @@
 //! [`diff`] (changes) → [`event`] (bytes) → sink → status and [`recovery::Report`].
 
 pub mod catalog;
+pub mod config;
 pub mod diff;
 pub mod error;
 pub mod event;
@@ -15,6 +16,7 @@ pub mod identity;
 pub mod lineage;
 pub mod preflight;
 pub mod recovery;
+mod secrets;
 pub mod server;
 mod sink;
 pub mod sql;

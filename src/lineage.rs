@@ -142,8 +142,8 @@ impl History {
         config.host = server.host().to_owned();
         config.port = server.port();
         config.user = server.user().to_owned();
-        config.password =
-            server.password().map_or_else(String::new, |password| password.expose_secret().into());
+        let password = server.password().await?;
+        config.password = password.map_or_else(String::new, |it| it.expose_secret().into());
         config.database = server.database().to_owned();
         config.application_name = Some("deltacompare history".to_owned());
         config.options = Some(session_options());

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use url::Url;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::secrets::{Origin, Password};
 
 /// Which of the two restores a server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,16 @@ pub enum Side {
     Base,
     /// The restore to the moment when the slot was back.
     Head,
+}
+
+impl Side {
+    /// The environment variable for its password.
+    pub(crate) fn password_variable(self) -> &'static str {
+        match self {
+            Self::Base => "DELTACOMPARE_BASE_PASSWORD",
+            Self::Head => "DELTACOMPARE_HEAD_PASSWORD",
+        }
+    }
 }
 
 impl fmt::Display for Side {
@@ -78,7 +89,7 @@ pub struct Server {
     host: String,
     port: u16,
     user: String,
-    password: Option<SecretString>,
+    password: Option<Password>,
     database: String,
     ssl_mode: SslMode,
     ssl_root_cert: Option<PathBuf>,
@@ -171,7 +182,11 @@ impl Server {
                     "the {side} URL has a password and another one is set beside it: keep one"
                 )));
             }
-            (a, b) => a.or(b),
+            (Some(in_url), _) => Some(Password::fixed(Origin::Url, in_url)),
+            (None, Some(beside)) => {
+                Some(Password::fixed(Origin::Environment(side.password_variable()), beside))
+            }
+            (None, None) => None,
         };
         let mut ssl_mode = SslMode::Prefer;
         let mut ssl_root_cert = None;
@@ -236,8 +251,34 @@ impl Server {
         self.ssl_root_cert.as_ref()
     }
 
-    pub(crate) fn password(&self) -> Option<&SecretString> {
-        self.password.as_ref()
+    /// Where the password comes from; `None` for a login without one.
+    pub(crate) fn password_origin(&self) -> Option<&Origin> {
+        self.password.as_ref().map(Password::origin)
+    }
+
+    /// The same server, logging in with this password.
+    pub(crate) fn with_password(self, password: Password) -> Self {
+        Self { password: Some(password), ..self }
+    }
+
+    /// The password to log in with now; `None` for a login without one.
+    ///
+    /// # Errors
+    /// Of the place that it comes from.
+    pub(crate) async fn password(&self) -> Result<Option<SecretString>> {
+        match &self.password {
+            Some(password) => password.get().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Another password than the one that the server refused, if the place that it comes from has
+    /// one by now.
+    async fn password_after(&self, refused: Option<&SecretString>) -> Result<Option<SecretString>> {
+        match (&self.password, refused) {
+            (Some(password), Some(refused)) => password.other_than(refused).await,
+            _ => Ok(None),
+        }
     }
 
     /// The same server, another database on it.
@@ -261,7 +302,29 @@ impl Server {
             ))
             .because(error));
         }
-        let options = self.options().application_name(application_name);
+        let password = self.password().await?;
+        let refused = match self.attempt(application_name, password.as_ref()).await {
+            Ok(connection) => return Ok(connection),
+            Err(Attempt::Failed(error)) => return Err(error),
+            Err(Attempt::Refused(error)) => error,
+        };
+        // It may have been changed since it was read.
+        match self.password_after(password.as_ref()).await {
+            Ok(Some(other)) => match self.attempt(application_name, Some(&other)).await {
+                Ok(connection) => Ok(connection),
+                Err(Attempt::Failed(error) | Attempt::Refused(error)) => Err(error),
+            },
+            Ok(None) => Err(refused),
+            Err(unread) => Err(Error::new(refused.kind(), format!("{refused}; {unread}"))),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        application_name: &str,
+        password: Option<&SecretString>,
+    ) -> Result<PgConnection, Attempt> {
+        let options = self.options(password).application_name(application_name);
         let attempt = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options));
         match attempt.await {
             Ok(Ok(connection)) => Ok(connection),
@@ -294,22 +357,70 @@ impl Server {
                     ),
                 };
                 let error = Error::from(error);
-                Err(Error::new(kind, format!("cannot log in to {self}: {error}; {advice}"))
-                    .because(error))
+                let error = Error::new(kind, format!("cannot log in to {self}: {error}; {advice}"))
+                    .because(error);
+                // invalid_password, invalid_authorization_specification
+                Err(match code.as_deref() {
+                    Some("28P01" | "28000") => Attempt::Refused(error),
+                    _ => Attempt::Failed(error),
+                })
             }
-            Err(_) => Err(Error::new(
+            Err(_) => Err(Attempt::Failed(Error::new(
                 ErrorKind::Transient,
                 format!(
                     "cannot reach {self}: no answer in {} s; check that it runs and that this \
                      machine may reach it (firewall, private DNS)",
                     CONNECT_TIMEOUT.as_secs()
                 ),
-            )),
+            ))),
         }
     }
 
-    /// Options for sessions and pools with the pinned settings.
-    pub(crate) fn options(&self) -> PgConnectOptions {
+    /// Opens a pool of sessions with the pinned settings. Its later sessions log in with the
+    /// password of their time: one that was changed, or a token that was renewed, is taken over
+    /// within seconds of being known.
+    ///
+    /// # Errors
+    /// As [`Server::connect`].
+    pub(crate) async fn pool(&self, application_name: &str, sessions: u32) -> Result<PgPool> {
+        // Says what is wrong in our own words, and reads a changed password.
+        self.connect(application_name).await?.close().await?;
+        let options = |password: Option<&SecretString>| {
+            self.options(password).application_name(application_name)
+        };
+        let mut used = self.password().await?;
+        let pool = PgPoolOptions::new()
+            .max_connections(sessions)
+            .acquire_timeout(Duration::from_secs(30))
+            .connect_with(options(used.as_ref()))
+            .await?;
+        if self.password_origin().is_some_and(Origin::changes) {
+            let (server, pool, name) = (self.clone(), pool.clone(), application_name.to_owned());
+            tokio::spawn(async move {
+                let closed = pool.close_event();
+                let renewing = async {
+                    loop {
+                        tokio::time::sleep(RENEW_EVERY).await;
+                        let Ok(password) = server.password().await else { continue };
+                        if !same(used.as_ref(), password.as_ref()) {
+                            pool.set_connect_options(
+                                server.options(password.as_ref()).application_name(&name),
+                            );
+                            used = password;
+                        }
+                    }
+                };
+                tokio::select! {
+                    () = closed => {}
+                    () = renewing => {}
+                }
+            });
+        }
+        Ok(pool)
+    }
+
+    /// Options for a session with the pinned settings.
+    fn options(&self, password: Option<&SecretString>) -> PgConnectOptions {
         choose_cryptography();
         let mut options = PgConnectOptions::new_without_pgpass()
             .host(&self.host)
@@ -325,7 +436,7 @@ impl Server {
             })
             .options(SESSION_SETTINGS)
             .disable_statement_logging();
-        if let Some(password) = &self.password {
+        if let Some(password) = password {
             options = options.password(password.expose_secret());
         }
         if let Some(path) = &self.ssl_root_cert {
@@ -333,6 +444,21 @@ impl Server {
         }
         options
     }
+}
+
+/// How an attempt to log in failed.
+enum Attempt {
+    /// The server did not accept the password.
+    Refused(Error),
+    /// Anything else.
+    Failed(Error),
+}
+
+/// How soon a pool takes over a password that was read anew.
+const RENEW_EVERY: Duration = Duration::from_secs(5);
+
+fn same(one: Option<&SecretString>, other: Option<&SecretString>) -> bool {
+    one.map(SecretString::expose_secret) == other.map(SecretString::expose_secret)
 }
 
 /// Whether it was TLS that failed: sqlx hands what the handshake found on as an input error.
@@ -372,8 +498,8 @@ mod tests {
         Server::parse(Side::Base, url, None)
     }
 
-    #[test]
-    fn reads_what_libpq_reads() {
+    #[tokio::test]
+    async fn reads_what_libpq_reads() {
         let server =
             parse("postgres://us%40er:p%2Fw@[::1]:6432/my%20db?sslmode=verify-ca&sslrootcert=/ca")
                 .unwrap();
@@ -382,7 +508,8 @@ mod tests {
         assert_eq!(server.user(), "us@er");
         assert_eq!(server.database(), "my db");
         assert_eq!(server.ssl_mode(), SslMode::VerifyCa);
-        assert_eq!(server.password().unwrap().expose_secret(), "p/w");
+        let password = server.password().await.unwrap().unwrap();
+        assert_eq!(password.expose_secret(), "p/w");
     }
 
     #[test]

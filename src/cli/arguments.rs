@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser, Subcommand};
 use deltacompare::catalog::TableName;
+use deltacompare::config::ServerSettings;
 use deltacompare::error::{Error, Result};
 use deltacompare::event::{
     BeforeImage, BinaryMode, DebeziumOptions, DecimalMode, Format, HstoreMode, IntervalMode,
     TimePrecision,
 };
 use deltacompare::lineage::Lsn;
-use deltacompare::preflight::Servers;
 use deltacompare::recovery::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
-use deltacompare::server::{Server, Side, SslMode};
+use deltacompare::server::SslMode;
 use uuid::Uuid;
 
 /// What Debezium's events name as their source unless told otherwise.
@@ -39,7 +39,7 @@ pub(super) enum Command {
     /// Show what would be compared, how, how big, and every warning. Changes nothing.
     Plan {
         #[command(flatten)]
-        servers: ServerArguments,
+        servers: ServerSettings,
         #[command(flatten)]
         selection: SelectionArguments,
         /// Print JSON.
@@ -49,19 +49,8 @@ pub(super) enum Command {
     /// Remove everything that DeltaCompare created on the two servers, the delta table included.
     Cleanup {
         #[command(flatten)]
-        servers: ServerArguments,
+        servers: ServerSettings,
     },
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ServerArguments {
-    /// The restore to the moment when the slot was lost:
-    /// postgres://user@host:5432/database?sslmode=verify-full&sslrootcert=ca.pem
-    #[arg(long, env = "DELTACOMPARE_BASE", hide_env_values = true, value_name = "URL")]
-    base: String,
-    /// The restore to the moment when the slot was back
-    #[arg(long, env = "DELTACOMPARE_HEAD", hide_env_values = true, value_name = "URL")]
-    head: String,
 }
 
 #[derive(Debug, Args)]
@@ -110,7 +99,7 @@ pub(super) struct SelectionArguments {
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
     #[command(flatten)]
-    pub(super) servers: ServerArguments,
+    pub(super) servers: ServerSettings,
     #[command(flatten)]
     selection: SelectionArguments,
     /// Where events go: ndjson:<file> or delta-table; may be repeated
@@ -207,18 +196,6 @@ pub(super) struct RunArguments {
     pub(super) quiet: bool,
 }
 
-impl ServerArguments {
-    /// The two servers, with their passwords from the URLs or from
-    /// `DELTACOMPARE_BASE_PASSWORD` and `DELTACOMPARE_HEAD_PASSWORD`.
-    pub(super) fn parse(&self) -> Result<Servers> {
-        let password = |variable| std::env::var(variable).ok().map(Into::into);
-        Ok(Servers {
-            base: Server::parse(Side::Base, &self.base, password("DELTACOMPARE_BASE_PASSWORD"))?,
-            head: Server::parse(Side::Head, &self.head, password("DELTACOMPARE_HEAD_PASSWORD"))?,
-        })
-    }
-}
-
 impl SelectionArguments {
     /// The request of a plan: sinks and formats do not matter to it.
     pub(super) fn request(self) -> Result<Request> {
@@ -313,8 +290,21 @@ pub(super) fn refuse_passwords_in_sight(matches: &ArgMatches) -> Result<()> {
 }
 
 /// What a resumption may be told anew: how to log in, and what concerns this process alone.
-const RESUME_TAKES: [&str; 7] =
-    ["base", "head", "resume", "report", "lease_seconds", "keep_objects", "quiet"];
+const RESUME_TAKES: [&str; 13] = [
+    "base",
+    "head",
+    "vault",
+    "base_secret",
+    "head_secret",
+    "login",
+    "identity",
+    "identity_client_id",
+    "resume",
+    "report",
+    "lease_seconds",
+    "keep_objects",
+    "quiet",
+];
 
 /// A resumed recovery does what was asked for when it began; anything else on the command line
 /// would be ignored, so it is refused.

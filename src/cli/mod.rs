@@ -47,14 +47,14 @@ pub(crate) fn main() -> ExitCode {
         match arguments.command {
             Command::Run(arguments) => run(arguments).await,
             Command::Plan { servers, selection, json } => {
-                let plan = recovery::plan(&servers.parse()?, &selection.request()?)
+                let plan = recovery::plan(&servers.servers().await?, &selection.request()?)
                     .await
                     .map_err(nothing_changed)?;
                 output::plan(&plan, json)?;
                 Ok(COMPLETED)
             }
             Command::Cleanup { servers } => {
-                let servers = servers.parse()?;
+                let servers = servers.servers().await?;
                 let (mut base, mut head) = tokio::try_join!(
                     servers.base.connect("deltacompare cleanup"),
                     servers.head.connect("deltacompare cleanup"),
@@ -82,7 +82,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 async fn run(arguments: RunArguments) -> Result<u8> {
-    let servers = arguments.servers.parse()?;
+    let servers = arguments.servers.servers().await?;
     if let Some(path) = &arguments.report {
         output::check_report(path)?;
     }

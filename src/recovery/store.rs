@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::postgres::PgPool;
 use sqlx::types::Json;
 use sqlx::{Connection, PgConnection, PgTransaction};
 use uuid::Uuid;
@@ -122,11 +122,7 @@ impl Store {
     }
 
     async fn connect(control: &Server) -> Result<Self> {
-        let pool = PgPoolOptions::new()
-            .max_connections(4)
-            .acquire_timeout(Duration::from_secs(30))
-            .connect_with(control.options().application_name("deltacompare status"))
-            .await?;
+        let pool = control.pool("deltacompare status", 4).await?;
         Ok(Self { pool, worker: Uuid::new_v4() })
     }
 

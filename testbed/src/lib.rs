@@ -24,6 +24,8 @@
 mod account;
 mod binaries;
 mod cluster;
+mod identity_endpoint;
+mod key_vault;
 mod layout;
 mod production;
 mod scratch;
@@ -31,6 +33,8 @@ mod server;
 mod tls;
 
 pub use binaries::{Postgres, python};
+pub use identity_endpoint::{IdentityEndpoint, Tokens};
+pub use key_vault::{KeyVault, Trouble};
 pub use layout::layout;
 pub use production::{Options, Production, RestoreOptions};
 pub use server::{DecodedChange, RestorePoint, Role, Server, StopMode};

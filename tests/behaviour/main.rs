@@ -27,3 +27,4 @@ mod slot_oracle;
 mod support;
 mod tls;
 mod value_roundtrip;
+mod vault;

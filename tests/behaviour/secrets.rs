@@ -6,6 +6,7 @@ use std::time::Duration;
 use deltacompare_testbed::{Options, Server};
 
 use crate::support::{Gap, Program, Run, deltacompare};
+use crate::vault::{self, Azure};
 
 /// Marked passwords that need escaping in a URL and in SQL.
 const ON_BASE: &str = "base-Walrus9 '\"%\\";
@@ -173,6 +174,42 @@ async fn a_whole_run_shows_no_password() {
     assert_none_printed(&cleanup);
     for server in [&gap.base, &gap.head] {
         assert_no_secret(&server.log(), "a log");
+    }
+}
+
+#[tokio::test]
+async fn neither_passwords_of_the_vault_nor_tokens_are_shown() {
+    let azure = Azure::start(None).await;
+    let gap = vault::gap(&azure).await;
+    let no_secret = |text: &str, whence: &str| {
+        assert!(!text.contains("Walrus9"), "a secret is in {whence}: {text}");
+    };
+    let arguments =
+        ["run", "--sink", "delta-table", "--report", "{dir}/report", "--verify", "full"];
+    let run = azure.program(&gap, &arguments).env("DELTACOMPARE_LOG", "trace").run().await;
+    run.assert_completed();
+    // There is something to look through: the clients speak of their requests.
+    assert!(run.stderr.contains("dc.vault.test"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("IDENTITY") || run.stderr.contains("api-version"),
+        "{}",
+        run.stderr
+    );
+    no_secret(&run.stdout, "standard output");
+    no_secret(&run.stderr, "the log");
+    no_secret(&std::fs::read_to_string(run.file("report")).unwrap(), "the report");
+    no_secret(&dump(&gap.head, "deltacompare").await, "the status tables");
+    // Failures: a wrong password, a secret that is no URL, a vault that refuses.
+    azure.vault.set("base-password", "wrong-Walrus9");
+    for (name, value) in [
+        ("DELTACOMPARE_LOG", "trace"),
+        ("DELTACOMPARE_BASE_SECRET", "head-password"),
+        ("DELTACOMPARE_BASE_SECRET", "postgres://u:Walrus9@h/db"),
+        ("DELTACOMPARE_VAULT", "https://u:Walrus9@dc.vault.test/x"),
+    ] {
+        let run = azure.program(&gap, &arguments).env(name, value).run().await;
+        assert_eq!(run.code, Some(2), "{}", run.stderr);
+        no_secret(&run.stderr, "an error");
     }
 }
 

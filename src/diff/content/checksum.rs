@@ -1,10 +1,10 @@
 //! Checksums of rows that see every difference of images.
 //!
-//! PostgreSQL's hash functions for types fold values that print differently (int8 -1 and
-//! 4294967295, arrays of other bounds), so none of them is used: a value is hashed by its `send`
-//! form where that tells all values apart that print differently, and by its printed text otherwise.
-//! Send forms may differ for values that print the same (a NaN's payload); that only costs a look at
-//! the rows.
+//! PostgreSQL's hash functions of some types fold values that print differently (int8 -1 and
+//! 4294967295, numeric 1.0 and 1.00, arrays of other bounds). Only those that do not are used as they
+//! are ([`hash`]); every other value is hashed by its `send` form where that tells all values apart
+//! that print differently, and by its printed text otherwise. Send forms may differ for values that
+//! print the same (a NaN's payload); that only costs a look at the rows.
 
 use crate::catalog::{BaseType, Column};
 use crate::diff::{Source, Tables, print};
@@ -42,48 +42,96 @@ const SENDS: [(u32, &str); 28] = [
     (2950, "uuid_send"),
 ];
 
-/// A 64-bit checksum of a row. The array is one of bytes, each column's, so bounds and dimensions
-/// are always the same; nulls have a place of their own in it.
+/// Short values of fixed size: the hexadecimal text of their send form hashes faster than an array
+/// of bytes does.
+const SHORT: [u32; 11] = [700, 701, 774, 790, 829, 1082, 1083, 1114, 1184, 1186, 1266];
+
+/// A 64-bit checksum of a row: the xor of its values' hashes.
 ///
-/// PostgreSQL adds up the hashes of an array's elements, and additions of the same numbers cancel
-/// in the xor of rows far too often: had every row the same seed, two rows that swapped one value
-/// would go unseen once in 10⁸ times (0.75⁶³). So each row's key is the seed of its hashes.
+/// The hash of the row's key is the seed of them all, each column's with a number of its own. Had
+/// every row the same seed, the xor of rows would not see two rows that swapped a value; had every
+/// column the same, that of a row would not see two columns that did.
 pub(super) fn of_row(tables: &Tables, source: &Source, key: &[usize], alias: &str) -> String {
     let seed = of_key(tables, source, key, alias);
-    of_columns(tables, source, 0..source.columns.len(), &seed, alias)
+    let mut terms = vec![seed.clone()];
+    let mut bytes = Vec::new();
+    for at in (0..source.columns.len()).filter(|at| !key.contains(at)) {
+        match hash(tables, source, at, &format!("({seed} # {})", at + 1), alias) {
+            Hash::Of(hash) => terms.push(format!("coalesce({hash}, 0)")),
+            Hash::Bytes(value) => bytes.push(value),
+        }
+    }
+    if !bytes.is_empty() {
+        // An array of bytes, each column's: bounds and dimensions are always the same, and nulls
+        // have a place of their own in it.
+        terms.push(hash_of_bytes(&bytes.join(", "), &seed));
+    }
+    format!("({})", terms.join(" # "))
 }
 
-/// A 64-bit hash of a row's key.
+/// A 64-bit hash of a row's key. Never null, whatever the key holds: the xor of rows would leave
+/// the row out.
 pub(super) fn of_key(tables: &Tables, source: &Source, key: &[usize], alias: &str) -> String {
-    of_columns(tables, source, key.iter().copied(), "1", alias)
+    key.iter().fold("1".to_owned(), |seed, &at| {
+        let hash = match hash(tables, source, at, &seed, alias) {
+            Hash::Of(hash) => hash,
+            Hash::Bytes(value) => hash_of_bytes(&value, &seed),
+        };
+        if source.columns[at].not_null { hash } else { format!("coalesce({hash}, 0)") }
+    })
 }
 
-fn of_columns(
-    tables: &Tables,
-    source: &Source,
-    columns: impl Iterator<Item = usize>,
-    seed: &str,
-    alias: &str,
-) -> String {
-    let bytes: Vec<String> = columns.map(|at| bytes(tables, source, at, alias)).collect();
-    format!("hash_array_extended(array[{}]::bytea[], {seed})", bytes.join(", "))
+fn hash_of_bytes(values: &str, seed: &str) -> String {
+    format!("hash_array_extended(array[{values}]::bytea[], {seed})")
 }
 
-/// A column's value as bytes, in a way that both sides share.
-fn bytes(tables: &Tables, source: &Source, at: usize, alias: &str) -> String {
+/// How a column's value is hashed.
+enum Hash {
+    /// An expression for the hash; null for null.
+    Of(String),
+    /// An expression for the value as bytes, to be hashed in an array.
+    Bytes(String),
+}
+
+/// The hash of a column's value under a seed, in a way that both sides share.
+fn hash(tables: &Tables, source: &Source, at: usize, seed: &str, alias: &str) -> Hash {
     let column = &source.columns[at];
     let same_type = |other: &Column| other.base == column.base && other.element == column.element;
     let drifted = !same_type(&tables.head.columns[at])
         || tables.base.as_ref().is_some_and(|base| !same_type(&base.columns[at]));
-    match send(column).filter(|_| !drifted) {
-        Some(send) => {
-            let value = format!("{alias}.{}", Ident::new(&column.name));
-            // enum_send() takes no domain over an enum.
-            let base = Relation::new(&column.base.schema, &column.base.name);
-            let cast = if column.base.kind == 'e' { format!("::{base}") } else { String::new() };
-            format!("{send}({value}{cast})")
-        }
-        None => format!("textsend({})", print::printed(column, alias)),
+    let of_text = |text: &str| format!("hashtextextended({text} collate \"C\", {seed})");
+    let value = format!("{alias}.{}", Ident::new(&column.name));
+    let printed = print::printed(column, alias);
+    if drifted {
+        return Hash::Of(of_text(&printed));
+    }
+    match column.base.oid {
+        16 => Hash::Of(format!("hashint4extended({value}::int4, {seed})")),
+        // Its hash folds the halves into one: the seed keeps them apart.
+        20 => Hash::Of(format!("hashint8extended({value}, {seed} # {value})")),
+        21 => Hash::Of(format!("hashint2extended({value}, {seed})")),
+        23 => Hash::Of(format!("hashint4extended({value}, {seed})")),
+        26 => Hash::Of(format!("hashoidextended({value}, {seed})")),
+        2950 => Hash::Of(format!("uuid_hash_extended({value}, {seed})")),
+        // By its bytes, whatever its own collation takes for equal.
+        25 | 1043 => Hash::Of(of_text(&format!("{value}::text"))),
+        // Printing it is cheaper than an array of its send form.
+        1700 => Hash::Of(of_text(&printed)),
+        oid => match send(column) {
+            Some(send) => {
+                // enum_send() takes no domain over an enum.
+                let base = Relation::new(&column.base.schema, &column.base.name);
+                let cast =
+                    if column.base.kind == 'e' { format!("::{base}") } else { String::new() };
+                let bytes = format!("{send}({value}{cast})");
+                if SHORT.contains(&oid) {
+                    Hash::Of(of_text(&format!("encode({bytes}, 'hex')")))
+                } else {
+                    Hash::Bytes(bytes)
+                }
+            }
+            None => Hash::Of(of_text(&printed)),
+        },
     }
 }
 

@@ -5,6 +5,7 @@ use sqlx::query::{Query, QueryAs};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row};
 
 use super::KeyRange;
+use super::buckets::Buckets;
 use crate::catalog::{Column, Key};
 use crate::diff::{Image, Source, Tables, print};
 use crate::error::Result;
@@ -140,6 +141,19 @@ impl<'a> Walk<'a> {
             self.next = Some(to.clone());
         }
         Ok(Some(Bounds { from, to }))
+    }
+
+    /// How the keys within these bounds are dealt into buckets.
+    pub(super) fn buckets(&self, bounds: &Bounds) -> Buckets {
+        let Some(integers) = &self.integers else { return Buckets::Hashed };
+        let end = match &bounds.to {
+            Some(to) => number(to).map(|to| to - 1),
+            None => Some(integers.last),
+        };
+        match (bounds.from.as_deref().and_then(number), end) {
+            (Some(first), Some(last)) => Buckets::of_integers(first, last),
+            _ => Buckets::Hashed,
+        }
     }
 
     /// Goes on where these bounds end, which may be before the end of the step they were.

@@ -61,6 +61,12 @@ impl Program {
         self
     }
 
+    /// The same without an environment variable.
+    pub(crate) fn env_remove(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
     /// The same with its standard error in a file.
     pub(crate) fn stderr(mut self, file: std::fs::File) -> Self {
         self.command.stderr(file);

@@ -1,0 +1,198 @@
+"""Checks the templates as far as it can be done without Azure and without the Bicep compiler, which
+no package registry has: syntax, API versions that exist, parameter files, names that the templates
+share with the program, security findings, workflows. `az bicep build` and `what-if` say the rest;
+the runbook and the deploy workflow run them.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import tree_sitter
+import tree_sitter_bicep
+
+INFRA = Path(__file__).resolve().parent
+REPO = INFRA.parent
+PARSER = tree_sitter.Parser(tree_sitter.Language(tree_sitter_bicep.language()))
+
+# Azure refuses or ignores these on Flex Consumption.
+FORBIDDEN_SETTINGS = {
+    "FUNCTIONS_WORKER_RUNTIME", "FUNCTIONS_EXTENSION_VERSION", "WEBSITE_RUN_FROM_PACKAGE",
+    "WEBSITE_CONTENTAZUREFILECONNECTIONSTRING", "WEBSITE_CONTENTSHARE", "WEBSITE_TIME_ZONE", "TZ",
+    "SCM_DO_BUILD_DURING_DEPLOYMENT", "ENABLE_ORYX_BUILD",
+}
+# What the platform itself reads.
+PLATFORM_SETTINGS = {
+    "AzureWebJobsStorage", "APPLICATIONINSIGHTS_CONNECTION_STRING",
+    "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
+}
+# Only for a desk: `func start` wants it.
+DESK_SETTINGS = {"FUNCTIONS_WORKER_RUNTIME"}
+
+
+def templates():
+    return sorted(INFRA.rglob("*.bicep"))
+
+
+def syntax_errors(source):
+    """The lines that the grammar does not understand."""
+    found, nodes = [], [PARSER.parse(source).root_node]
+    while nodes:
+        node = nodes.pop()
+        if node.type == "ERROR" or node.is_missing:
+            found.append(node.start_point[0] + 1)
+        nodes.extend(child for child in node.children if child.has_error or child.is_missing)
+    return sorted(set(found))
+
+
+def resource_types(source):
+    """Each resource's type@version; a child's is put together with its parent's."""
+    def visit(node, parent):
+        for child in node.children:
+            inner = parent
+            if child.type == "resource_declaration":
+                name = next(c for c in child.named_children if c.type == "string")
+                inner = name.text.decode().strip("'")
+                if "@" not in inner:
+                    kind, version = parent.split("@")
+                    inner = f"{kind}/{inner}@{version}"
+                yield inner
+            yield from visit(child, inner)
+    return list(visit(PARSER.parse(source).root_node, None))
+
+
+def unknown_types(source, known):
+    return sorted(set(resource_types(source)) - known)
+
+
+def parameters(source):
+    """Name to whether it must be given."""
+    declared = re.findall(r"^param (\w+) \w+( =)?", source, re.M)
+    return {name: not default for name, default in declared}
+
+
+def known_settings():
+    """The program's settings: the README's table, which a test compares with the program."""
+    readme = (REPO / "README.md").read_text()
+    names = set(re.findall(r"DELTACOMPARE_[A-Z_]+", readme))
+    code = (REPO / "src/functions/mod.rs").read_text()
+    prefix = re.search(r'QUEUE_CONNECTION: &str = "(\w+)"', code)
+    names.add(prefix[1] if prefix else "DELTACOMPARE_QUEUES")
+    return names
+
+
+def check_settings(problems):
+    known = known_settings() | PLATFORM_SETTINGS
+    deployed = re.findall(r"^  (\w+): ", (INFRA / "modules/app.bicep").read_text(), re.M)
+    deployed = {name for name in deployed if name.isupper() or "__" in name or name.upper() == name}
+    if len(deployed) < 10:
+        problems.append(f"modules/app.bicep: only {len(deployed)} settings were found")
+    for name in sorted(deployed):
+        if name.split("__")[0] not in known:
+            problems.append(f"modules/app.bicep: the program does not know the setting {name}")
+        if name in FORBIDDEN_SETTINGS:
+            problems.append(f"modules/app.bicep: {name} must not be set on Flex Consumption")
+    desk = json.loads((REPO / "local.settings.example.json").read_text())["Values"]
+    for name in sorted(desk):
+        if name.split("__")[0] not in known | DESK_SETTINGS:
+            problems.append(f"local.settings.example.json: nothing reads {name}")
+    for needed in sorted(name for name in deployed if name in ("DELTACOMPARE_BASE", "DELTACOMPARE_HEAD")):
+        if needed not in desk:
+            problems.append(f"local.settings.example.json: {needed} is missing")
+
+
+def check_functions(problems):
+    bindings = {
+        path.parent.name: json.loads(path.read_text())["bindings"][0]
+        for path in (REPO / "functions").glob("*/function.json")
+    }
+    triggers = [b for b in bindings.values() if b["type"] == "queueTrigger"]
+    triggered = {b["queueName"] for b in triggers}
+    storage = (INFRA / "modules/storage.bicep").read_text()
+    made = set(re.findall(r"'([\w-]+)'", re.search(r"queueNames = \[(.*?)\]", storage)[1]))
+    if made != triggered:
+        problems.append(f"modules/storage.bicep makes {sorted(made)}, functions read {sorted(triggered)}")
+    app = (INFRA / "modules/app.bicep").read_text()
+    for connection in {b["connection"] for b in triggers}:
+        if f"  {connection}__queueServiceUri:" not in app:
+            problems.append(f"modules/app.bicep: no {connection}__queueServiceUri, which functions use")
+    alerts = (INFRA / "modules/alerts.bicep").read_text()
+    program = "".join(p.read_text() for p in (REPO / "src").rglob("*.rs"))
+    for names in re.findall(r"Name in \((.*?)\)", alerts):
+        for name in re.findall(r'"(\w+)"', names):
+            if name not in bindings:
+                problems.append(f"modules/alerts.bicep: there is no function {name}")
+    lines = re.findall(r'Message has "(.*?)"', alerts)
+    for line in lines:
+        if f'"{line}"' not in program:
+            problems.append(f"modules/alerts.bicep: the program never logs {line!r}")
+    if not lines:
+        problems.append("modules/alerts.bicep: no alert looks at log lines")
+
+
+def check_templates(problems):
+    versions = (INFRA / "api-versions.txt").read_text().splitlines()
+    known = {line for line in versions if line and not line.startswith("#")}
+    used = set()
+    for path in templates():
+        name, source = path.relative_to(INFRA), path.read_bytes()
+        problems.extend(f"{name}:{line}: not Bicep" for line in syntax_errors(source))
+        problems.extend(f"{name}: {t} is not in api-versions.txt" for t in unknown_types(source, known))
+        used |= set(resource_types(source))
+        for module in re.findall(r"^(?:\s*)module \w+ '(.*?)'", source.decode(), re.M):
+            if not (path.parent / module).is_file():
+                problems.append(f"{name}: there is no module {module}")
+    problems.extend(f"api-versions.txt: nothing uses {t}" for t in sorted(known - used))
+    for path in INFRA.glob("*.parameters.json"):
+        given = json.loads(path.read_text())["parameters"]
+        declared = parameters(path.with_name(path.name.replace(".parameters.json", ".bicep")).read_text())
+        problems.extend(f"{path.name}: no parameter {n}" for n in given if n not in declared)
+        problems.extend(f"{path.name}: {n} is required" for n, must in declared.items() if must and n not in given)
+
+
+def check_the_checks(problems):
+    """A check that finds nothing in a broken template proves nothing."""
+    whole = (INFRA / "modules/vault.bicep").read_bytes()
+    if not syntax_errors(whole.replace(b"sku: {", b"sku: [", 1)):
+        problems.append("check.py: a broken template passes as Bicep")
+    wrong = whole.replace(b"vaults@2024-11-01", b"vaults@2024-11-31", 1)
+    if unknown_types(wrong, set(resource_types(whole))) != ["Microsoft.KeyVault/vaults@2024-11-31"]:
+        problems.append("check.py: an API version that does not exist passes")
+
+
+def run_tool(problems, name, *arguments):
+    tool = Path(sys.executable).with_name(name)
+    done = subprocess.run([tool, *arguments], cwd=REPO, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        problems.append(f"{name}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def main():
+    problems = []
+    check_the_checks(problems)
+    check_templates(problems)
+    check_settings(problems)
+    check_functions(problems)
+    out = run_tool(problems, "checkov", "--config-file", "infra/checkov.yaml", "-d", "infra", "-o", "json")
+    try:
+        summary = json.loads(out)
+        summary = summary[0] if isinstance(summary, list) else summary
+        passed, broken = summary["summary"]["passed"], summary["summary"]["parsing_errors"]
+        if not passed or broken:
+            problems.append(f"checkov: {passed} checks passed, {broken} templates could not be read")
+    except (ValueError, KeyError, IndexError):
+        problems.append(f"checkov said: {out[:2000]}")
+    if (REPO / ".github/workflows").is_dir():
+        run_tool(problems, "zizmor", "--offline", "--no-progress", ".github/workflows")
+    for problem in problems:
+        print(f"infra: {problem}", file=sys.stderr)
+    if problems:
+        sys.exit(1)
+    print(f"infra: {len(templates())} templates hold")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+// Alerts from the app's own log lines and invocations. A test compares the quoted log lines and the
+// functions' names with the program.
+
+param name string
+param suffix string
+param location string
+param tags object
+param workspaceId string
+param email string
+
+var alerts = [
+  {
+    name: 'failed'
+    title: 'DeltaCompare: a table or part of one could not be recovered'
+    severity: 1
+    query: 'AppTraces | where Message has "work item failed"'
+    window: 'PT15M'
+  }
+  {
+    name: 'poison'
+    title: 'DeltaCompare: a message was given up'
+    severity: 1
+    query: 'AppRequests | where Name in ("FailPlan", "FailWorkItem")'
+    window: 'PT15M'
+  }
+  {
+    name: 'no-progress'
+    title: 'DeltaCompare: for half an hour no work item went through, though some were tried'
+    severity: 2
+    query: 'AppRequests | where Name in ("PlanRecovery", "DiffTable") | summarize done = countif(Success), broken = countif(not(Success)) | where broken > 0 and done == 0'
+    window: 'PT30M'
+  }
+]
+
+resource mail 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(email)) {
+  name: '${name}-mail-${suffix}'
+  location: 'global'
+  tags: tags
+  properties: {
+    groupShortName: 'delta'
+    enabled: true
+    emailReceivers: [{ name: 'on-call', emailAddress: email, useCommonAlertSchema: true }]
+  }
+}
+
+resource rules 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
+  for alert in alerts: {
+    name: '${name}-${alert.name}-${suffix}'
+    location: location
+    tags: tags
+    kind: 'LogAlert'
+    properties: {
+      displayName: alert.title
+      severity: alert.severity
+      enabled: true
+      evaluationFrequency: 'PT5M'
+      windowSize: alert.window
+      scopes: [workspaceId]
+      // The workspace has no such tables before the first telemetry.
+      skipQueryValidation: true
+      criteria: {
+        allOf: [
+          {
+            query: alert.query
+            timeAggregation: 'Count'
+            operator: 'GreaterThan'
+            threshold: 0
+            failingPeriods: { numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }
+          }
+        ]
+      }
+      actions: { actionGroups: empty(email) ? [] : [mail.id] }
+    }
+  }
+]

@@ -1,0 +1,126 @@
+// The function app on Flex Consumption, with the custom runtime. It has one identity and no key.
+
+param name string
+param location string
+param tags object
+param identityId string
+param identityClientId string
+param storageName string
+param deploymentContainerUrl string
+param queueServiceUri string
+param vaultUri string
+param applicationInsightsConnectionString string
+param workspaceId string
+@description('Empty: no integration with a virtual network.')
+param appSubnetId string
+param baseServerName string
+param headServerName string
+param databaseName string
+param databaseRole string
+param fdwSslMode string
+param maximumInstanceCount int
+param instanceMemoryMB int
+
+var postgresSuffix = 'postgres.database.azure.com'
+
+var platformSettings = {
+  AzureWebJobsStorage__accountName: storageName
+  AzureWebJobsStorage__credential: 'managedidentity'
+  AzureWebJobsStorage__clientId: identityClientId
+  APPLICATIONINSIGHTS_CONNECTION_STRING: applicationInsightsConnectionString
+  APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
+  DELTACOMPARE_QUEUES__queueServiceUri: queueServiceUri
+  DELTACOMPARE_QUEUES__credential: 'managedidentity'
+  DELTACOMPARE_QUEUES__clientId: identityClientId
+}
+
+var identitySettings = {
+  DELTACOMPARE_VAULT: vaultUri
+  DELTACOMPARE_IDENTITY: 'managed'
+  DELTACOMPARE_IDENTITY_CLIENT_ID: identityClientId
+}
+
+// prepare.bicep writes the two secrets.
+var serverSettings = empty(baseServerName) || empty(headServerName) ? {} : {
+  DELTACOMPARE_BASE: 'postgres://${databaseRole}@${baseServerName}.${postgresSuffix}:5432/${databaseName}?sslmode=verify-full'
+  DELTACOMPARE_BASE_SECRET: '${baseServerName}-password'
+  DELTACOMPARE_HEAD: 'postgres://${databaseRole}@${headServerName}.${postgresSuffix}:5432/${databaseName}?sslmode=verify-full'
+  DELTACOMPARE_HEAD_SECRET: '${headServerName}-password'
+  DELTACOMPARE_FDW_SSLMODE: fdwSslMode
+}
+
+resource plan 'Microsoft.Web/serverfarms@2024-11-01' = {
+  name: '${name}-plan'
+  location: location
+  tags: tags
+  kind: 'functionapp'
+  sku: { name: 'FC1', tier: 'FlexConsumption' }
+  properties: { reserved: true }
+}
+
+resource app 'Microsoft.Web/sites@2024-11-01' = {
+  name: name
+  location: location
+  tags: tags
+  kind: 'functionapp,linux'
+  identity: {
+    type: 'UserAssigned'
+    userAssignedIdentities: { '${identityId}': {} }
+  }
+  properties: {
+    serverFarmId: plan.id
+    httpsOnly: true
+    publicNetworkAccess: 'Enabled'
+    virtualNetworkSubnetId: empty(appSubnetId) ? null : appSubnetId
+    siteConfig: {
+      minTlsVersion: '1.2'
+      ftpsState: 'Disabled'
+      http20Enabled: true
+    }
+    functionAppConfig: {
+      runtime: { name: 'custom', version: '1.0' }
+      deployment: {
+        storage: {
+          type: 'blobContainer'
+          value: deploymentContainerUrl
+          authentication: {
+            type: 'UserAssignedIdentity'
+            userAssignedIdentityResourceId: identityId
+          }
+        }
+      }
+      scaleAndConcurrency: {
+        maximumInstanceCount: maximumInstanceCount
+        instanceMemoryMB: instanceMemoryMB
+      }
+    }
+  }
+
+  resource settings 'config' = {
+    name: 'appsettings'
+    properties: union(platformSettings, identitySettings, serverSettings)
+  }
+
+  resource ftp 'basicPublishingCredentialsPolicies' = {
+    name: 'ftp'
+    properties: { allow: false }
+  }
+
+  resource scm 'basicPublishingCredentialsPolicies' = {
+    name: 'scm'
+    properties: { allow: false }
+  }
+}
+
+resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'functions'
+  scope: app
+  properties: {
+    workspaceId: workspaceId
+    logs: [{ category: 'FunctionAppLogs', enabled: true }]
+    metrics: [{ category: 'AllMetrics', enabled: true }]
+  }
+}
+
+output name string = app.name
+output url string = 'https://${app.properties.defaultHostName}'

@@ -1,0 +1,91 @@
+// One restored server: password, size, allowed extensions, and who reaches it. One thing after the
+// other: a flexible server refuses a second change while it makes the first (ServerIsBusy).
+
+param name string
+param sourceServerId string
+param location string
+param tags object
+param vaultName string
+@secure()
+param password string
+param passwordExpiry string
+param azureServices bool
+param admittedAddress string
+param endpointSubnetId string
+param skuName string
+param skuTier string
+
+var sourceParts = split(sourceServerId, '/')
+
+resource source 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' existing = {
+  scope: resourceGroup(sourceParts[2], sourceParts[4])
+  name: sourceParts[8]
+
+  resource extensions 'configurations' existing = {
+    name: 'azure.extensions'
+  }
+}
+
+var allowed = source::extensions.properties.value
+
+resource server 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' = {
+  name: name
+  location: location
+  tags: tags
+  sku: empty(skuName) ? null : { name: skuName, tier: skuTier }
+  properties: {
+    createMode: 'Update'
+    administratorLoginPassword: password
+  }
+
+  resource extensions 'configurations' = {
+    name: 'azure.extensions'
+    properties: {
+      source: 'user-override'
+      value: join(union(empty(allowed) ? [] : split(toUpper(allowed), ','), ['POSTGRES_FDW']), ',')
+    }
+  }
+}
+
+// scripts/teardown removes the servers, and the rules with them.
+resource everyTenant 'Microsoft.DBforPostgreSQL/flexibleServers/firewallRules@2025-08-01' = if (azureServices) {
+  parent: server
+  name: 'deltacompare-azure-services'
+  properties: { startIpAddress: '0.0.0.0', endIpAddress: '0.0.0.0' }
+  dependsOn: [server::extensions]
+}
+
+resource oneAddress 'Microsoft.DBforPostgreSQL/flexibleServers/firewallRules@2025-08-01' = if (!empty(admittedAddress)) {
+  parent: server
+  name: 'deltacompare-head'
+  properties: { startIpAddress: admittedAddress, endIpAddress: admittedAddress }
+  dependsOn: [server::extensions]
+}
+
+module endpoint 'private_endpoint.bicep' = if (!empty(endpointSubnetId)) {
+  name: '${name}-endpoint'
+  params: {
+    name: '${name}-pe'
+    location: location
+    tags: tags
+    subnetId: endpointSubnetId
+    targetId: server.id
+    service: 'postgresqlServer'
+    zoneName: 'privatelink.postgres.database.azure.com'
+  }
+  dependsOn: [server::extensions]
+}
+
+resource vault 'Microsoft.KeyVault/vaults@2024-11-01' existing = {
+  name: vaultName
+
+  resource secret 'secrets' = {
+    name: '${name}-password'
+    properties: {
+      value: password
+      contentType: 'password'
+      attributes: { exp: dateTimeToEpoch(passwordExpiry) }
+    }
+    dependsOn: [server]
+  }
+}

@@ -1,0 +1,69 @@
+// The passwords of the restored servers. The app reads them, prepare.bicep writes them.
+
+@minLength(3)
+@maxLength(24)
+param name string
+param location string
+param tags object
+param principalId string
+param purgeProtection bool
+param workspaceId string
+param endpointSubnetId string
+
+var private = !empty(endpointSubnetId)
+var keyVaultSecretsUser = '4633458b-17de-408a-b874-0445c86b69e6'
+
+resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
+  name: name
+  location: location
+  tags: tags
+  properties: {
+    tenantId: subscription().tenantId
+    sku: { family: 'A', name: 'standard' }
+    enableRbacAuthorization: true
+    enableSoftDelete: true
+    softDeleteRetentionInDays: purgeProtection ? 90 : 7
+    // false is refused: it is on, or not said.
+    enablePurgeProtection: purgeProtection ? true : null
+    publicNetworkAccess: private ? 'Disabled' : 'Enabled'
+    networkAcls: {
+      bypass: 'AzureServices'
+      defaultAction: private ? 'Deny' : 'Allow'
+    }
+  }
+}
+
+resource reads 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(vault.id, principalId, keyVaultSecretsUser)
+  scope: vault
+  properties: {
+    principalId: principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', keyVaultSecretsUser)
+  }
+}
+
+module endpoint 'private_endpoint.bicep' = if (private) {
+  name: 'vault-endpoint'
+  params: {
+    name: '${name}-pe'
+    location: location
+    tags: tags
+    subnetId: endpointSubnetId
+    targetId: vault.id
+    service: 'vault'
+    zoneName: 'privatelink.vaultcore.azure.net'
+  }
+}
+
+resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'audit'
+  scope: vault
+  properties: {
+    workspaceId: workspaceId
+    logs: [{ categoryGroup: 'audit', enabled: true }]
+  }
+}
+
+output name string = vault.name
+output uri string = vault.properties.vaultUri

@@ -1,0 +1,56 @@
+// Restores a flexible server twice: base to when the slot was lost, head to when it was back. Both
+// come with the source's tier, size and network mode (public, or the same virtual network); that
+// cannot be chosen. Use scripts/restore, which checks the two moments first and asks only for servers
+// that do not exist: a restore that is deployed twice fails.
+
+targetScope = 'resourceGroup'
+
+@description('The server that lost its slot.')
+param sourceServerId string
+
+@description('Its region.')
+param location string = 'centralindia'
+
+param baseServerName string
+param headServerName string
+
+@description('In UTC, as 2026-01-31T09:30:00Z. Base: at or before the lost slot\'s last confirmed change. Head: at or after the new slot\'s creation.')
+param baseTime string
+param headTime string
+
+@description('false for a server that exists.')
+param createBase bool = true
+param createHead bool = true
+
+param tags object = {}
+
+var disposable = union(tags, {
+  project: 'deltacompare'
+  disposable: 'true'
+  restoredFrom: last(split(sourceServerId, '/'))
+})
+
+module base 'modules/restored_server.bicep' = if (createBase) {
+  name: 'restore-base'
+  params: {
+    name: baseServerName
+    location: location
+    tags: union(disposable, { role: 'base', restoredTo: baseTime })
+    sourceServerId: sourceServerId
+    time: baseTime
+  }
+}
+
+module head 'modules/restored_server.bicep' = if (createHead) {
+  name: 'restore-head'
+  params: {
+    name: headServerName
+    location: location
+    tags: union(disposable, { role: 'head', restoredTo: headTime })
+    sourceServerId: sourceServerId
+    time: headTime
+  }
+}
+
+output baseHost string = '${baseServerName}.postgres.database.azure.com'
+output headHost string = '${headServerName}.postgres.database.azure.com'

@@ -1,0 +1,255 @@
+//! Where the two servers are and how to log in to them, as the command line, the environment and the
+//! app's settings say it: one definition for all three.
+
+use std::sync::Arc;
+
+use clap::{Args, Parser, ValueEnum};
+use futures_util::future::BoxFuture;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::error::{Error, Result};
+use crate::identity::{Identity, IdentityKind};
+use crate::preflight::Servers;
+use crate::secrets::{
+    EntraToken, KeyVault, Origin, Password, Secret, SecretName, SecretSource, VaultSecret,
+    find_in_pgpass,
+};
+use crate::server::{Server, Side};
+
+/// How our own sessions log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Login {
+    /// With a password: from the URL, the environment, the vault, or a `.pgpass` file.
+    Password,
+    /// With a token of the program's own identity in Microsoft Entra.
+    Entra,
+}
+
+/// What tells where base and head are and how to log in.
+#[derive(Clone, Debug, Args)]
+pub struct ServerSettings {
+    /// The restore to the moment when the slot was lost:
+    /// postgres://user@host:5432/database?sslmode=verify-full&sslrootcert=ca.pem
+    #[arg(
+        long,
+        env = "DELTACOMPARE_BASE",
+        hide_env_values = true,
+        value_name = "URL",
+        required_unless_present = "base_secret"
+    )]
+    base: Option<String>,
+    /// The restore to the moment when the slot was back
+    #[arg(
+        long,
+        env = "DELTACOMPARE_HEAD",
+        hide_env_values = true,
+        value_name = "URL",
+        required_unless_present = "head_secret"
+    )]
+    head: Option<String>,
+    /// The Key Vault that has the secrets: https://<name>.vault.azure.net
+    #[arg(long, env = "DELTACOMPARE_VAULT", value_name = "URL")]
+    vault: Option<String>,
+    /// The vault's secret with base's password, or with its whole URL; <name>/<version> pins one
+    #[arg(long, env = "DELTACOMPARE_BASE_SECRET", value_name = "NAME", requires = "vault")]
+    base_secret: Option<String>,
+    /// The vault's secret with head's password, or with its whole URL
+    #[arg(long, env = "DELTACOMPARE_HEAD_SECRET", value_name = "NAME", requires = "vault")]
+    head_secret: Option<String>,
+    /// How sessions log in to the two servers
+    #[arg(long, env = "DELTACOMPARE_LOGIN", value_enum, default_value_t = Login::Password)]
+    login: Login,
+    /// Who the program is to Azure: to the vault, to Entra logins and to Event Hubs
+    #[arg(long, env = "DELTACOMPARE_IDENTITY", value_enum, default_value_t = IdentityKind::Auto)]
+    identity: IdentityKind,
+    /// The client id of a user-assigned managed identity [default: the system-assigned one]
+    #[arg(long, env = "DELTACOMPARE_IDENTITY_CLIENT_ID", value_name = "ID")]
+    identity_client_id: Option<String>,
+}
+
+#[derive(Debug, Parser)]
+struct Environment {
+    #[command(flatten)]
+    settings: ServerSettings,
+}
+
+impl ServerSettings {
+    /// The settings of this process's environment, as the app has them.
+    ///
+    /// # Errors
+    /// Refused if one is missing or is not what it must be; names it.
+    pub fn from_environment() -> Result<Self> {
+        Environment::try_parse_from(["deltacompare"])
+            .map(|environment| environment.settings)
+            .map_err(|error| {
+                // clap speaks of options; the app has only variables.
+                let missing = [("--base", "DELTACOMPARE_BASE"), ("--head", "DELTACOMPARE_HEAD")];
+                let missing: Vec<&str> = missing
+                    .into_iter()
+                    .filter(|(option, _)| error.to_string().contains(&format!("{option} <")))
+                    .map(|(_, variable)| variable)
+                    .collect();
+                match missing.as_slice() {
+                    [] => Error::refused(format!(
+                        "a setting cannot be used: {}",
+                        error.to_string().lines().next().unwrap_or_default()
+                    )),
+                    missing => Error::refused(format!(
+                        "the setting {} is missing: set it to the server's URL, \
+                         postgres://user@host:5432/database?sslmode=verify-full",
+                        missing.join(" and ")
+                    )),
+                }
+            })
+    }
+
+    /// The program's identity in Microsoft Entra.
+    pub fn identity(&self) -> Identity {
+        Identity { kind: self.identity, client_id: self.identity_client_id.clone() }
+    }
+
+    /// The two servers. Reads secrets that hold a whole URL; passwords are read when first needed.
+    ///
+    /// # Errors
+    /// Refused if something is missing, cannot be used, or is said twice. The message holds no
+    /// secret.
+    pub async fn servers(&self) -> Result<Servers> {
+        let vault = match &self.vault {
+            Some(url) => Some(KeyVault::new(url, self.identity().credential()?)?),
+            None => None,
+        };
+        Ok(Servers {
+            base: self.server(Side::Base, &self.base, &self.base_secret, vault.as_ref()).await?,
+            head: self.server(Side::Head, &self.head, &self.head_secret, vault.as_ref()).await?,
+        })
+    }
+
+    async fn server(
+        &self,
+        side: Side,
+        url: &Option<String>,
+        secret: &Option<String>,
+        vault: Option<&KeyVault>,
+    ) -> Result<Server> {
+        let variable = side.password_variable();
+        let in_environment = std::env::var(variable).ok().map(SecretString::from);
+        let secret = match (secret, vault) {
+            (Some(name), Some(vault)) => Some(vault.secret(name.parse::<SecretName>()?)),
+            (Some(_), None) => {
+                return Err(Error::refused(format!(
+                    "--{side}-secret names a secret, but no vault: set --vault \
+                     (DELTACOMPARE_VAULT)"
+                )));
+            }
+            (None, _) => None,
+        };
+        let server = match (url, &secret) {
+            (Some(url), _) => Server::parse(side, url, in_environment)?,
+            (None, Some(secret)) => return whole_url(side, secret, in_environment).await,
+            (None, None) => {
+                return Err(Error::refused(format!(
+                    "--{side} is missing: set it to the URL of {side}"
+                )));
+            }
+        };
+        let ambiguous = |other: &str| {
+            let origin = server.password_origin().map(ToString::to_string).unwrap_or_default();
+            Error::refused(format!(
+                "{side} has a password in {origin}, and {other} is asked for too: keep one"
+            ))
+        };
+        match (self.login, secret) {
+            (Login::Entra, Some(secret)) => Err(Error::refused(format!(
+                "--login entra takes no password for {side}, but {secret} is named: keep one"
+            ))),
+            (Login::Entra, None) if server.password_origin().is_some() => {
+                Err(ambiguous("--login entra"))
+            }
+            (Login::Entra, None) => {
+                let source = Arc::new(EntraToken(self.identity().credential()?));
+                Ok(server.with_password(Password::from_source(Origin::Entra, source)))
+            }
+            (Login::Password, Some(secret)) if server.password_origin().is_some() => {
+                Err(ambiguous(&secret.to_string()))
+            }
+            (Login::Password, Some(secret)) => {
+                let origin = Origin::KeyVault(secret.to_string());
+                Ok(server.with_password(Password::from_source(origin, Arc::new(secret))))
+            }
+            (Login::Password, None) => from_password_file(server),
+        }
+    }
+}
+
+/// A server whose secret holds all of its URL. The password in it is read again when it is refused;
+/// the rest stays as it was when the process began.
+async fn whole_url(
+    side: Side,
+    secret: &VaultSecret,
+    in_environment: Option<SecretString>,
+) -> Result<Server> {
+    let read = secret.read().await?;
+    let server = Server::parse(side, read.value.expose_secret(), None).map_err(|error| {
+        Error::refused(format!(
+            "{secret} was to hold the whole URL of {side}, since --{side} is not set, but it does \
+             not: {error}"
+        ))
+    })?;
+    if in_environment.is_some() {
+        return Err(Error::refused(format!(
+            "{side} has a password in {}, and {secret} is named too: keep one",
+            side.password_variable()
+        )));
+    }
+    if server.password_origin().is_none() {
+        return Err(Error::refused(format!(
+            "{secret} holds a URL without a password: put the password into it"
+        )));
+    }
+    let source = UrlPassword { side, secret: secret.clone() };
+    let origin = Origin::KeyVault(secret.to_string());
+    Ok(server.with_password(Password::from_source(origin, Arc::new(source))))
+}
+
+/// libpq's password file, for a desk: only where no other place has a password.
+fn from_password_file(server: Server) -> Result<Server> {
+    let found = find_in_pgpass(server.host(), server.port(), server.database(), server.user())?;
+    match (server.password_origin(), found) {
+        (_, None) => Ok(server),
+        (Some(origin), Some((path, _))) => {
+            tracing::warn!(
+                "the password of {} is taken from {origin}; the one in {} is not used",
+                server.side(),
+                path.display()
+            );
+            Ok(server)
+        }
+        (None, Some((path, password))) => {
+            let origin = Origin::PasswordFile(path);
+            tracing::info!("the password of {} is taken from {origin}", server.side());
+            Ok(server.with_password(Password::fixed(origin, password)))
+        }
+    }
+}
+
+/// The password in a URL that a secret holds.
+struct UrlPassword {
+    side: Side,
+    secret: VaultSecret,
+}
+
+impl SecretSource for UrlPassword {
+    fn read(&self) -> BoxFuture<'_, Result<Secret>> {
+        Box::pin(async {
+            let Secret { value, keep } = self.secret.read().await?;
+            let server = Server::parse(self.side, value.expose_secret(), None)?;
+            match server.password().await? {
+                Some(value) => Ok(Secret { value, keep }),
+                None => Err(Error::refused(format!(
+                    "{} holds a URL without a password: put the password into it",
+                    self.secret
+                ))),
+            }
+        })
+    }
+}

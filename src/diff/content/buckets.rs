@@ -1,0 +1,92 @@
+//! How a step's keys are dealt into buckets, in the same way on both sides.
+
+use super::{BUCKETS, checksum};
+use crate::diff::{Source, Tables};
+use crate::sql::Ident;
+
+/// The buckets of one step, numbered from 0 to below [`BUCKETS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Buckets {
+    /// By a hash of the key.
+    Hashed,
+    /// Neighbouring integers from the first key to the last, so many a bucket.
+    Ranges { first: i64, last: i64, width: i64 },
+}
+
+impl Buckets {
+    /// Buckets for integer keys from `first` to `last`.
+    pub(super) fn of_integers(first: i128, last: i128) -> Self {
+        let width = (last - first).max(0) / i128::from(BUCKETS) + 1;
+        // A difference of two keys must not overflow on the servers.
+        let fits = i64::try_from(last - first).is_ok();
+        match (i64::try_from(first), i64::try_from(last), i64::try_from(width)) {
+            (Ok(first), Ok(last), Ok(width)) if fits => Self::Ranges { first, last, width },
+            _ => Self::Hashed,
+        }
+    }
+
+    /// The number of a row's bucket, as an expression.
+    pub(super) fn of(self, tables: &Tables, source: &Source, key: &[usize], alias: &str) -> String {
+        match self {
+            Self::Hashed => {
+                let hash = checksum::of_key(tables, source, key, alias);
+                format!("({hash} & {})", BUCKETS - 1)
+            }
+            Self::Ranges { first, width, .. } => {
+                let column = Ident::new(&source.columns[key[0]].name);
+                format!("(({alias}.{column}::int8 - ({first})) / {width})")
+            }
+        }
+    }
+
+    /// The first and the last key of these buckets, neighbours merged; `None` if keys of a bucket
+    /// are not neighbours. `numbers` ascend.
+    pub(super) fn ranges(self, numbers: &[i64]) -> Option<Vec<(i64, i64)>> {
+        let Self::Ranges { first, last: end, width } = self else { return None };
+        let mut ranges: Vec<(i64, i64)> = Vec::new();
+        for number in numbers {
+            // The last bucket may reach past the end, even past the last integer.
+            let low = first.saturating_add(number.saturating_mul(width));
+            let high = low.saturating_add(width - 1).min(end);
+            match ranges.last_mut() {
+                Some(last) if last.1.checked_add(1) == Some(low) => last.1 = high,
+                _ => ranges.push((low, high)),
+            }
+        }
+        Some(ranges)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_few_and_cover_every_key() {
+        let most = i128::from(i64::MAX);
+        for (first, last) in
+            [(1, 1), (1, 256), (1, 257), (-500, 9999), (0, most), (most - 3, most), (-most - 1, -2)]
+        {
+            let Buckets::Ranges { first: from, width, .. } = Buckets::of_integers(first, last)
+            else {
+                panic!("{first} to {last}");
+            };
+            assert_eq!(i128::from(from), first);
+            assert!((last - first) / i128::from(width) < i128::from(BUCKETS), "{first} to {last}");
+            let all: Vec<i64> = (0..i64::from(BUCKETS)).collect();
+            let ranges = Buckets::of_integers(first, last).ranges(&all).unwrap();
+            assert_eq!(i128::from(ranges[0].0), first);
+            assert_eq!(ranges.iter().map(|range| i128::from(range.1)).max(), Some(last));
+        }
+        assert_eq!(Buckets::of_integers(-most - 1, most), Buckets::Hashed);
+    }
+
+    #[test]
+    fn neighbours_are_read_together() {
+        let buckets = Buckets::of_integers(1, 2560);
+        let ranges = buckets.ranges(&[0, 1, 3, 255]).unwrap();
+        assert_eq!(ranges, [(1, 20), (31, 40), (2551, 2560)]);
+        assert_eq!(Buckets::of_integers(1, 2559).ranges(&[255]).unwrap(), [(2551, 2559)]);
+        assert_eq!(Buckets::Hashed.ranges(&[0]), None);
+    }
+}

@@ -1,0 +1,164 @@
+//! Passwords of the servers: where they come from, and reading them again when they were changed.
+//!
+//! A server's password comes from one place, which [`Origin`] names: the server's URL, the
+//! environment, a `.pgpass` file, a secret in Key Vault, or a token from Entra. The last two change
+//! while a recovery runs: they are kept for a while only, and read again at once when PostgreSQL
+//! refuses what was kept.
+
+mod entra;
+mod key_vault;
+mod pgpass;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Mutex;
+
+pub(crate) use entra::EntraToken;
+pub(crate) use key_vault::{KeyVault, SecretName, VaultSecret};
+pub(crate) use pgpass::find as find_in_pgpass;
+
+use crate::error::Result;
+
+/// A place that a password can be read from, again and again.
+pub(crate) trait SecretSource: Send + Sync {
+    /// The secret as it is now. Bounded in time. May be called at any time, from many tasks.
+    ///
+    /// # Errors
+    /// Transient if a later call may succeed. Never holds any part of a secret.
+    fn read(&self) -> BoxFuture<'_, Result<Secret>>;
+}
+
+/// A secret and how long it may be used without asking again.
+#[derive(Clone, Debug)]
+pub(crate) struct Secret {
+    pub(crate) value: SecretString,
+    pub(crate) keep: Duration,
+}
+
+/// Where a password comes from, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The server's URL.
+    Url,
+    /// This environment variable.
+    Environment(&'static str),
+    /// The password file at this path.
+    PasswordFile(std::path::PathBuf),
+    /// This secret of this vault.
+    KeyVault(String),
+    /// A token of the program's own identity.
+    Entra,
+}
+
+impl Origin {
+    /// Whether what it gives may be another password later.
+    pub(crate) fn changes(&self) -> bool {
+        matches!(self, Self::KeyVault(_) | Self::Entra)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url => f.write_str("its URL"),
+            Self::Environment(variable) => write!(f, "{variable}"),
+            Self::PasswordFile(path) => write!(f, "the password file {}", path.display()),
+            Self::KeyVault(name) => write!(f, "the secret {name}"),
+            Self::Entra => f.write_str("a token from Entra"),
+        }
+    }
+}
+
+/// A server's password, shared by all who log in to it. Prints nothing of it.
+#[derive(Clone)]
+pub(crate) struct Password {
+    origin: Origin,
+    source: Arc<dyn SecretSource>,
+    kept: Arc<Mutex<Option<Kept>>>,
+}
+
+/// What was read last.
+struct Kept {
+    value: SecretString,
+    until: Instant,
+}
+
+impl Password {
+    /// A password that stays as it is.
+    pub(crate) fn fixed(origin: Origin, value: SecretString) -> Self {
+        Self::from_source(origin, Arc::new(Fixed(value)))
+    }
+
+    /// A password that is read when it is first wanted, and again later.
+    pub(crate) fn from_source(origin: Origin, source: Arc<dyn SecretSource>) -> Self {
+        Self { origin, source, kept: Arc::default() }
+    }
+
+    /// Where it comes from.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The password to log in with now: what was read before, as long as it may be kept.
+    ///
+    /// # Errors
+    /// The source's, if nothing was read before. Later, a password that was kept for too long is
+    /// better than none: PostgreSQL will say.
+    pub(crate) async fn get(&self) -> Result<SecretString> {
+        let mut kept = self.kept.lock().await;
+        if let Some(Kept { value, until }) = &*kept
+            && Instant::now() < *until
+        {
+            return Ok(value.clone());
+        }
+        match (self.source.read().await, &*kept) {
+            (Ok(fresh), _) => Ok(keep(&mut kept, fresh)),
+            (Err(error), Some(Kept { value, .. })) => {
+                tracing::warn!(origin = %self.origin, %error, "the password could not be read again");
+                Ok(value.clone())
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// Another password than this one, which the server refused: what somebody else has read
+    /// meanwhile, or what the source says now. `None` if there is no other.
+    ///
+    /// # Errors
+    /// The source's.
+    pub(crate) async fn other_than(&self, refused: &SecretString) -> Result<Option<SecretString>> {
+        let differs = |value: &SecretString| value.expose_secret() != refused.expose_secret();
+        let mut kept = self.kept.lock().await;
+        if let Some(Kept { value, .. }) = &*kept
+            && differs(value)
+        {
+            return Ok(Some(value.clone()));
+        }
+        let fresh = keep(&mut kept, self.source.read().await?);
+        Ok(Some(fresh).filter(differs))
+    }
+}
+
+fn keep(kept: &mut Option<Kept>, fresh: Secret) -> SecretString {
+    let value = fresh.value.clone();
+    let until = Instant::now() + fresh.keep;
+    *kept = Some(Kept { value: fresh.value, until });
+    value
+}
+
+/// Longer than any process lives.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A password that was given once and for all.
+struct Fixed(SecretString);
+
+impl SecretSource for Fixed {
+    fn read(&self) -> BoxFuture<'_, Result<Secret>> {
+        let secret = Secret { value: self.0.clone(), keep: FOREVER };
+        Box::pin(async move { Ok(secret) })
+    }
+}
