@@ -18,6 +18,7 @@ pub(super) struct Facts {
     /// The next transaction id, with its epoch.
     pub(super) next_transaction: i64,
     pub(super) track_counts: bool,
+    pub(super) large_objects: bool,
     /// Cluster, timeline and database: what tells this restore from any other.
     pub(super) restore: String,
 }
@@ -32,6 +33,7 @@ pub(super) async fn facts(connection: &mut PgConnection) -> Result<Facts> {
                     else pg_snapshot_xmax(pg_current_snapshot())::text::int8
                end as next_transaction,
                current_setting('track_counts')::bool as track_counts,
+               exists (select from pg_largeobject_metadata) as large_objects,
                concat_ws('/', (select system_identifier from pg_control_system()),
                          case when not pg_is_in_recovery()
                               then left(pg_walfile_name(pg_current_wal_lsn()), 8) end,
@@ -95,6 +97,12 @@ pub(super) fn comparable(base: &Facts, head: &Facts, findings: &mut Findings) {
                  cannot be seen"
             ));
         }
+    }
+    if base.large_objects || head.large_objects {
+        findings.warn(
+            "there are large objects (pg_largeobject): neither the stream nor the events carry \
+             them; copy those that changed by other means",
+        );
     }
     let (base, head) = (base.version / 10_000, head.version / 10_000);
     if base != head {

@@ -8,6 +8,7 @@
 
 mod content;
 mod event_hub;
+mod example_consumer;
 mod fdw_traps;
 mod functions_hosted;
 mod functions_http;
@@ -17,6 +18,7 @@ mod gap_recovery;
 mod identity;
 mod keyless;
 mod load;
+mod live_stream;
 mod message_keys;
 mod network_trouble;
 mod progress_and_report;
@@ -32,5 +34,6 @@ mod side_by_side;
 mod slot_oracle;
 mod support;
 mod tls;
+mod value_roundtrip;
 mod vault;
 mod verification;
