@@ -12,6 +12,7 @@ use deltacompare::event::{
     TimePrecision,
 };
 use deltacompare::lineage::Lsn;
+use deltacompare::record::Record;
 use deltacompare::recovery::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
 use deltacompare::server::SslMode;
 use uuid::Uuid;
@@ -45,6 +46,14 @@ pub(super) enum Command {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Keep what the two restores say of their past in a file, for later recoveries. Changes nothing.
+    Record {
+        #[command(flatten)]
+        servers: ServerSettings,
+        /// The file to write; it must not exist
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
     },
     /// Remove everything that DeltaCompare created on the two servers, the delta table included.
     Cleanup {
@@ -82,6 +91,9 @@ pub(super) struct SelectionArguments {
     /// Go on although the restores do not cover the gap; what they leave out stays lost
     #[arg(long)]
     accept_hole: bool,
+    /// What the record command wrote of these two restores, for where their past can no longer be read
+    #[arg(long, env = "DELTACOMPARE_RECORDED", value_name = "FILE")]
+    recorded: Option<PathBuf>,
     /// Base's host as head knows it [default: the one in --base]
     #[arg(long, env = "DELTACOMPARE_FDW_HOST", value_name = "HOST")]
     fdw_host: Option<String>,
@@ -224,6 +236,7 @@ impl SelectionArguments {
             new_slot_lsn: self.new_slot_lsn,
             new_slot_restart_lsn: self.new_slot_restart_lsn,
             accept_hole: self.accept_hole,
+            recorded: self.recorded.as_deref().map(Record::read).transpose()?,
             fdw: FdwOverrides {
                 host: self.fdw_host,
                 port: self.fdw_port,
@@ -241,6 +254,7 @@ impl RunArguments {
             publication: self.selection.publication.clone(),
             tables: self.selection.tables.clone(),
             exclude: self.selection.exclude.clone(),
+            recorded: self.selection.recorded.clone(),
             fdw_host: self.selection.fdw_host.clone(),
             fdw_sslrootcert: self.selection.fdw_sslrootcert.clone(),
             ..self.selection

@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches};
 use deltacompare::error::{Error, ErrorKind, Result};
 use deltacompare::fdw;
+use deltacompare::record::Record;
 use deltacompare::recovery::{self, Control, Outcome, Progress, Start};
 use tracing_subscriber::EnvFilter;
 
@@ -51,6 +52,13 @@ pub(crate) fn main() -> ExitCode {
                     .await
                     .map_err(nothing_changed)?;
                 output::plan(&plan, json)?;
+                Ok(COMPLETED)
+            }
+            Command::Record { servers, file } => {
+                let record =
+                    Record::of(&servers.servers().await?).await.map_err(nothing_changed)?;
+                record.write(&file)?;
+                output::recorded(&record, &file);
                 Ok(COMPLETED)
             }
             Command::Cleanup { servers } => {

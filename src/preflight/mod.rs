@@ -4,7 +4,7 @@
 mod restores;
 mod rights;
 
-pub(crate) use restores::{counts_lost, other_sessions, writers, written};
+pub(crate) use restores::{counts_lost, other_sessions, restore_identity, writers, written};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -172,7 +172,7 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         // Everything else would wait for the locks.
         return Err(Error::refused(findings.refusals.join("\n")));
     }
-    let history = lineage(servers, &base_facts, &head_facts, &mut findings).await;
+    let history = lineage(servers, request, &base_facts, &head_facts, &mut findings).await;
     let mut gap = gap(request, &history, &mut findings);
     let ends = history.ok().map(|history| (history.base_end, history.head_end));
 
@@ -294,18 +294,37 @@ fn gap(
     gap
 }
 
-/// Relates the two restores, or says why that cannot be done. What cannot be read is a warning; two
-/// servers given the wrong way round are refused, by their histories if they can be read, else by
-/// their transaction counters.
+/// Relates the two restores, or says why that cannot be done. Histories that cannot be read are taken
+/// from the record, if the request has one. What is known from neither is a warning; two servers
+/// given the wrong way round are refused, by their histories if they are known, else by their
+/// transaction counters.
 async fn lineage(
     servers: &Servers,
+    request: &Request,
     base: &restores::Facts,
     head: &restores::Facts,
     findings: &mut Findings,
 ) -> Result<OneHistory, String> {
     const SWAPPED: &str = "base and head are swapped: head was restored to an earlier moment than \
                            base; exchange --base and --head";
-    let histories = tokio::try_join!(History::read(&servers.base), History::read(&servers.head));
+    let mut histories =
+        tokio::try_join!(History::read(&servers.base), History::read(&servers.head));
+    if let Some(record) = &request.recorded {
+        match (
+            record.histories((&servers.base, &base.restore), (&servers.head, &head.restore)),
+            &histories,
+        ) {
+            (Ok(Some(recorded)), Err(error)) => {
+                findings.warn(format!(
+                    "where the restores ended is as it was recorded at {} and {}: {error}",
+                    record.base.at, record.head.at
+                ));
+                histories = Ok(recorded);
+            }
+            (Ok(_), _) => {}
+            (Err(error), _) => findings.refuse(error.to_string()),
+        }
+    }
     match histories.map(|(base, head)| Lineage::of(&base, &head)) {
         Ok(Lineage::OneHistory(history)) => return Ok(history),
         Ok(Lineage::Swapped) => findings.refuse(SWAPPED),

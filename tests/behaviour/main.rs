@@ -16,6 +16,7 @@ mod message_keys;
 mod progress_and_report;
 mod random_schemas;
 mod readme;
+mod record;
 mod redelivery;
 mod refusals;
 mod restored_servers;
