@@ -5,7 +5,7 @@ mod coverage;
 mod restores;
 mod rights;
 
-pub(crate) use restores::{counts_lost, other_sessions, writers, written};
+pub(crate) use restores::{counts_lost, other_sessions, restore_identity, writers, written};
 
 use std::collections::BTreeMap;
 
@@ -177,7 +177,8 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         // Everything else would wait for the locks.
         return Err(Error::refused(findings.refusals.join("\n")));
     }
-    let (history, one_lineage) = lineage(servers, &base_facts, &head_facts, &mut findings).await;
+    let (history, one_lineage) =
+        lineage(servers, request, &base_facts, &head_facts, &mut findings).await;
     let mut gap = gap(request, &history, &mut findings);
     let ends = history.ok().map(|history| (history.base_end, history.head_end));
 
@@ -305,17 +306,36 @@ fn gap(
 }
 
 /// Relates the two restores, or says why that cannot be done; and whether an oid means the same on
-/// both. What cannot be read is a warning; two servers given the wrong way round are refused, by
-/// their histories if they can be read, else by their transaction counters.
+/// both. Histories that cannot be read are taken from the record, if the request has one. What is
+/// known from neither is a warning; two servers given the wrong way round are refused, by their
+/// histories if they are known, else by their transaction counters.
 async fn lineage(
     servers: &Servers,
+    request: &Request,
     base: &restores::Facts,
     head: &restores::Facts,
     findings: &mut Findings,
 ) -> (Result<OneHistory, String>, bool) {
     const SWAPPED: &str = "base and head are swapped: head was restored to an earlier moment than \
                            base; exchange --base and --head";
-    let histories = tokio::try_join!(History::read(&servers.base), History::read(&servers.head));
+    let mut histories =
+        tokio::try_join!(History::read(&servers.base), History::read(&servers.head));
+    if let Some(record) = &request.recorded {
+        match (
+            record.histories((&servers.base, &base.restore), (&servers.head, &head.restore)),
+            &histories,
+        ) {
+            (Ok(Some(recorded)), Err(error)) => {
+                findings.warn(format!(
+                    "where the restores ended is as it was recorded at {} and {}: {error}",
+                    record.base.at, record.head.at
+                ));
+                histories = Ok(recorded);
+            }
+            (Ok(_), _) => {}
+            (Err(error), _) => findings.refuse(error.to_string()),
+        }
+    }
     match histories.map(|(base, head)| Lineage::of(&base, &head)) {
         Ok(Lineage::OneHistory(history)) => return (Ok(history), true),
         Ok(Lineage::Swapped) => findings.refuse(SWAPPED),

@@ -45,6 +45,12 @@ pub(super) async fn facts(connection: &mut PgConnection) -> Result<Facts> {
     .await?)
 }
 
+/// What tells this restore from any other, and its system identifier.
+pub(crate) async fn restore_identity(connection: &mut PgConnection) -> Result<(String, String)> {
+    let facts = facts(connection).await?;
+    Ok((facts.restore, facts.system_identifier))
+}
+
 /// Whether the counts of writes began anew after the server's restore had ended: a crash takes them
 /// along, `pg_stat_reset()` too. The file that tells the server's timelines was written when its
 /// restore ended (in whole seconds). `false` where that cannot be seen: without `pg_monitor`, and on

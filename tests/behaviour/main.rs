@@ -25,6 +25,7 @@ mod progress_and_report;
 mod publication_semantics;
 mod random_schemas;
 mod readme;
+mod record;
 mod redelivery;
 mod refusals;
 mod restored_servers;
