@@ -48,6 +48,11 @@ impl Bounds {
         if conditions.is_empty() { "true".to_owned() } else { conditions.join(" and ") }
     }
 
+    /// How many parameters [`Bounds::condition`] has.
+    pub(super) fn parameters(&self) -> usize {
+        self.values().count()
+    }
+
     fn values(&self) -> impl Iterator<Item = &String> {
         self.from.iter().chain(&self.to).flatten()
     }
