@@ -12,16 +12,19 @@ use deltacompare::event::{
     TimePrecision,
 };
 use deltacompare::lineage::Lsn;
+use deltacompare::record::Record;
 use deltacompare::recovery::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
 use deltacompare::server::SslMode;
+use deltacompare::sink::{EventHubAccess, EventHubOptions};
 use uuid::Uuid;
+
+use super::event_hub::EventHubArguments;
 
 /// What Debezium's events name as their source unless told otherwise.
 const DEFAULT_TOPIC_PREFIX: &str = "deltacompare";
 
-/// 1 GiB: some seconds of work, so that parts spread over workers and a retry costs little, and few
-/// enough that a table of terabytes has thousands of them, not millions.
-const DEFAULT_RANGE_BLOCKS: u32 = 131_072;
+/// Little enough to cost next to nothing, enough to notice a restore that is not what it seems.
+const DEFAULT_SAMPLE_PERCENT: u8 = 1;
 
 /// Recovers the changes that downstream missed while a PostgreSQL logical replication slot was
 /// lost, by comparing two point-in-time restores.
@@ -46,6 +49,16 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Answer the Azure Functions host, as its custom handler. Settings come from the environment.
+    Serve(ServeArguments),
+    /// Keep what the two restores say of their past in a file, for later recoveries. Changes nothing.
+    Record {
+        #[command(flatten)]
+        servers: ServerSettings,
+        /// The file to write; it must not exist
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Remove everything that DeltaCompare created on the two servers, the delta table included.
     Cleanup {
         #[command(flatten)]
@@ -55,9 +68,10 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct SelectionArguments {
-    /// Only this publication's tables [default: every table of every publication]
-    #[arg(long, env = "DELTACOMPARE_PUBLICATION", value_name = "NAME")]
-    publication: Option<String>,
+    /// Only this publication's tables; may be repeated, as a slot may read several [default: every
+    /// table of every publication]
+    #[arg(long = "publication", env = "DELTACOMPARE_PUBLICATION", value_name = "NAME")]
+    publications: Vec<String>,
     /// Only this table; may be repeated
     #[arg(long = "table", value_name = "SCHEMA.TABLE")]
     tables: Vec<TableName>,
@@ -82,6 +96,9 @@ pub(super) struct SelectionArguments {
     /// Go on although the restores do not cover the gap; what they leave out stays lost
     #[arg(long)]
     accept_hole: bool,
+    /// What the record command wrote of these two restores, for where their past can no longer be read
+    #[arg(long, env = "DELTACOMPARE_RECORDED", value_name = "FILE")]
+    recorded: Option<PathBuf>,
     /// Base's host as head knows it [default: the one in --base]
     #[arg(long, env = "DELTACOMPARE_FDW_HOST", value_name = "HOST")]
     fdw_host: Option<String>,
@@ -102,7 +119,7 @@ pub(super) struct RunArguments {
     pub(super) servers: ServerSettings,
     #[command(flatten)]
     selection: SelectionArguments,
-    /// Where events go: ndjson:<file> or delta-table; may be repeated
+    /// Where events go: event-hub:<namespace>/<hub>, ndjson:<file> or delta-table; may be repeated
     #[arg(long = "sink", value_name = "SINK", required_unless_present = "resume")]
     sinks: Vec<SinkTarget>,
     /// How an event looks
@@ -167,17 +184,24 @@ pub(super) struct RunArguments {
         default_value_t
     )]
     hstore_handling_mode: HstoreMode,
-    /// How results are proved: full diffs every table once more by reading everything
+    #[command(flatten)]
+    event_hub: EventHubArguments,
+    /// How results are proved: sample compares contents of some blocks that identity called equal,
+    /// full diffs every table once more by reading everything
     #[arg(long, env = "DELTACOMPARE_VERIFY", value_enum, default_value_t = Verify::None)]
     verify: Verify,
+    /// With --verify sample: percent of the equal blocks whose contents are compared
+    #[arg(long, env = "DELTACOMPARE_SAMPLE_PERCENT", value_name = "N",
+          default_value_t = DEFAULT_SAMPLE_PERCENT, value_parser = clap::value_parser!(u8).range(1..=100))]
+    sample_percent: u8,
     /// Tables at once
     #[arg(long, env = "DELTACOMPARE_PARALLEL", value_name = "N", default_value_t = 4,
           value_parser = clap::value_parser!(u16).range(1..=256))]
     parallel: u16,
-    /// Blocks of 8 kB in one part of a large table
+    /// Blocks of 8 kB in one part of a large table [default: as many as take about 10 s]
     #[arg(long, env = "DELTACOMPARE_RANGE_BLOCKS", value_name = "N",
-          default_value_t = DEFAULT_RANGE_BLOCKS, value_parser = clap::value_parser!(u32).range(1..))]
-    range_blocks: u32,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    range_blocks: Option<u32>,
     /// Write the report as JSON to this file
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
@@ -196,6 +220,13 @@ pub(super) struct RunArguments {
     pub(super) quiet: bool,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct ServeArguments {
+    /// Port of the loopback address to listen on
+    #[arg(long, env = "FUNCTIONS_CUSTOMHANDLER_PORT", value_name = "PORT", default_value_t = 8080)]
+    pub(super) port: u16,
+}
+
 impl SelectionArguments {
     /// The request of a plan: sinks and formats do not matter to it.
     pub(super) fn request(self) -> Result<Request> {
@@ -205,7 +236,7 @@ impl SelectionArguments {
             )));
         }
         Ok(Request {
-            publication: self.publication,
+            publications: self.publications,
             tables: self.tables,
             exclude: self.exclude,
             sinks: Vec::new(),
@@ -216,14 +247,17 @@ impl SelectionArguments {
             topic_prefix: DEFAULT_TOPIC_PREFIX.to_owned(),
             debezium: DebeziumOptions::default(),
             strategy: self.strategy,
+            event_hub: EventHubOptions::default(),
             verify: Verify::None,
+            sample_percent: DEFAULT_SAMPLE_PERCENT,
             parallel: 1,
-            range_blocks: DEFAULT_RANGE_BLOCKS,
+            range_blocks: None,
             accept_written: self.accept_written,
             lost_at_lsn: self.lost_at_lsn,
             new_slot_lsn: self.new_slot_lsn,
             new_slot_restart_lsn: self.new_slot_restart_lsn,
             accept_hole: self.accept_hole,
+            recorded: self.recorded.as_deref().map(Record::read).transpose()?,
             fdw: FdwOverrides {
                 host: self.fdw_host,
                 port: self.fdw_port,
@@ -235,12 +269,18 @@ impl SelectionArguments {
 }
 
 impl RunArguments {
+    /// How event hubs are reached.
+    pub(super) fn event_hub_access(&self) -> EventHubAccess {
+        self.event_hub.access(self.servers.identity())
+    }
+
     /// The request of a new recovery.
     pub(super) fn request(&self) -> Result<Request> {
         let selection = SelectionArguments {
-            publication: self.selection.publication.clone(),
+            publications: self.selection.publications.clone(),
             tables: self.selection.tables.clone(),
             exclude: self.selection.exclude.clone(),
+            recorded: self.selection.recorded.clone(),
             fdw_host: self.selection.fdw_host.clone(),
             fdw_sslrootcert: self.selection.fdw_sslrootcert.clone(),
             ..self.selection
@@ -259,7 +299,9 @@ impl RunArguments {
                 interval: self.interval_handling_mode,
                 hstore: self.hstore_handling_mode,
             },
+            event_hub: self.event_hub.options(),
             verify: self.verify,
+            sample_percent: self.sample_percent,
             parallel: self.parallel,
             range_blocks: self.range_blocks,
             ..selection.request()?
@@ -272,6 +314,9 @@ impl RunArguments {
 pub(super) fn refuse_passwords_in_sight(matches: &ArgMatches) -> Result<()> {
     let Some((_, command)) = matches.subcommand() else { return Ok(()) };
     for argument in ["base", "head"] {
+        if command.try_contains_id(argument).is_err() {
+            continue;
+        }
         let on_command_line = command.value_source(argument) == Some(ValueSource::CommandLine);
         let has_password = command
             .get_one::<String>(argument)
@@ -290,7 +335,7 @@ pub(super) fn refuse_passwords_in_sight(matches: &ArgMatches) -> Result<()> {
 }
 
 /// What a resumption may be told anew: how to log in, and what concerns this process alone.
-const RESUME_TAKES: [&str; 13] = [
+const RESUME_TAKES: [&str; 15] = [
     "base",
     "head",
     "vault",
@@ -299,6 +344,8 @@ const RESUME_TAKES: [&str; 13] = [
     "login",
     "identity",
     "identity_client_id",
+    "event_hub_endpoint",
+    "event_hub_sslrootcert",
     "resume",
     "report",
     "lease_seconds",

@@ -1,6 +1,7 @@
 //! `deltacompare <command>`: reads arguments, calls the library, prints, sets the exit code.
 
 mod arguments;
+mod event_hub;
 mod output;
 #[cfg(test)]
 mod readme;
@@ -12,6 +13,8 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches};
 use deltacompare::error::{Error, ErrorKind, Result};
 use deltacompare::fdw;
+use deltacompare::functions;
+use deltacompare::record::Record;
 use deltacompare::recovery::{self, Control, Outcome, Progress, Start};
 use tracing_subscriber::EnvFilter;
 
@@ -26,14 +29,7 @@ const INTERRUPTED: u8 = 130;
 pub(crate) fn main() -> ExitCode {
     let matches = Arguments::command().get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            EnvFilter::try_from_env("DELTACOMPARE_LOG")
-                .unwrap_or_else(|_| "warn,pgwire_replication=off".into()),
-        )
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    start_log(matches!(arguments.command, Command::Serve(_)));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -51,6 +47,18 @@ pub(crate) fn main() -> ExitCode {
                     .await
                     .map_err(nothing_changed)?;
                 output::plan(&plan, json)?;
+                Ok(COMPLETED)
+            }
+            Command::Serve(arguments) => {
+                functions::serve(arguments.port, stop_signal()).await?;
+                // The host takes 0 for intended and never starts it again.
+                Ok(INTERRUPTED)
+            }
+            Command::Record { servers, file } => {
+                let record =
+                    Record::of(&servers.servers().await?).await.map_err(nothing_changed)?;
+                record.write(&file)?;
+                output::recorded(&record, &file);
                 Ok(COMPLETED)
             }
             Command::Cleanup { servers } => {
@@ -81,6 +89,20 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+/// Logs for people on standard error; for the Functions host, which takes standard error for
+/// errors, one JSON object a line on standard output.
+fn start_log(served: bool) {
+    let default =
+        if served { "info,pgwire_replication=off" } else { "warn,pgwire_replication=off" };
+    let filter = EnvFilter::try_from_env("DELTACOMPARE_LOG").unwrap_or_else(|_| default.into());
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    if served {
+        log.json().flatten_event(true).with_ansi(false).init();
+    } else {
+        log.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).init();
+    }
+}
+
 async fn run(arguments: RunArguments) -> Result<u8> {
     let servers = arguments.servers.servers().await?;
     if let Some(path) = &arguments.report {
@@ -95,6 +117,7 @@ async fn run(arguments: RunArguments) -> Result<u8> {
         progress: &progress,
         lease: Duration::from_secs(arguments.lease_seconds),
         keep_objects: arguments.keep_objects,
+        event_hub: &arguments.event_hub_access(),
     };
     match recovery::run(&servers, start, &control, stop_signal()).await? {
         Outcome::Finished(report) => {

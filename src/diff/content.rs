@@ -8,10 +8,12 @@
 //! without passing the others; otherwise they are chosen by a hash of the key.
 //!
 //! A range's bounds are keys in the order of the key's index, on which both servers must agree; the
-//! planner checks that their collations do.
+//! planner checks that their collations do. Tables without a key: see [`multiset`].
 
+mod bounds;
 mod buckets;
-mod checksum;
+pub(super) mod checksum;
+mod multiset;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -27,7 +29,10 @@ use crate::catalog::{Key, Table};
 use crate::error::{Error, Result};
 use crate::sql::Ident;
 
+pub(crate) use bounds::key_bounds;
 use buckets::Buckets;
+pub(crate) use multiset::AllRows;
+pub(super) use multiset::changes as multiset_changes;
 use walk::{Bounds, Walk};
 
 /// Buckets of keys within a step.

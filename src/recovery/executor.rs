@@ -169,9 +169,11 @@ impl Executor {
         let mut steps = diff::changes(sessions, &spec.tables, &spec.scope, done.checkpoint.clone());
         let mut now = done.clone();
         let mut stored = Instant::now();
+        let mut notes = Vec::new();
         while let Some(step) = steps.try_next().await? {
             match step {
                 Step::Compared(rows) => now.counts.rows_compared += rows,
+                Step::Note(note) => notes.push(note),
                 Step::Changes(changes) => {
                     let mut events = Vec::with_capacity(changes.len());
                     for change in &changes {
@@ -202,9 +204,12 @@ impl Executor {
         drop(steps);
         self.flush().await?;
         *done = now;
-        tokio::try_join!(on_base.rollback(), on_head.rollback())?;
+        // Everything is read and durable. A session that breaks now must not have the item compared
+        // again: its counts and its digest would be added a second time.
+        let _ = tokio::join!(on_base.rollback(), on_head.rollback());
         let _ = tokio::join!(base.close(), head.close());
-        let mut warnings = encoder.warnings().to_vec();
+        let mut warnings = notes;
+        warnings.extend(encoder.warnings().iter().cloned());
         if encoder.lost_values() > 0 {
             warnings.push(format!(
                 "{} values have no form in this event format and were sent as null",

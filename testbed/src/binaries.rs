@@ -101,7 +101,7 @@ fn numbered(folder: &Path) -> Vec<(u32, PathBuf)> {
 
 /// Where `scripts/setup` may have put things, least preferred first. The script chooses: keep the
 /// two alike.
-fn caches() -> Vec<PathBuf> {
+pub(crate) fn caches() -> Vec<PathBuf> {
     if let Some(folder) = std::env::var_os("DELTACOMPARE_CACHE") {
         return vec![folder.into()];
     }

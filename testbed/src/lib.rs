@@ -22,20 +22,26 @@
 //! else. What it does not cover is in this crate's `README.md`.
 
 mod account;
+mod azurite;
 mod binaries;
 mod cluster;
+pub mod event_hubs;
+pub mod functions_host;
 mod identity_endpoint;
 mod key_vault;
 mod layout;
 mod production;
+mod proxy;
 mod scratch;
 mod server;
 mod tls;
 
+pub use azurite::Azurite;
 pub use binaries::{Postgres, python};
 pub use identity_endpoint::{IdentityEndpoint, Tokens};
 pub use key_vault::{KeyVault, Trouble};
 pub use layout::layout;
 pub use production::{Options, Production, RestoreOptions};
+pub use proxy::Proxy;
 pub use server::{DecodedChange, RestorePoint, Role, Server, StopMode};
 pub use tls::Tls;

@@ -1,11 +1,14 @@
 //! The testbed, tested by behaviour.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod azurite;
 mod decoding;
 mod fork;
+mod functions_host;
 mod majors;
 mod pair;
 mod parent_killed;
+mod proxy;
 mod restart;
 mod tls;
 

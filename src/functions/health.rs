@@ -1,0 +1,51 @@
+//! `GET /api/health`: whether the app can do its work. Anonymous, so it names no host.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+
+use super::app::App;
+
+/// How long the control database may take to answer.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
+/// The health of the app, seen from this instance.
+#[derive(Debug, Serialize)]
+pub(super) struct Health {
+    /// `ok`, or `unavailable` if something that it needs is missing.
+    status: &'static str,
+    /// The program's version.
+    version: &'static str,
+    /// The control database: `ok`, `not configured` or `unreachable`.
+    control_database: &'static str,
+}
+
+/// 200 if the app can do its work, otherwise 503. What exactly is wrong stands in the log.
+pub(super) async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Health>) {
+    let control_database = match app.servers().await {
+        Err(error) => {
+            tracing::warn!(%error, "not configured");
+            "not configured"
+        }
+        Ok(servers) => {
+            let answer = servers.head.connect("deltacompare health");
+            match tokio::time::timeout(ANSWERS_WITHIN, answer).await {
+                Ok(Ok(_)) => "ok",
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "unreachable");
+                    "unreachable"
+                }
+                Err(_) => "unreachable",
+            }
+        }
+    };
+    let healthy = control_database == "ok";
+    let code = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if healthy { "ok" } else { "unavailable" };
+    let version = env!("CARGO_PKG_VERSION");
+    (code, Json(Health { status, version, control_database }))
+}

@@ -1,0 +1,134 @@
+//! Azure's storage, as Microsoft's own emulator has it: Azurite.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::binaries::caches;
+
+/// Starts the emulator and ends it when its input ends, which is when the owner drops its end of
+/// the pipe or dies in whatever way. The shell's own output is closed, so that the emulator's end
+/// is the end of the output.
+const GUARD: &str = r#"
+    trap '' HUP INT QUIT TERM
+    "$@" < /dev/null &
+    child=$!
+    exec > /dev/null
+    read -r _
+    kill -KILL "$child"
+    wait "$child"
+"#;
+
+/// How long the emulator may take to listen; it is Node.js, and the machine may be busy.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+
+/// Blob, queue and table storage of one account on free ports of this machine, held in memory.
+/// Ends when this is dropped, or when this process ends.
+///
+/// It takes any version of the protocol (`--skipApiVersionCheck`): Azure's clients are newer than
+/// the emulator. What it does not cover: sign-in by Entra ID, throttling, replication, the limits of
+/// an account.
+#[derive(Debug)]
+pub struct Azurite {
+    guard: Child,
+    ports: [u16; 3],
+}
+
+impl Azurite {
+    /// The account's name, the emulator's well-known one.
+    pub const ACCOUNT: &str = "devstoreaccount1";
+
+    /// The account's key, the emulator's well-known one.
+    pub const KEY: &str =
+        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+    /// Starts it and waits until it listens. Fails if `scripts/setup --azurite` was not run.
+    pub fn start() -> Result<Self> {
+        let mut guard = Command::new("sh")
+            .args(["-c", GUARD, "guard", "node"])
+            .arg(program()?)
+            .args(["--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry"])
+            .args(["--silent", "--blobPort", "0", "--queuePort", "0", "--tablePort", "0"])
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .context("cannot start Azurite")?;
+        let output = guard.stdout.take().context("Azurite has no output")?;
+        let (send, listening) = mpsc::channel();
+        // It goes on reading, so that the emulator never waits for its output to be read.
+        std::thread::spawn(move || {
+            let mut lines = BufReader::new(output);
+            let mut line = String::new();
+            while lines.read_line(&mut line).is_ok_and(|length| length > 0) {
+                if let Some(service) = listens(&line) {
+                    let _ = send.send(service);
+                }
+                line.clear();
+            }
+            let _ = lines.read_to_string(&mut line);
+        });
+        let mut azurite = Self { guard, ports: [0; 3] };
+        while azurite.ports.contains(&0) {
+            let (service, port) = listening
+                .recv_timeout(STARTS_WITHIN)
+                .context("Azurite does not listen; does `node` start?")?;
+            azurite.ports[service] = port;
+        }
+        Ok(azurite)
+    }
+
+    /// What an app setting has to reach it, as a desk with Azurite has it.
+    pub fn connection_string(&self) -> String {
+        let endpoint = |port| format!("http://127.0.0.1:{port}/{}", Self::ACCOUNT);
+        let [blob, queue, table] = self.ports.map(endpoint);
+        format!(
+            "DefaultEndpointsProtocol=http;AccountName={};AccountKey={};BlobEndpoint={blob};\
+             QueueEndpoint={queue};TableEndpoint={table};",
+            Self::ACCOUNT,
+            Self::KEY
+        )
+    }
+
+    /// The queue service, without a signature.
+    pub fn queue_url(&self) -> String {
+        format!("http://127.0.0.1:{}/{}", self.ports[1], Self::ACCOUNT)
+    }
+
+    /// The blob service, without a signature.
+    pub fn blob_url(&self) -> String {
+        format!("http://127.0.0.1:{}/{}", self.ports[0], Self::ACCOUNT)
+    }
+}
+
+impl Drop for Azurite {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+    }
+}
+
+/// `Azurite Queue service is successfully listening at http://127.0.0.1:46243`: which one, where.
+fn listens(line: &str) -> Option<(usize, u16)> {
+    let (service, address) = line.split_once(" service is successfully listening at ")?;
+    let which = ["Blob", "Queue", "Table"].iter().position(|name| service.ends_with(name))?;
+    Some((which, address.trim().rsplit_once(':')?.1.parse().ok()?))
+}
+
+fn program() -> Result<PathBuf> {
+    let found = caches()
+        .into_iter()
+        .map(|cache| cache.join("azurite/node_modules/azurite/dist/src/azurite.js"))
+        .find(|program| program.exists());
+    match found {
+        Some(program) => Ok(program),
+        None => bail!("Azurite is not installed: run `scripts/setup --azurite`"),
+    }
+}
