@@ -30,7 +30,7 @@ impl Pair {
         let since = Instant::now();
         let postgres = Postgres::find(major)?;
         let options = Options {
-            wal_segment_mb: 64,
+            wal_segment_mb: 16,
             folder: Some(folder.to_owned()),
             // As on a server of this size: an eighth of the memory.
             conf: vec!["shared_buffers = '3GB'".to_owned(), "max_wal_size = '8GB'".to_owned()],
