@@ -96,6 +96,7 @@ async fn measure_set(arguments: &Arguments, set: DataSet) -> Result<usize> {
         seed::set_up(&pair).await?;
     }
     let mut report = Report::new(set, pair.bytes().await?);
+    let mut found = None;
     for run in 0..=arguments.runs {
         for &contender in &contenders {
             let measured = contender.run(&pair, arguments.reladiff.as_deref(), false).await?;
@@ -105,6 +106,12 @@ async fn measure_set(arguments: &Arguments, set: DataSet) -> Result<usize> {
                 contender.name(),
                 measured
             );
+            // Who finds something else has not done the same work.
+            if let Some(changes) = measured.changes {
+                let others: u64 = *found.get_or_insert(changes);
+                let name = contender.name();
+                ensure!(changes == others, "{name} finds {changes} changes, another {others}");
+            }
             if run > 0 {
                 report.add(contender, measured);
             }
