@@ -1,0 +1,57 @@
+//! Rows read by COPY.
+//!
+//! Its text format calls each type's output function and nothing else, which makes it the cheapest
+//! way to have images: half the time of a `text[]`, on the servers and here.
+
+use futures_util::TryStreamExt;
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::{Image, Source};
+use crate::error::Result;
+use crate::sql::Ident;
+
+/// The images of the rows that a query yields, of so many columns. Held all at once.
+pub(super) async fn images(
+    connection: &mut PgConnection,
+    query: &str,
+    columns: usize,
+) -> Result<Vec<Image>> {
+    let mut lines = connection.copy_out_raw(&format!("copy ({query}) to stdout")).await?;
+    let mut images = Vec::new();
+    while let Some(line) = lines.try_next().await? {
+        images.push(Image::from_copied(&line, columns)?);
+    }
+    Ok(images)
+}
+
+/// Some columns of a table as items of a select list, to be printed by COPY.
+pub(super) fn columns(source: &Source, at: impl IntoIterator<Item = usize>, alias: &str) -> String {
+    let names: Vec<String> = at
+        .into_iter()
+        .map(|at| format!("{alias}.{}", Ident::new(&source.columns[at].name)))
+        .collect();
+    names.join(", ")
+}
+
+/// All compared columns.
+pub(super) fn row(source: &Source, alias: &str) -> String {
+    columns(source, 0..source.columns.len(), alias)
+}
+
+/// COPY takes no parameters. So lists of values are bound to settings, which last as long as the
+/// transaction, and read from there.
+pub(super) async fn bind(connection: &mut PgConnection, lists: &[Vec<Option<&str>>]) -> Result<()> {
+    let settings: Vec<String> = (1..=lists.len())
+        .map(|n| format!("set_config('deltacompare.values_{n}', ${n}::text[]::text, true)"))
+        .collect();
+    let sql = format!("select {}", settings.join(", "));
+    let query = lists.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, list| query.bind(list));
+    query.execute(connection).await?;
+    Ok(())
+}
+
+/// The n-th list that was bound, from 1, as an expression of type `text[]` that is computed once a
+/// query.
+pub(super) fn bound(n: usize) -> String {
+    format!("(select current_setting('deltacompare.values_{n}')::text[])")
+}
