@@ -68,10 +68,10 @@ pub(super) fn changes<'a>(
             _ => range.from.clone(),
         };
         let mut walk = Walk::new(base, head, tables, key, from, range).await?;
-        let step = StepOf { tables, key, rows: range.rows };
+        let step = StepOf { tables, key };
         let mut merging = false;
         while let Some(mut bounds) = walk.next(head).await? {
-            let whole = if merging { step.whole(base, head, &bounds).await? } else { None };
+            let whole = if merging { step.whole(base, head, &walk, &bounds).await? } else { None };
             let found = match whole {
                 Some(found) => found,
                 None => step.differing(base, head, &mut walk, &mut bounds).await?,
@@ -104,8 +104,6 @@ const MERGED_FROM: u64 = 40;
 struct StepOf<'a> {
     tables: &'a Tables,
     key: &'a [usize],
-    /// Rows that it should have.
-    rows: u32,
 }
 
 /// What a step has.
@@ -118,23 +116,19 @@ struct Found {
 }
 
 impl StepOf<'_> {
-    /// Rows of either side to hold at most.
-    fn most(&self) -> u64 {
-        4 * u64::from(self.rows)
-    }
-
     fn base_source(&self) -> &Source {
         self.tables.base.as_ref().unwrap_or(&self.tables.head)
     }
 
-    /// All rows within these bounds; `None` if there are too many.
+    /// All rows within these bounds; `None` if they are too many or too large.
     async fn whole(
         &self,
         base: &mut PgConnection,
         head: &mut PgConnection,
+        walk: &Walk<'_>,
         bounds: &Bounds,
     ) -> Result<Option<Found>> {
-        let most = self.most();
+        let most = walk.most_rows();
         let rows = async |connection: &mut PgConnection, source: &Source| {
             bounds.bind_copy(connection).await?;
             let query = format!(
@@ -148,14 +142,15 @@ impl StepOf<'_> {
         };
         let (old, new) =
             tokio::try_join!(rows(base, self.base_source()), rows(head, &self.tables.head))?;
+        let Some((old, new)) = old.zip(new) else { return Ok(None) };
         let (base_rows, head_rows) = (old.len() as u64, new.len() as u64);
         let fits = base_rows.max(head_rows) <= most;
         Ok(fits.then_some(Found { base_rows, head_rows, old, new }))
     }
 
     /// The rows within these bounds whose buckets differ. A step may hold more rows than it should:
-    /// the keys behind a gap are dense, or only base has them. Then the bounds are cut where the
-    /// fuller side has enough.
+    /// the keys behind a gap are dense, or only base has them; or its rows may be larger than
+    /// statistics say. Then the bounds are cut where the fuller side has enough.
     async fn differing(
         &self,
         base: &mut PgConnection,
@@ -165,37 +160,38 @@ impl StepOf<'_> {
     ) -> Result<Found> {
         let Self { tables, key, .. } = *self;
         let base_source = self.base_source();
-        let (buckets, on_base, on_head) = loop {
+        loop {
             let buckets = walk.buckets(bounds);
             let (on_base, on_head) = tokio::try_join!(
                 checksums(base, tables, base_source, key, bounds, &buckets),
                 checksums(head, tables, &tables.head, key, bounds, &buckets),
             )?;
             let (base_rows, head_rows) = (rows(&on_base), rows(&on_head));
-            let cut = if on_base == on_head || base_rows.max(head_rows) <= self.most() {
-                None
-            } else if base_rows > head_rows {
-                walk.look_for_next(base, base_source, bounds).await?
-            } else {
-                walk.look_for_next(head, &tables.head, bounds).await?
-            };
-            match cut {
-                Some(to) => bounds.to = Some(to),
-                None => break (buckets, on_base, on_head),
+            let differing: Vec<i64> = (0..i64::from(BUCKETS))
+                .filter(|bucket| on_base.get(bucket) != on_head.get(bucket))
+                .collect();
+            if differing.is_empty() {
+                return Ok(Found { base_rows, head_rows, old: Vec::new(), new: Vec::new() });
             }
-        };
-        let differing: Vec<i64> = (0..i64::from(BUCKETS))
-            .filter(|bucket| on_base.get(bucket) != on_head.get(bucket))
-            .collect();
-        let (base_rows, head_rows) = (rows(&on_base), rows(&on_head));
-        if differing.is_empty() {
-            return Ok(Found { base_rows, head_rows, old: Vec::new(), new: Vec::new() });
+            if base_rows.max(head_rows) <= walk.most_rows() {
+                let (old, new) = tokio::try_join!(
+                    images(base, tables, base_source, key, bounds, &buckets, &differing),
+                    images(head, tables, &tables.head, key, bounds, &buckets, &differing),
+                )?;
+                if let Some((old, new)) = old.zip(new) {
+                    return Ok(Found { base_rows, head_rows, old, new });
+                }
+                walk.shrink();
+            }
+            let (fuller, source) = if base_rows > head_rows {
+                (&mut *base, base_source)
+            } else {
+                (&mut *head, &tables.head)
+            };
+            if let Some(to) = walk.look_for_next(fuller, source, bounds).await? {
+                bounds.to = Some(to);
+            }
         }
-        let (old, new) = tokio::try_join!(
-            images(base, tables, base_source, key, bounds, &buckets, &differing),
-            images(head, tables, &tables.head, key, bounds, &buckets, &differing),
-        )?;
-        Ok(Found { base_rows, head_rows, old, new })
     }
 }
 
@@ -245,7 +241,7 @@ async fn checksums(
     Ok(rows.into_iter().map(|(bucket, count, xor)| (bucket, (count as u64, xor))).collect())
 }
 
-/// The images of a step's rows in some buckets.
+/// The images of a step's rows in some buckets; `None` if they are too large to be held at once.
 async fn images(
     connection: &mut PgConnection,
     tables: &Tables,
@@ -254,7 +250,7 @@ async fn images(
     bounds: &Bounds,
     buckets: &Buckets,
     differing: &[i64],
-) -> Result<Vec<Image>> {
+) -> Result<Option<Vec<Image>>> {
     let row = copy::row(source, "r");
     let rows = source.rows("r");
     let query = match buckets.ranges(differing) {

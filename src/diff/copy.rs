@@ -10,18 +10,32 @@ use super::{Image, Source};
 use crate::error::Result;
 use crate::sql::Ident;
 
-/// The images of the rows that a query yields, of so many columns. Held all at once.
+/// Bytes of images that one query may have held at once. Statistics say how many rows these are, and
+/// may be wrong a thousandfold.
+const MOST_BYTES: usize = 16 << 20;
+
+/// The images of the rows that a query yields, of so many columns; `None` if they are too large to
+/// be held at once. One row never is.
 pub(super) async fn images(
     connection: &mut PgConnection,
     query: &str,
     columns: usize,
-) -> Result<Vec<Image>> {
+) -> Result<Option<Vec<Image>>> {
     let mut lines = connection.copy_out_raw(&format!("copy ({query}) to stdout")).await?;
     let mut images = Vec::new();
+    let mut bytes = 0;
     while let Some(line) = lines.try_next().await? {
-        images.push(Image::from_copied(&line, columns)?);
+        let image = Image::from_copied(&line, columns)?;
+        bytes += image.bytes();
+        images.push(image);
+        if bytes > MOST_BYTES && images.len() > 1 {
+            drop(images);
+            // The session is of use only once the server has sent everything.
+            while lines.try_next().await?.is_some() {}
+            return Ok(None);
+        }
     }
-    Ok(images)
+    Ok(Some(images))
 }
 
 /// Some columns of a table as items of a select list, to be printed by COPY.

@@ -40,7 +40,7 @@ use crate::catalog::Key;
 use crate::error::{Error, Result};
 use crate::sql::Relation;
 
-use candidates::{Candidates, Versions};
+use candidates::{Candidates, Parts, Versions};
 pub(crate) use fingerprint::ReusedIds;
 use fingerprint::{Fingerprint, Xmin};
 use pace::Pace;
@@ -114,6 +114,7 @@ pub(super) fn changes<'a>(
         };
         let mut reader = Reader::open(sessions, tables, range).await?;
         let mut pace = Pace::new(range.sample_percent > 0);
+        let mut parts = Parts::of_at_most(range.rows);
         while block < reader.end {
             let window = block..reader.end.min(block.saturating_add(pace.window()));
             let (batches, mut rows) = reader.differing(&window, &mut pace).await?;
@@ -123,13 +124,15 @@ pub(super) fn changes<'a>(
                 let Listed { on_head, candidates } = reader.candidates(&batch).await?;
                 tuples += on_head;
                 changed += candidates.head_only.len().max(candidates.base_only.len()) as u64;
-                for part in candidates.parts(range.rows as usize) {
-                    let (old, new) = reader.images(&part).await?;
-                    let Sessions { base, head } = &mut reader.sessions;
-                    for step in
-                        pairing::pair_and_look_up(base, head, tables, key, old, new).await?
-                    {
-                        yield step;
+                parts.add(candidates);
+                while let Some(part) = parts.next() {
+                    match reader.changes(key, &part).await? {
+                        Some(steps) => {
+                            for step in steps {
+                                yield step;
+                            }
+                        }
+                        None => parts.halve(part),
                     }
                 }
             }
@@ -264,15 +267,27 @@ impl<'a> Reader<'a> {
         Ok(Listed { on_head: on_head.len() as u64, candidates: Candidates::of(on_base, on_head) })
     }
 
-    /// The published rows among these, base's and head's.
-    async fn images(&mut self, candidates: &Candidates) -> Result<(Vec<Image>, Vec<Image>)> {
+    /// What happened to the rows of these places; `None` if they are too large to be held at once.
+    async fn changes(&mut self, key: &[usize], part: &Candidates) -> Result<Option<Vec<Step>>> {
+        let Some((old, new)) = self.images(part).await? else { return Ok(None) };
+        let Sessions { base, head } = &mut self.sessions;
+        pairing::pair_and_look_up(base, head, self.tables, key, old, new).await
+    }
+
+    /// The published rows among these, base's and head's; `None` if they are too large to be held at
+    /// once.
+    async fn images(
+        &mut self,
+        candidates: &Candidates,
+    ) -> Result<Option<(Vec<Image>, Vec<Image>)>> {
         let Self { range, tables, .. } = *self;
         let base_source = tables.base.as_ref().unwrap_or(&tables.head);
         let Sessions { base, head } = &mut self.sessions;
-        tokio::try_join!(
+        let (old, new) = tokio::try_join!(
             candidates::images(base, base_source, &range.base, &candidates.base_only),
             candidates::images(head, &tables.head, &range.head, &candidates.head_only),
-        )
+        )?;
+        Ok(old.zip(new))
     }
 }
 

@@ -41,15 +41,16 @@ impl Hash for KeyOf<'_> {
     }
 }
 
-/// The rows of a side whose keys are `=` to those of these images.
+/// The rows of a side whose keys are `=` to those of these images; `None` if they are too large to
+/// be held at once.
 pub(super) async fn rows_by_key(
     connection: &mut PgConnection,
     key: &[usize],
     source: &Source,
     wanted: &[Image],
-) -> Result<Vec<Image>> {
+) -> Result<Option<Vec<Image>>> {
     if wanted.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
     bind(connection, key, wanted).await?;
     let query = join(key, source, &copy::row(source, "r"));
@@ -63,9 +64,9 @@ pub(super) async fn keys_present(
     key: &[usize],
     source: &Source,
     wanted: &[Image],
-) -> Result<Vec<Image>> {
+) -> Result<Option<Vec<Image>>> {
     if wanted.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
     bind(connection, key, wanted).await?;
     let names: Vec<String> = (1..=key.len()).map(|n| format!("w.k{n}")).collect();

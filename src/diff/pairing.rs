@@ -16,6 +16,8 @@ use crate::error::Result;
 /// Lookups go by `=`. Where that finds a key that prints otherwise (numeric 1.0 and 1.00), whoever
 /// reads the new row reports both, the delete first: a consumer that compares by `=` too would else
 /// lose the row.
+///
+/// `None` if there is more than may be held at once: ask with fewer rows.
 pub(super) async fn pair_and_look_up(
     base: &mut PgConnection,
     head: &mut PgConnection,
@@ -23,13 +25,14 @@ pub(super) async fn pair_and_look_up(
     key: &[usize],
     old: Vec<Image>,
     new: Vec<Image>,
-) -> Result<Vec<Step>> {
+) -> Result<Option<Vec<Step>>> {
     let Paired { mut updates, old: mut deletes, new } = pair(key, old, new);
     let base_source = tables.base.as_ref().unwrap_or(&tables.head);
     let (before, still_there) = tokio::try_join!(
         key::rows_by_key(base, key, base_source, &new),
         key::keys_present(head, key, &tables.head, &deletes),
     )?;
+    let (Some(before), Some(still_there)) = (before, still_there) else { return Ok(None) };
     let positions: Vec<usize> = (0..key.len()).collect();
     let still_there: HashSet<KeyOf<'_>> =
         still_there.iter().map(|image| KeyOf::new(image, &positions)).collect();
@@ -37,7 +40,7 @@ pub(super) async fn pair_and_look_up(
     let looked_up = pair(key, before, new);
     updates.extend(looked_up.updates);
     deletes.extend(looked_up.old);
-    Ok(steps(deletes, updates, looked_up.new))
+    Ok(Some(steps(deletes, updates, looked_up.new)))
 }
 
 /// The changes between all old and all new rows of some keys.

@@ -111,6 +111,7 @@ pub(super) struct Walk<'a> {
     /// Where the next step begins; `None` once the end was reached.
     next: Option<Option<Vec<String>>>,
     to: &'a Option<Vec<String>>,
+    /// Rows that a step should have.
     rows: u32,
     /// For a key of one integer: how far a step goes, and where the last key is.
     integers: Option<Integers>,
@@ -192,6 +193,16 @@ impl<'a> Walk<'a> {
     /// Goes on where these bounds end, which may be before the end of the step they were.
     pub(super) fn go_on_behind(&mut self, bounds: &Bounds) {
         self.next = (bounds.to != *self.to).then(|| bounds.to.clone());
+    }
+
+    /// Rows of either side in a step at most, if its rows are to be held.
+    pub(super) fn most_rows(&self) -> u64 {
+        4 * u64::from(self.rows)
+    }
+
+    /// Says that the rows of a step were too large to be held: this and later steps have fewer.
+    pub(super) fn shrink(&mut self) {
+        self.rows = (self.rows / 8).max(1);
     }
 
     /// Says how many rows the last step had, on the side with more.

@@ -99,11 +99,38 @@ pub(super) struct Candidates {
     pub(super) head_only: Vec<Tid>,
 }
 
+/// Places waiting for their images to be read, a part at a time. A row whose two versions fall into
+/// two parts is paired by a lookup, as if they lay in two work items.
+pub(super) struct Parts {
+    /// Places of either side in a part.
+    most: usize,
+    /// The next one is the last.
+    waiting: Vec<Candidates>,
+}
+
+impl Parts {
+    pub(super) fn of_at_most(places: u32) -> Self {
+        Self { most: (places as usize).max(1), waiting: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, candidates: Candidates) {
+        self.waiting.extend(candidates.cut(self.most).into_iter().rev());
+    }
+
+    pub(super) fn next(&mut self) -> Option<Candidates> {
+        self.waiting.pop()
+    }
+
+    /// The images of a part were too large to be held: it comes again in halves, and later parts are
+    /// as small.
+    pub(super) fn halve(&mut self, part: Candidates) {
+        self.most = (part.base_only.len().max(part.head_only.len()) / 2).max(1);
+        self.add(part);
+    }
+}
+
 impl Candidates {
-    /// The same in parts of at most so many places of either side. A row whose two versions fall
-    /// into two parts is paired by a lookup, as if they lay in two work items.
-    pub(super) fn parts(self, most: usize) -> Vec<Self> {
-        let most = most.max(1);
+    fn cut(self, most: usize) -> Vec<Self> {
         let parts = self.base_only.len().max(self.head_only.len()).div_ceil(most);
         let part = |places: &[Tid], at: usize| {
             let from = places.len().min(at * most);
@@ -145,16 +172,16 @@ impl Candidates {
     }
 }
 
-/// The images of the tuples at these places, of those that are published. Held all at once: the
-/// places of one batch.
+/// The images of the tuples at these places, of those that are published; `None` if they are too
+/// large to be held at once.
 pub(super) async fn images(
     connection: &mut PgConnection,
     source: &Source,
     relation: &Relation,
     places: &[Tid],
-) -> Result<Vec<Image>> {
+) -> Result<Option<Vec<Image>>> {
     if places.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
     let filter = source.filter.as_deref().map(|filter| format!("and ({filter})"));
     let places: Vec<String> = places.iter().map(|place| format!("\"{place}\"")).collect();
@@ -190,12 +217,22 @@ mod tests {
     #[test]
     fn parts_are_bounded_and_lose_nothing() {
         let places = |n: u16| (0..n).map(|offset| Tid { block: 0, offset }).collect::<Vec<_>>();
-        let all = Candidates { base_only: places(7), head_only: places(3) };
-        let parts = all.parts(2);
-        assert_eq!(parts.len(), 4);
-        assert_eq!(parts.iter().flat_map(|p| p.base_only.clone()).collect::<Vec<_>>(), places(7));
-        assert_eq!(parts.iter().flat_map(|p| p.head_only.clone()).collect::<Vec<_>>(), places(3));
-        assert!(Candidates { base_only: vec![], head_only: vec![] }.parts(2).is_empty());
+        let mut parts = Parts::of_at_most(4);
+        parts.add(Candidates { base_only: places(7), head_only: places(3) });
+        parts.add(Candidates { base_only: vec![], head_only: vec![] });
+        let (mut base, mut head, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some(part) = parts.next() {
+            let size = part.base_only.len().max(part.head_only.len());
+            sizes.push(size);
+            if size > 2 {
+                parts.halve(part);
+                continue;
+            }
+            base.extend(part.base_only);
+            head.extend(part.head_only);
+        }
+        assert_eq!((base, head), (places(7), places(3)));
+        assert_eq!(sizes, [4, 2, 2, 3, 1, 1, 1]);
     }
 
     #[test]

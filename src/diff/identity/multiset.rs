@@ -9,6 +9,7 @@ use async_stream::try_stream;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 
+use super::candidates::Parts;
 use super::pace::Pace;
 use super::{BlockRange, Reader};
 use crate::diff::surplus::{Surplus, SurplusOf};
@@ -31,7 +32,7 @@ pub(in crate::diff) fn changes<'a>(
         let mut too_many = false;
         let mut counted = 0;
         'counting: for (at, range) in ranges.iter().enumerate() {
-            let most = range.rows as usize;
+            let mut parts = Parts::of_at_most(range.rows);
             let mut reader = Reader::open(sessions.reborrow(), tables, range).await?;
             let mut pace = Pace::of_fingerprints(range.sample_percent > 0);
             let mut block = range.blocks.start;
@@ -42,8 +43,12 @@ pub(in crate::diff) fn changes<'a>(
                 counted += rows;
                 yield Step::Compared(rows);
                 for batch in batches {
-                    for part in reader.candidates(&batch).await?.candidates.parts(most) {
-                        let (old, new) = reader.images(&part).await?;
+                    parts.add(reader.candidates(&batch).await?.candidates);
+                    while let Some(part) = parts.next() {
+                        let Some((old, new)) = reader.images(&part).await? else {
+                            parts.halve(part);
+                            continue;
+                        };
                         old.iter().for_each(|image| surplus.count(digest::of_image(image, 0), -1));
                         new.iter().for_each(|image| surplus.count(digest::of_image(image, 0), 1));
                     }
@@ -70,8 +75,13 @@ pub(in crate::diff) fn changes<'a>(
             for (at, batch) in &differing {
                 let range = &ranges[*at];
                 let mut reader = Reader::open(sessions.reborrow(), tables, range).await?;
-                for part in reader.candidates(batch).await?.candidates.parts(range.rows as usize) {
-                    let (old, new) = reader.images(&part).await?;
+                let mut parts = Parts::of_at_most(range.rows);
+                parts.add(reader.candidates(batch).await?.candidates);
+                while let Some(part) = parts.next() {
+                    let Some((old, new)) = reader.images(&part).await? else {
+                        parts.halve(part);
+                        continue;
+                    };
                     let changes: Vec<Change> = match side { SurplusOf::Base => old, SurplusOf::Head => new }
                         .into_iter()
                         .filter_map(|image| {
