@@ -21,7 +21,18 @@ create table recovery (
   created_at timestamptz not null default clock_timestamp(),
   -- When foreign server and tables were last set up.
   set_up_at timestamptz,
-  finished_at timestamptz
+  finished_at timestamptz,
+  -- Why it cannot go on as a whole; what a table failed of stands with the table.
+  error text,
+  -- Whether queue messages drive it, and not one program from beginning to end.
+  queued boolean not null default false,
+  -- When the message for its next step was last sent; null: none is on its way.
+  sent_at timestamptz,
+  -- When nothing of it was left on the two servers.
+  cleaned_at timestamptz,
+  -- What the request came with, to know a repetition by.
+  idempotency_key text unique,
+  body jsonb
 );
 
 create table work_item (
@@ -43,6 +54,10 @@ create table work_item (
   -- While it runs: when another process may take it over, and which one has it.
   lease_until timestamptz,
   worker uuid,
+  -- When its message was last sent, or will be seen; null: none is on its way.
+  sent_at timestamptz,
+  -- How often workers had trouble with it, in a row and without headway.
+  failures int not null default 0,
   -- How far the item is: everything before is durable in every sink. Null: nothing yet.
   checkpoint jsonb,
   -- What was found up to the checkpoint.

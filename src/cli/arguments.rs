@@ -1,6 +1,7 @@
 //! What can be said on the command line and in the environment.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser, Subcommand};
@@ -12,7 +13,8 @@ use deltacompare::event::{
     TimePrecision,
 };
 use deltacompare::lineage::Lsn;
-use deltacompare::recovery::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
+use deltacompare::functions::Options;
+use deltacompare::recovery::{FdwOverrides, Limits, Request, SinkTarget, StrategyChoice, Verify};
 use deltacompare::server::SslMode;
 use uuid::Uuid;
 
@@ -203,6 +205,52 @@ pub(super) struct ServeArguments {
     /// Port of the loopback address to listen on
     #[arg(long, env = "FUNCTIONS_CUSTOMHANDLER_PORT", value_name = "PORT", default_value_t = 8080)]
     pub(super) port: u16,
+    /// How long a worker may be silent before its table is taken over, in seconds
+    #[arg(long, env = "DELTACOMPARE_LEASE_SECONDS", value_name = "S", default_value_t = 30,
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    lease_seconds: u64,
+    /// How long one queue message may be worked on, in seconds; less than functionTimeout
+    #[arg(long, env = "DELTACOMPARE_WORK_SECONDS", value_name = "S", default_value_t = 480,
+          value_parser = clap::value_parser!(u64).range(1..=86400))]
+    work_seconds: u64,
+    /// After how many seconds without effect a queue message is sent again
+    #[arg(long, env = "DELTACOMPARE_RESEND_SECONDS", value_name = "S", default_value_t = 60,
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    resend_seconds: u64,
+}
+
+/// What a recovery is that nothing is said of but by settings.
+#[derive(Debug, Parser)]
+struct Defaults {
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+impl ServeArguments {
+    pub(super) fn options(&self) -> Options {
+        // The servers are named here so that it does not matter whether settings name them.
+        let defaults = Defaults::try_parse_from([
+            "deltacompare",
+            "--base=postgres://u@h/d",
+            "--head=postgres://u@h/d",
+            "--sink=delta-table",
+        ]);
+        let defaults = match defaults {
+            Ok(defaults) => {
+                defaults.run.request().map(|request| Request { sinks: Vec::new(), ..request })
+            }
+            Err(error) => Err(Error::refused(format!(
+                "a setting cannot be used: {}",
+                error.to_string().lines().next().unwrap_or_default()
+            ))),
+        };
+        let limits = Limits {
+            lease: Duration::from_secs(self.lease_seconds),
+            work: Duration::from_secs(self.work_seconds),
+            resend: Duration::from_secs(self.resend_seconds),
+        };
+        Options { defaults, limits }
+    }
 }
 
 impl SelectionArguments {

@@ -122,6 +122,21 @@ impl Findings {
     }
 }
 
+/// What tells these two restores from any others, as [`Checked::restores`] has it.
+///
+/// # Errors
+/// Transient, if a server cannot be reached.
+pub(crate) async fn restores_of(servers: &Servers) -> Result<String> {
+    let (mut base, mut head) = tokio::try_join!(
+        servers.base.connect("deltacompare preflight"),
+        servers.head.connect("deltacompare preflight"),
+    )?;
+    let on_base = restores::facts(&mut base).await?;
+    let on_head = restores::facts(&mut head).await?;
+    let _ = tokio::join!(base.close(), head.close());
+    Ok(format!("{} {}", on_base.restore, on_head.restore))
+}
+
 /// Checks a request against both servers. Changes nothing on either.
 ///
 /// # Errors

@@ -23,6 +23,9 @@ const RETRIES: u32 = 4;
 /// Time between two stored checkpoints: each costs a flush of every sink.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
 
+/// How often a lease is renewed at least: a cancelled item stops when it cannot be.
+const RENEW_EVERY: Duration = Duration::from_secs(3);
+
 /// What all work items of a recovery share in one process.
 pub(crate) struct Executor {
     pub(crate) store: Store,
@@ -33,6 +36,15 @@ pub(crate) struct Executor {
     /// `application_name` of the sessions that diff.
     pub(crate) session_name: String,
     pub(crate) lease: Duration,
+}
+
+/// How an execution of an item ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Execution {
+    /// The item completed or failed, and that is stored.
+    Ended,
+    /// Its time was over: how far it is is stored, and the claim still holds.
+    Paused,
 }
 
 /// The counts of an item while it runs, for the heartbeat and the display.
@@ -65,7 +77,8 @@ impl LiveCounts {
 
 impl Executor {
     /// Runs a claimed item to its end and stores it. A failure of the item is stored too and is
-    /// not an error here.
+    /// not an error here. With `pause_at`, it pauses at the first checkpoint from then on, and
+    /// trouble that may pass is left to the caller when it does not pass soon.
     ///
     /// # Errors
     /// [`ErrorKind::LeaseLost`], [`ErrorKind::Recovery`], or trouble with the status store.
@@ -73,7 +86,8 @@ impl Executor {
         self: &Arc<Self>,
         claim: &Claim,
         live: &Arc<LiveCounts>,
-    ) -> Result<()> {
+        pause_at: Option<Instant>,
+    ) -> Result<Execution> {
         let started = Instant::now();
         live.set(claim.item.done.counts);
         // A task of its own: encoding a large step must not keep the lease from being renewed.
@@ -81,21 +95,24 @@ impl Executor {
         let mut heartbeat = JoinSet::new();
         heartbeat.spawn(async move { executor.keep_lease(&claimed, &counts).await });
         let outcome = tokio::select! {
-            outcome = self.diff_with_retries(claim, live) => outcome,
+            outcome = self.diff_with_retries(claim, live, pause_at) => outcome,
             Some(lost) = heartbeat.join_next() => Err(lost.unwrap_or_else(|error| {
                 Error::recovery("the lease's keeper ended unexpectedly").because(error)
             })),
         };
         drop(heartbeat);
         match outcome {
-            Ok((done, warnings)) => {
-                self.store.complete(claim, &done, &warnings, started.elapsed()).await
+            Ok((_, None)) => Ok(Execution::Paused),
+            Ok((done, Some(warnings))) => {
+                self.store.complete(claim, &done, &warnings, started.elapsed()).await?;
+                Ok(Execution::Ended)
             }
             // What stops the recovery as a whole, a full disk for one, is not the table's failure: it
             // stays open for a resumption.
             Err(error) if matches!(error.kind(), ErrorKind::LeaseLost | ErrorKind::Recovery) => {
                 Err(error)
             }
+            Err(error) if pause_at.is_some() && error.kind() == ErrorKind::Transient => Err(error),
             Err(error) => {
                 tracing::warn!(
                     table = %claim.item.spec.tables.table.name,
@@ -103,7 +120,8 @@ impl Executor {
                     %error,
                     "work item failed"
                 );
-                self.store.fail(claim, &error.to_string(), started.elapsed()).await
+                self.store.fail(claim, &error.to_string(), started.elapsed()).await?;
+                Ok(Execution::Ended)
             }
         }
     }
@@ -113,7 +131,7 @@ impl Executor {
     async fn keep_lease(&self, claim: &Claim, live: &LiveCounts) -> Error {
         let mut renewed = Instant::now();
         loop {
-            tokio::time::sleep(self.lease / 3).await;
+            tokio::time::sleep((self.lease / 3).min(RENEW_EVERY)).await;
             match self.store.renew(claim, self.lease, &live.get()).await {
                 Ok(()) => renewed = Instant::now(),
                 Err(error) if error.kind() == ErrorKind::LeaseLost => return error,
@@ -129,12 +147,13 @@ impl Executor {
         &self,
         claim: &Claim,
         live: &LiveCounts,
-    ) -> Result<(Done, Vec<String>)> {
+        pause_at: Option<Instant>,
+    ) -> Result<(Done, Option<Vec<String>>)> {
         let mut done = claim.item.done.clone();
         let mut wait = Duration::from_millis(500);
         let mut retries = 0;
         loop {
-            match self.diff_on(claim, live, &mut done).await {
+            match self.diff_on(claim, live, &mut done, pause_at).await {
                 Err(error) if error.kind() == ErrorKind::Transient && retries < RETRIES => {
                     tracing::warn!(
                         table = %claim.item.spec.tables.table.name,
@@ -150,13 +169,15 @@ impl Executor {
         }
     }
 
-    /// Diffs from where `done` says to the end of the item, moving `done` along. Yields warnings.
+    /// Diffs from where `done` says to the end of the item, moving `done` along. Yields
+    /// warnings, or nothing if it paused.
     async fn diff_on(
         &self,
         claim: &Claim,
         live: &LiveCounts,
         done: &mut Done,
-    ) -> Result<Vec<String>> {
+        pause_at: Option<Instant>,
+    ) -> Result<Option<Vec<String>>> {
         let spec = &claim.item.spec;
         let mut encoder = Encoder::new(&self.settings, &spec.tables.table);
         let (mut base, mut head) = tokio::try_join!(
@@ -169,6 +190,7 @@ impl Executor {
         let mut steps = diff::changes(sessions, &spec.tables, &spec.scope, done.checkpoint.clone());
         let mut now = done.clone();
         let mut stored = Instant::now();
+        let mut paused = false;
         while let Some(step) = steps.try_next().await? {
             match step {
                 Step::Compared(rows) => now.counts.rows_compared += rows,
@@ -189,7 +211,8 @@ impl Executor {
                 }
                 Step::Checkpoint(checkpoint) => {
                     now.checkpoint = Some(checkpoint);
-                    if stored.elapsed() >= CHECKPOINT_EVERY {
+                    paused = pause_at.is_some_and(|pause_at| Instant::now() >= pause_at);
+                    if paused || stored.elapsed() >= CHECKPOINT_EVERY {
                         self.flush().await?;
                         self.store.checkpoint(claim, &now).await?;
                         *done = now.clone();
@@ -198,12 +221,18 @@ impl Executor {
                 }
             }
             live.set(now.counts);
+            if paused {
+                break;
+            }
         }
         drop(steps);
         self.flush().await?;
         *done = now;
         tokio::try_join!(on_base.rollback(), on_head.rollback())?;
         let _ = tokio::join!(base.close(), head.close());
+        if paused {
+            return Ok(None);
+        }
         let mut warnings = encoder.warnings().to_vec();
         if encoder.lost_values() > 0 {
             warnings.push(format!(

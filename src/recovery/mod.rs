@@ -7,6 +7,7 @@ mod proof;
 mod report;
 mod request;
 mod run;
+mod steps;
 mod store;
 mod work_item;
 
@@ -15,4 +16,7 @@ pub use progress::Progress;
 pub use report::{Report, TableReport};
 pub use request::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
 pub use run::{Control, Outcome, Start, run};
+pub use steps::Limits;
+pub(crate) use steps::Steps;
+pub(crate) use store::{Asked, Due, Store};
 pub use work_item::Counts;

@@ -76,28 +76,10 @@ pub async fn run(
         Start::Resume(id) => resume(servers, id, control).await?,
     };
     let id = recovery.id;
-    let name = fdw::object_name(id);
     let items = store.items(id).await?;
     control.progress.start(&items);
     if recovery.state == RecoveryState::Running {
-        let executor = Arc::new(Executor {
-            sinks: open_sinks(&recovery, &store)?,
-            settings: EncoderSettings {
-                recovery_id: id,
-                database: servers.head.database().to_owned(),
-                server_name: recovery.request.topic_prefix.clone(),
-                format: recovery.request.format,
-                recovered_at: recovery.created_at,
-                before: recovery.request.before,
-                debezium: recovery.request.debezium,
-                version: recovery.request.new_slot_restart_lsn.map(|lsn| lsn.0),
-            },
-            store: store.clone(),
-            servers: servers.clone(),
-            request: recovery.request.clone(),
-            session_name: name.clone(),
-            lease: control.lease,
-        });
+        let executor = executor(servers, &store, &recovery, control.lease)?;
         let mut interrupted = pin!(interrupted);
         let (stop, stopped) = watch::channel(false);
         let mut working = pin!(work(&executor, id, control.progress, &stopped));
@@ -138,6 +120,33 @@ pub async fn run(
     store.close().await;
     control.progress.finish();
     Ok(Outcome::Finished(Box::new(report)))
+}
+
+/// What works on a recovery's items in this process.
+pub(super) fn executor(
+    servers: &Servers,
+    store: &Store,
+    recovery: &StoredRecovery,
+    lease: Duration,
+) -> Result<Arc<Executor>> {
+    Ok(Arc::new(Executor {
+        sinks: open_sinks(recovery, store)?,
+        settings: EncoderSettings {
+            recovery_id: recovery.id,
+            database: servers.head.database().to_owned(),
+            server_name: recovery.request.topic_prefix.clone(),
+            format: recovery.request.format,
+            recovered_at: recovery.created_at,
+            before: recovery.request.before,
+            debezium: recovery.request.debezium,
+            version: recovery.request.new_slot_restart_lsn.map(|lsn| lsn.0),
+        },
+        store: store.clone(),
+        servers: servers.clone(),
+        request: recovery.request.clone(),
+        session_name: fdw::object_name(recovery.id),
+        lease,
+    }))
 }
 
 /// Leaves a recovery that cannot go on for now, and says how it can later.
@@ -249,7 +258,7 @@ async fn resume(
 }
 
 /// A recovery goes on with the two restores that it began with, and with no others.
-fn same_restores(recovery: &StoredRecovery, checked: &preflight::Checked) -> Result<()> {
+pub(super) fn same_restores(recovery: &StoredRecovery, checked: &preflight::Checked) -> Result<()> {
     // Where they ended counts only if the histories could be read both times.
     let same_ends = match (recovery.ends, checked.ends) {
         (Some(then), Some(now)) => then == now,
@@ -266,7 +275,7 @@ fn same_restores(recovery: &StoredRecovery, checked: &preflight::Checked) -> Res
 }
 
 /// Sets the link up and stores the plan. If another process is at it, waits and leaves it to that.
-async fn set_up_and_start(
+pub(super) async fn set_up_and_start(
     servers: &Servers,
     store: &Store,
     id: Uuid,
@@ -290,7 +299,7 @@ async fn set_up_and_start(
 
 /// Sets the link up for what is left of a recovery, with a new password, unless other processes
 /// are using the one that is there.
-async fn set_up_again(servers: &Servers, store: &Store, id: Uuid, target: FdwTarget) -> Result<()> {
+pub(super) async fn set_up_again(servers: &Servers, store: &Store, id: Uuid, target: FdwTarget) -> Result<()> {
     let asked = store.now().await?;
     let Some(turn) = store.set_up_turn(id, asked).await? else { return Ok(()) };
     if store.others_at_work(id).await? && is_linked(servers, id).await? {
@@ -333,7 +342,7 @@ pub(super) async fn connect_both(
 }
 
 /// Drops what the recovery created on the servers, and ends its sessions.
-async fn remove_objects(servers: &Servers, id: Uuid) -> Result<()> {
+pub(super) async fn remove_objects(servers: &Servers, id: Uuid) -> Result<()> {
     let (mut base, mut head) = connect_both(servers, "deltacompare clean-up").await?;
     fdw::remove(&mut base, &mut head, &Ident::new(fdw::object_name(id))).await?;
     let _ = tokio::join!(base.close(), head.close());
@@ -433,11 +442,11 @@ async fn worker(
                 let live = Arc::new(LiveCounts::default());
                 let shown = progress.begin(&claim.item, Arc::clone(&live));
                 let executed = tokio::select! {
-                    executed = executor.execute(&claim, &live) => executed,
+                    executed = executor.execute(&claim, &live, None) => executed,
                     _ = stop.wait_for(|stop| *stop) => break,
                 };
                 match executed {
-                    Ok(()) => {}
+                    Ok(_) => {}
                     Err(error) if error.kind() == ErrorKind::LeaseLost => {
                         tracing::warn!(%error, "work item abandoned");
                     }

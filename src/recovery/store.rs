@@ -2,6 +2,8 @@
 //! database. Every change of state is one transaction; killing any process between any two calls
 //! loses nothing.
 
+mod messages;
+
 use std::time::Duration;
 
 use serde_json::json;
@@ -19,6 +21,8 @@ use crate::gap_proof::GapProof;
 use crate::lineage::Lsn;
 use crate::preflight::{Checked, Servers};
 use crate::server::Server;
+
+pub(crate) use messages::{Asked, CountedClaim, Due};
 
 /// The control database's side of a recovery. Cheap to clone; sessions are pooled.
 #[derive(Clone, Debug)]
@@ -74,6 +78,12 @@ pub(crate) struct StoredRecovery {
     pub(crate) ends: Option<(Lsn, Lsn)>,
     /// Whether they cover the gap.
     pub(crate) gap: GapProof,
+}
+
+impl StoredRecovery {
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.state == RecoveryState::Cancelled
+    }
 }
 
 /// A claim on a work item. Only the holder of the newest attempt may write its result.
@@ -309,7 +319,7 @@ impl Store {
         let stored = sqlx::query(
             r#"
             update deltacompare.work_item
-               set checkpoint = $4, done = $5, digest = $6
+               set checkpoint = $4, done = $5, digest = $6, failures = 0
              where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
             "#,
         )
@@ -421,13 +431,18 @@ impl Store {
         asked: f64,
     ) -> Result<Option<PgTransaction<'static>>> {
         let mut transaction = self.pool.begin().await?;
-        let set_up: Option<f64> = sqlx::query_scalar(
-            "select extract(epoch from set_up_at)::float8 from deltacompare.recovery \
-             where id = $1 for update",
+        // One that was cancelled meanwhile is not set up.
+        let set_up: Option<Option<f64>> = sqlx::query_scalar(
+            r#"
+            select extract(epoch from set_up_at)::float8 from deltacompare.recovery
+             where id = $1 and state in ('planning', 'running')
+               for update
+            "#,
         )
         .bind(recovery)
-        .fetch_one(&mut *transaction)
+        .fetch_optional(&mut *transaction)
         .await?;
+        let Some(set_up) = set_up else { return Ok(None) };
         if set_up.is_some_and(|set_up| set_up > asked) {
             return Ok(None);
         }
