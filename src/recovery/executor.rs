@@ -240,7 +240,7 @@ impl Executor {
                 encoder.lost_values()
             ));
         }
-        Ok(warnings)
+        Ok(Some(warnings))
     }
 
     async fn flush(&self) -> Result<()> {
