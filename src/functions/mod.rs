@@ -116,18 +116,3 @@ async fn contain(request: Request, next: Next) -> Response {
         }
     }
 }
-
-#[allow(dead_code)]
-fn probe(app: Arc<App>) {
-    fn send<T: Send>(_: T) {}
-    send(async move { let _ = app.steps().await; });
-}
-#[allow(dead_code)]
-fn probe2(s: Arc<crate::recovery::Steps>) {
-    fn send<T: Send>(_: T) {}
-    let id = uuid::Uuid::nil();
-    let t = Arc::clone(&s);
-    send(async move { let _ = t.advance(id).await; });
-    let t = Arc::clone(&s);
-    send(async move { let _ = t.tidy(id).await; });
-}

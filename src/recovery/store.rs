@@ -111,9 +111,19 @@ impl Store {
     /// # Errors
     /// Transient if the database cannot be reached, refused if the role may not create a schema.
     pub(crate) async fn open(control: &Server) -> Result<Self> {
-        let mut connection = control.connect("deltacompare status").await?;
-        migrate(&mut connection).await?;
-        connection.close().await?;
+        // A thread of its own: what sqlx's migrations hold may not move between threads.
+        let (server, runtime) = (control.clone(), tokio::runtime::Handle::current());
+        let migrated = tokio::task::spawn_blocking(move || {
+            runtime.block_on(async {
+                let mut connection = server.connect("deltacompare status").await?;
+                migrate(&mut connection).await?;
+                connection.close().await?;
+                Ok(())
+            })
+        });
+        migrated.await.map_err(|error| {
+            Error::recovery("the status schema's migration ended unexpectedly").because(error)
+        })??;
         Self::connect(control).await
     }
 
