@@ -13,6 +13,8 @@ pub(crate) struct Relation {
     pub(crate) oid: u32,
     pub(crate) name: TableName,
     pub(crate) kind: RelationKind,
+    /// Whether its changes are logged: a restore has no rows of a table that is not.
+    pub(crate) logged: bool,
     /// All columns, generated ones included, in their order.
     pub(crate) columns: Vec<RelationColumn>,
     /// Names of the columns of the primary key, in key order; empty without one.
@@ -28,9 +30,6 @@ pub(crate) struct Relation {
     pub(crate) readable: bool,
     /// What decides the order of each column that has a collation or is an enum.
     pub(crate) orders: BTreeMap<String, String>,
-    /// Values of the key's first column that cut the table into equal parts, as the statistics
-    /// have them; empty without statistics.
-    pub(crate) key_bounds: Vec<String>,
     /// The planner's row count; `None` if never counted.
     pub(crate) rows: Option<u64>,
     /// Size on disk in bytes, TOAST included, indexes not.
@@ -57,6 +56,9 @@ pub(crate) enum RelationKind {
 pub(crate) struct RelationColumn {
     pub(crate) column: Column,
     pub(crate) generated: bool,
+    /// The labels of its enum, or the attributes of its composite type; of its elements', if it is
+    /// an array.
+    pub(crate) parts: Vec<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -65,6 +67,7 @@ struct RelationRow {
     schema: String,
     name: String,
     relkind: String,
+    logged: bool,
     has_children: bool,
     relreplident: String,
     primary_key: Vec<String>,
@@ -74,7 +77,6 @@ struct RelationRow {
     readable: bool,
     order_names: Vec<String>,
     orders: Vec<String>,
-    key_bounds: Option<Vec<String>>,
     reltuples: f64,
     bytes: i64,
     pages: i64,
@@ -98,6 +100,7 @@ struct ColumnRow {
     element_schema: Option<String>,
     element_name: Option<String>,
     element_kind: Option<String>,
+    parts: Vec<String>,
 }
 
 /// The named tables that exist on this server, with two queries however many there are.
@@ -126,6 +129,7 @@ pub(crate) async fn relations(
                c.nspname::text as schema,
                c.relname::text as name,
                c.relkind::text,
+               c.relpersistence = 'p' as logged,
                exists (select from pg_inherits i where i.inhparent = c.oid) as has_children,
                c.relreplident::text,
                array(select a.attname::text
@@ -147,18 +151,6 @@ pub(crate) async fn relations(
                  and has_schema_privilege(c.relnamespace, 'usage')) as readable,
                ordered.names as order_names,
                ordered.orders,
-               (select s.histogram_bounds::text::text[]
-                  from pg_stats s
-                 where s.schemaname = c.nspname and s.tablename = c.relname
-                   and s.attname = (select a.attname
-                                      from pg_index i
-                                      join pg_attribute a on a.attrelid = c.oid
-                                                         and a.attnum = i.indkey[0]
-                                     where i.indrelid = c.oid
-                                       and case when c.relreplident = 'i' then i.indisreplident
-                                                else i.indisprimary end)
-                 order by s.inherited desc
-                 limit 1) as key_bounds,
                (select coalesce(sum(nullif(l.reltuples, -1)), -1)::float8
                   from storage s join pg_class l on l.oid = s.leaf
                  where s.root = c.oid) as reltuples,
@@ -249,7 +241,19 @@ async fn columns(
                e.oid::int8 as element_oid,
                en.nspname::text as element_schema,
                e.typname::text as element_name,
-               e.typtype::text as element_kind
+               e.typtype::text as element_kind,
+               case coalesce(e.typtype, b.typtype)
+                 when 'e' then
+                   array(select l.enumlabel::text from pg_enum l
+                          where l.enumtypid = coalesce(e.oid, b.oid) order by l.enumsortorder)
+                 when 'c' then
+                   array(select format('%s %s', p.attname, format_type(p.atttypid, p.atttypmod))
+                           from pg_attribute p
+                          where p.attrelid = coalesce(e.typrelid, b.typrelid)
+                            and p.attnum > 0 and not p.attisdropped
+                          order by p.attnum)
+                 else '{}'
+               end as parts
           from pg_attribute a
           left join resolved d on d.oid = a.atttypid
           join pg_type b on b.oid = coalesce(d.base, a.atttypid)
@@ -284,11 +288,11 @@ fn relation(row: RelationRow, columns: Vec<RelationColumn>) -> Relation {
             (_, true) => RelationKind::Parent,
             _ => RelationKind::Plain,
         },
+        logged: row.logged,
         columns,
         primary_key: row.primary_key,
         identity_index: row.identity_index,
         orders: row.order_names.into_iter().zip(row.orders).collect(),
-        key_bounds: row.key_bounds.unwrap_or_default(),
         replica_identity: match row.relreplident.as_str() {
             "i" => ReplicaIdentity::Index,
             "f" => ReplicaIdentity::Full,
@@ -329,5 +333,6 @@ fn column(row: ColumnRow) -> RelationColumn {
             not_null: row.not_null,
         },
         generated: row.generated,
+        parts: row.parts,
     }
 }

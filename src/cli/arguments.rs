@@ -12,18 +12,21 @@ use deltacompare::event::{
     BeforeImage, BinaryMode, DebeziumOptions, DecimalMode, Format, HstoreMode, IntervalMode,
     TimePrecision,
 };
+use deltacompare::functions::{Defaults, Options};
 use deltacompare::lineage::Lsn;
-use deltacompare::functions::Options;
-use deltacompare::recovery::{FdwOverrides, Limits, Request, SinkTarget, StrategyChoice, Verify};
+use deltacompare::record::Record;
+use deltacompare::recovery::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
 use deltacompare::server::SslMode;
+use deltacompare::sink::{EventHubAccess, EventHubOptions};
 use uuid::Uuid;
+
+use super::event_hub::EventHubArguments;
 
 /// What Debezium's events name as their source unless told otherwise.
 const DEFAULT_TOPIC_PREFIX: &str = "deltacompare";
 
-/// 1 GiB: some seconds of work, so that parts spread over workers and a retry costs little, and few
-/// enough that a table of terabytes has thousands of them, not millions.
-const DEFAULT_RANGE_BLOCKS: u32 = 131_072;
+/// Little enough to cost next to nothing, enough to notice a restore that is not what it seems.
+const DEFAULT_SAMPLE_PERCENT: u8 = 1;
 
 /// Recovers the changes that downstream missed while a PostgreSQL logical replication slot was
 /// lost, by comparing two point-in-time restores.
@@ -50,6 +53,14 @@ pub(super) enum Command {
     },
     /// Answer the Azure Functions host, as its custom handler. Settings come from the environment.
     Serve(ServeArguments),
+    /// Keep what the two restores say of their past in a file, for later recoveries. Changes nothing.
+    Record {
+        #[command(flatten)]
+        servers: ServerSettings,
+        /// The file to write; it must not exist
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Remove everything that DeltaCompare created on the two servers, the delta table included.
     Cleanup {
         #[command(flatten)]
@@ -59,9 +70,10 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct SelectionArguments {
-    /// Only this publication's tables [default: every table of every publication]
-    #[arg(long, env = "DELTACOMPARE_PUBLICATION", value_name = "NAME")]
-    publication: Option<String>,
+    /// Only this publication's tables; may be repeated, as a slot may read several [default: every
+    /// table of every publication]
+    #[arg(long = "publication", env = "DELTACOMPARE_PUBLICATION", value_name = "NAME")]
+    publications: Vec<String>,
     /// Only this table; may be repeated
     #[arg(long = "table", value_name = "SCHEMA.TABLE")]
     tables: Vec<TableName>,
@@ -86,6 +98,9 @@ pub(super) struct SelectionArguments {
     /// Go on although the restores do not cover the gap; what they leave out stays lost
     #[arg(long)]
     accept_hole: bool,
+    /// What the record command wrote of these two restores, for where their past can no longer be read
+    #[arg(long, env = "DELTACOMPARE_RECORDED", value_name = "FILE")]
+    recorded: Option<PathBuf>,
     /// Base's host as head knows it [default: the one in --base]
     #[arg(long, env = "DELTACOMPARE_FDW_HOST", value_name = "HOST")]
     fdw_host: Option<String>,
@@ -106,7 +121,7 @@ pub(super) struct RunArguments {
     pub(super) servers: ServerSettings,
     #[command(flatten)]
     selection: SelectionArguments,
-    /// Where events go: ndjson:<file> or delta-table; may be repeated
+    /// Where events go: event-hub:<namespace>/<hub>, ndjson:<file> or delta-table; may be repeated
     #[arg(long = "sink", value_name = "SINK", required_unless_present = "resume")]
     sinks: Vec<SinkTarget>,
     /// How an event looks
@@ -171,17 +186,24 @@ pub(super) struct RunArguments {
         default_value_t
     )]
     hstore_handling_mode: HstoreMode,
-    /// How results are proved: full diffs every table once more by reading everything
+    #[command(flatten)]
+    event_hub: EventHubArguments,
+    /// How results are proved: sample compares contents of some blocks that identity called equal,
+    /// full diffs every table once more by reading everything
     #[arg(long, env = "DELTACOMPARE_VERIFY", value_enum, default_value_t = Verify::None)]
     verify: Verify,
+    /// With --verify sample: percent of the equal blocks whose contents are compared
+    #[arg(long, env = "DELTACOMPARE_SAMPLE_PERCENT", value_name = "N",
+          default_value_t = DEFAULT_SAMPLE_PERCENT, value_parser = clap::value_parser!(u8).range(1..=100))]
+    sample_percent: u8,
     /// Tables at once
     #[arg(long, env = "DELTACOMPARE_PARALLEL", value_name = "N", default_value_t = 4,
           value_parser = clap::value_parser!(u16).range(1..=256))]
     parallel: u16,
-    /// Blocks of 8 kB in one part of a large table
+    /// Blocks of 8 kB in one part of a large table [default: as many as take about 10 s]
     #[arg(long, env = "DELTACOMPARE_RANGE_BLOCKS", value_name = "N",
-          default_value_t = DEFAULT_RANGE_BLOCKS, value_parser = clap::value_parser!(u32).range(1..))]
-    range_blocks: u32,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    range_blocks: Option<u32>,
     /// Write the report as JSON to this file
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
@@ -209,7 +231,8 @@ pub(super) struct ServeArguments {
     #[arg(long, env = "DELTACOMPARE_LEASE_SECONDS", value_name = "S", default_value_t = 30,
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     lease_seconds: u64,
-    /// How long one queue message may be worked on, in seconds; less than functionTimeout
+    /// How long one queue message is worked on before another goes on, in seconds; less where
+    /// functionTimeout in host.json asks for less
     #[arg(long, env = "DELTACOMPARE_WORK_SECONDS", value_name = "S", default_value_t = 480,
           value_parser = clap::value_parser!(u64).range(1..=86400))]
     work_seconds: u64,
@@ -221,35 +244,41 @@ pub(super) struct ServeArguments {
 
 /// What a recovery is that nothing is said of but by settings.
 #[derive(Debug, Parser)]
-struct Defaults {
+struct Settings {
     #[command(flatten)]
     run: RunArguments,
 }
 
-impl ServeArguments {
-    pub(super) fn options(&self) -> Options {
+impl Settings {
+    fn read() -> Result<Defaults> {
         // The servers are named here so that it does not matter whether settings name them.
-        let defaults = Defaults::try_parse_from([
+        let settings = Self::try_parse_from([
             "deltacompare",
             "--base=postgres://u@h/d",
             "--head=postgres://u@h/d",
             "--sink=delta-table",
         ]);
-        let defaults = match defaults {
-            Ok(defaults) => {
-                defaults.run.request().map(|request| Request { sinks: Vec::new(), ..request })
-            }
-            Err(error) => Err(Error::refused(format!(
+        let Self { run } = settings.map_err(|error| {
+            Error::refused(format!(
                 "a setting cannot be used: {}",
                 error.to_string().lines().next().unwrap_or_default()
-            ))),
-        };
-        let limits = Limits {
+            ))
+        })?;
+        Ok(Defaults {
+            event_hub: run.event_hub_access(),
+            request: Request { sinks: Vec::new(), ..run.request()? },
+        })
+    }
+}
+
+impl ServeArguments {
+    pub(super) fn options(&self) -> Options {
+        Options {
+            defaults: Settings::read(),
             lease: Duration::from_secs(self.lease_seconds),
             work: Duration::from_secs(self.work_seconds),
             resend: Duration::from_secs(self.resend_seconds),
-        };
-        Options { defaults, limits }
+        }
     }
 }
 
@@ -262,7 +291,7 @@ impl SelectionArguments {
             )));
         }
         Ok(Request {
-            publication: self.publication,
+            publications: self.publications,
             tables: self.tables,
             exclude: self.exclude,
             sinks: Vec::new(),
@@ -273,14 +302,17 @@ impl SelectionArguments {
             topic_prefix: DEFAULT_TOPIC_PREFIX.to_owned(),
             debezium: DebeziumOptions::default(),
             strategy: self.strategy,
+            event_hub: EventHubOptions::default(),
             verify: Verify::None,
+            sample_percent: DEFAULT_SAMPLE_PERCENT,
             parallel: 1,
-            range_blocks: DEFAULT_RANGE_BLOCKS,
+            range_blocks: None,
             accept_written: self.accept_written,
             lost_at_lsn: self.lost_at_lsn,
             new_slot_lsn: self.new_slot_lsn,
             new_slot_restart_lsn: self.new_slot_restart_lsn,
             accept_hole: self.accept_hole,
+            recorded: self.recorded.as_deref().map(Record::read).transpose()?,
             fdw: FdwOverrides {
                 host: self.fdw_host,
                 port: self.fdw_port,
@@ -292,12 +324,18 @@ impl SelectionArguments {
 }
 
 impl RunArguments {
+    /// How event hubs are reached.
+    pub(super) fn event_hub_access(&self) -> EventHubAccess {
+        self.event_hub.access(self.servers.identity())
+    }
+
     /// The request of a new recovery.
     pub(super) fn request(&self) -> Result<Request> {
         let selection = SelectionArguments {
-            publication: self.selection.publication.clone(),
+            publications: self.selection.publications.clone(),
             tables: self.selection.tables.clone(),
             exclude: self.selection.exclude.clone(),
+            recorded: self.selection.recorded.clone(),
             fdw_host: self.selection.fdw_host.clone(),
             fdw_sslrootcert: self.selection.fdw_sslrootcert.clone(),
             ..self.selection
@@ -316,7 +354,9 @@ impl RunArguments {
                 interval: self.interval_handling_mode,
                 hstore: self.hstore_handling_mode,
             },
+            event_hub: self.event_hub.options(),
             verify: self.verify,
+            sample_percent: self.sample_percent,
             parallel: self.parallel,
             range_blocks: self.range_blocks,
             ..selection.request()?
@@ -350,7 +390,7 @@ pub(super) fn refuse_passwords_in_sight(matches: &ArgMatches) -> Result<()> {
 }
 
 /// What a resumption may be told anew: how to log in, and what concerns this process alone.
-const RESUME_TAKES: [&str; 13] = [
+const RESUME_TAKES: [&str; 15] = [
     "base",
     "head",
     "vault",
@@ -359,6 +399,8 @@ const RESUME_TAKES: [&str; 13] = [
     "login",
     "identity",
     "identity_client_id",
+    "event_hub_endpoint",
+    "event_hub_sslrootcert",
     "resume",
     "report",
     "lease_seconds",

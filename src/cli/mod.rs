@@ -1,6 +1,7 @@
 //! `deltacompare <command>`: reads arguments, calls the library, prints, sets the exit code.
 
 mod arguments;
+mod event_hub;
 mod output;
 #[cfg(test)]
 mod readme;
@@ -13,6 +14,7 @@ use clap::{CommandFactory, FromArgMatches};
 use deltacompare::error::{Error, ErrorKind, Result};
 use deltacompare::fdw;
 use deltacompare::functions;
+use deltacompare::record::Record;
 use deltacompare::recovery::{self, Control, Outcome, Progress, Start};
 use tracing_subscriber::EnvFilter;
 
@@ -51,6 +53,13 @@ pub(crate) fn main() -> ExitCode {
                 functions::serve(arguments.port, arguments.options(), stop_signal()).await?;
                 // The host takes 0 for intended and never starts it again.
                 Ok(INTERRUPTED)
+            }
+            Command::Record { servers, file } => {
+                let record =
+                    Record::of(&servers.servers().await?).await.map_err(nothing_changed)?;
+                record.write(&file)?;
+                output::recorded(&record, &file);
+                Ok(COMPLETED)
             }
             Command::Cleanup { servers } => {
                 let servers = servers.servers().await?;
@@ -108,6 +117,7 @@ async fn run(arguments: RunArguments) -> Result<u8> {
         progress: &progress,
         lease: Duration::from_secs(arguments.lease_seconds),
         keep_objects: arguments.keep_objects,
+        event_hub: &arguments.event_hub_access(),
     };
     match recovery::run(&servers, start, &control, stop_signal()).await? {
         Outcome::Finished(report) => {

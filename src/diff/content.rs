@@ -8,10 +8,12 @@
 //! without passing the others; otherwise they are chosen by a hash of the key.
 //!
 //! A range's bounds are keys in the order of the key's index, on which both servers must agree; the
-//! planner checks that their collations do.
+//! planner checks that their collations do. Tables without a key: see [`multiset`].
 
+mod bounds;
 mod buckets;
-mod checksum;
+pub(super) mod checksum;
+mod multiset;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -27,7 +29,10 @@ use crate::catalog::{Key, Table};
 use crate::error::{Error, Result};
 use crate::sql::Ident;
 
+pub(crate) use bounds::key_bounds;
 use buckets::Buckets;
+pub(crate) use multiset::AllRows;
+pub(super) use multiset::changes as multiset_changes;
 use walk::{Bounds, Walk};
 
 /// Buckets of keys within a step.
@@ -145,13 +150,13 @@ async fn checksums(
          where {condition}
          group by 1
         "#,
-        bucket = buckets.of(tables, source, key, "r"),
+        bucket = buckets.of(tables, source, key, "r", bounds.parameters() + 1),
         checksum = checksum::of_row(tables, source, key, "r"),
         rows = source.rows("r"),
         condition = bounds.condition(source, key, "r"),
     );
-    let rows: Vec<(i64, i64, i64)> =
-        bounds.bind(sqlx::query_as(AssertSqlSafe(sql))).fetch_all(connection).await?;
+    let query = buckets.bind(bounds.bind(sqlx::query_as(AssertSqlSafe(sql))));
+    let rows: Vec<(i64, i64, i64)> = query.fetch_all(connection).await?;
     Ok(rows.into_iter().map(|(bucket, count, xor)| (bucket, (count as u64, xor))).collect())
 }
 
@@ -186,14 +191,13 @@ async fn images(
             sqlx::query(AssertSqlSafe(sql)).bind(lows).bind(highs)
         }
         None => {
-            let list: Vec<String> = differing.iter().map(i64::to_string).collect();
+            let parameter = bounds.parameters() + 1;
             sql = format!(
-                "select {image} from {rows} where {condition} and {bucket} in ({list})",
+                "select {image} from {rows} where {condition} and {bucket} = any(${parameter}::int8[])",
                 condition = bounds.condition(source, key, "r"),
-                bucket = buckets.of(tables, source, key, "r"),
-                list = list.join(", "),
+                bucket = buckets.of(tables, source, key, "r", parameter),
             );
-            bounds.bind_query(sqlx::query(AssertSqlSafe(sql)))
+            bounds.bind_query(sqlx::query(AssertSqlSafe(sql))).bind(differing.to_vec())
         }
     };
     let table: &Table = &tables.table;

@@ -1,17 +1,19 @@
 //! A fingerprint of a set of changes.
 
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::AddAssign;
 use std::str::FromStr;
 
-use super::Change;
+use twox_hash::XxHash3_128;
+
+use super::{Change, Image, RowChange};
 
 /// A fingerprint of a set of changes, whatever their order: their number and the sum of their
 /// 128-bit hashes. A sum, not an xor, so that equal changes do not cancel. Digests of disjoint sets
 /// add up to the digest of their union.
 ///
-/// Kept across processes of one build; hashes of another Rust release may differ.
+/// Kept in the status store: XXH3 over bytes that are spelled out here, so that another build, on
+/// another machine, goes on with what this one began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Digest {
     pub(crate) changes: u64,
@@ -20,15 +22,27 @@ pub(crate) struct Digest {
 
 impl Digest {
     pub(crate) fn add(&mut self, change: &Change) {
-        let half = |seed: u8| {
-            let mut hasher = DefaultHasher::new();
-            seed.hash(&mut hasher);
-            change.hash(&mut hasher);
-            u128::from(hasher.finish())
+        let hash = match &change.row {
+            RowChange::Insert(after) => of_image(after, change.ordinal << 2),
+            RowChange::Delete(before) => of_image(before, change.ordinal << 2 | 1),
+            RowChange::Update { before, after } => {
+                of_image(after, of_image(before, change.ordinal << 2 | 2) as u64)
+            }
         };
         self.changes += 1;
-        self.sum = self.sum.wrapping_add(half(0) << 64 | half(1));
+        self.sum = self.sum.wrapping_add(hash);
     }
+}
+
+/// A hash of an image, the same on every machine.
+pub(super) fn of_image(image: &Image, seed: u64) -> u128 {
+    let mut bounds = Vec::with_capacity(4 * image.len());
+    for value in image.iter() {
+        let length = value.map_or(u32::MAX, |value| value.len() as u32);
+        bounds.extend_from_slice(&length.to_le_bytes());
+    }
+    let seed = XxHash3_128::oneshot_with_seed(seed, &bounds) as u64;
+    XxHash3_128::oneshot_with_seed(seed, image.text().as_bytes())
 }
 
 impl AddAssign for Digest {
@@ -81,5 +95,28 @@ mod tests {
         assert_eq!(digest(&[a.clone(), b.clone()]), parts);
         assert_ne!(digest(&[a.clone(), a.clone()]), digest(&[b.clone(), b]));
         assert_eq!(parts.to_string().parse(), Ok(parts));
+    }
+
+    /// It is stored by one process and compared by another.
+    #[test]
+    fn digests_do_not_depend_on_the_build() {
+        let image = |values: &[Option<&str>]| values.iter().copied().collect::<Image>();
+        let change = |row| Change { row, ordinal: 0 };
+        let update = change(RowChange::Update {
+            before: image(&[Some("1"), None]),
+            after: image(&[Some("1"), Some("é")]),
+        });
+        let other_bounds = change(RowChange::Update {
+            before: image(&[Some("1"), None]),
+            after: image(&[Some("1é"), Some("")]),
+        });
+        assert_eq!(
+            digest(std::slice::from_ref(&update)).to_string(),
+            "1:183446ce60ada3122838140f9acad7e5"
+        );
+        assert_ne!(digest(&[update]), digest(&[other_bounds]));
+        let (insert, delete) =
+            (RowChange::Insert(image(&[None])), RowChange::Delete(image(&[None])));
+        assert_ne!(digest(&[change(insert)]), digest(&[change(delete)]));
     }
 }

@@ -73,6 +73,29 @@ pub(super) fn changes<'a>(
     .boxed()
 }
 
+/// The same after another strategy gave up for this reason, having counted some rows of head.
+pub(super) fn instead<'a>(
+    head: &'a mut PgConnection,
+    tables: &'a Tables,
+    reason: String,
+    mut counted: u64,
+) -> BoxStream<'a, Result<Step>> {
+    try_stream! {
+        yield Step::Note(format!("{reason}: compared by full instead"));
+        let mut steps = changes(head, tables);
+        while let Some(step) = steps.try_next().await? {
+            yield match step {
+                Step::Compared(rows) => {
+                    let again = rows.min(std::mem::take(&mut counted));
+                    Step::Compared(rows - again)
+                }
+                step => step,
+            };
+        }
+    }
+    .boxed()
+}
+
 /// Rows with a key: joined on it, kept where the images differ. Columns: base's image, head's
 /// image, and 1.
 ///

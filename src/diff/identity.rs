@@ -19,6 +19,7 @@
 mod candidates;
 mod fingerprint;
 mod multiset;
+mod sample;
 mod tid;
 
 pub(super) use multiset::changes as multiset_changes;
@@ -59,6 +60,9 @@ pub(crate) struct BlockRange {
     /// Rows of either side to hold at once: few enough, whatever their width.
     pub(crate) rows: u32,
     pub(crate) reused: Option<ReusedIds>,
+    /// Of the groups of blocks that are equal, so many in a hundred are chosen by chance and their
+    /// contents compared too; none if 0.
+    pub(crate) sample_percent: u8,
 }
 
 /// What identifies a relation's file; equal on both servers and from plan to end, or row versions
@@ -102,7 +106,7 @@ pub(super) fn changes<'a>(
         let end = range.open(base, head).await?;
         while block < end {
             let window = block..end.min(block.saturating_add(WINDOW));
-            let Differing { rows, batches } = range.differing(base, head, &window).await?;
+            let Differing { rows, batches } = range.differing(base, head, tables, &window).await?;
             yield Step::Compared(rows);
             for batch in batches {
                 for part in range.candidates(base, head, &batch).await? {
@@ -149,6 +153,7 @@ impl BlockRange {
         &self,
         base: &mut PgConnection,
         head: &mut PgConnection,
+        tables: &Tables,
         window: &Range<u32>,
     ) -> Result<Differing> {
         let (base_xmin, head_xmin) = self.xmins();
@@ -156,10 +161,14 @@ impl BlockRange {
             fingerprint::groups(base, &self.base, window, GROUP, &base_xmin),
             fingerprint::groups(head, &self.head, window, GROUP, &head_xmin),
         )?;
-        let differing = on_base
-            .iter()
-            .zip(&on_head)
-            .filter(|(base, head)| base != head)
+        let (equal, differing): (Vec<_>, Vec<_>) =
+            on_base.iter().zip(&on_head).partition(|(base, head)| base == head);
+        let equal: Vec<u32> =
+            equal.iter().filter(|(_, head)| head.tuples > 0).map(|(_, head)| head.block).collect();
+        sample::compare(self, base, head, tables, sample::choose(&equal, self.sample_percent))
+            .await?;
+        let differing = differing
+            .into_iter()
             .map(|(base, head)| (head.block, base.tuples.max(head.tuples)))
             .collect();
         Ok(Differing {

@@ -76,6 +76,11 @@ impl Image {
         self.values.len()
     }
 
+    /// All its values, one after the other.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The memory that its text takes.
     pub(crate) fn bytes(&self) -> usize {
         self.text.len() + std::mem::size_of_val(&*self.values)

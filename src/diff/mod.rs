@@ -9,11 +9,12 @@ mod key;
 mod pairing;
 mod print;
 mod session;
+mod surplus;
 
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use content::KeyRange;
+pub(crate) use content::{AllRows, KeyRange, key_bounds};
 pub(crate) use digest::Digest;
 pub(crate) use identity::{BlockRange, ReusedIds, SameFile};
 pub use image::Image;
@@ -24,7 +25,9 @@ use crate::error::Result;
 use crate::sql::Relation;
 
 /// How a table is diffed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// Compare which row versions both sides have, read only those that one side has.
@@ -97,6 +100,8 @@ pub(crate) enum Scope {
     Multiset(Vec<BlockRange>),
     /// Its rows with keys in a range.
     Keys(KeyRange),
+    /// All rows of a table without a key.
+    Rows(AllRows),
 }
 
 /// How far a work item is; what lies before it need not be read again.
@@ -107,6 +112,8 @@ pub(crate) enum Checkpoint {
     Block(u32),
     /// All keys before this one, each column as it prints.
     Key(Vec<String>),
+    /// All rows whose hashes fall into buckets before this one.
+    Bucket(u32),
 }
 
 /// What a diff yields, in order.
@@ -118,6 +125,8 @@ pub(crate) enum Step {
     Compared(u64),
     /// A later diff of the same scope may go on from here, once the changes so far are durable.
     Checkpoint(Checkpoint),
+    /// Something that an operator should know about how the table was compared.
+    Note(String),
 }
 
 /// The changes of one table, or of the part of it that `scope` names. Reads within the
@@ -137,6 +146,7 @@ pub(crate) fn changes<'a>(
         Scope::Blocks(range) => identity::changes(sessions, tables, range, from),
         Scope::Multiset(ranges) => identity::multiset_changes(sessions, tables, ranges),
         Scope::Keys(range) => content::changes(sessions, tables, range, from),
+        Scope::Rows(rows) => content::multiset_changes(sessions, tables, rows, from),
     }
 }
 

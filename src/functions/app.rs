@@ -1,23 +1,41 @@
 //! What the functions of one process share.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OnceCell, watch};
 use uuid::Uuid;
 
+use super::host_json;
 use super::queue::Queues;
 use crate::config::ServerSettings;
 use crate::error::{Error, Result};
 use crate::preflight::Servers;
 use crate::recovery::{Due, Limits, Request, Steps, Store};
+use crate::sink::EventHubAccess;
 
 /// How the app was started.
 #[derive(Debug)]
 pub struct Options {
-    /// What a request is that says nothing, or which setting is wrong.
-    pub defaults: Result<Request>,
-    /// Times within which messages are worked off.
-    pub limits: Limits,
+    /// What a request is that says nothing, and how event hubs are reached; or which setting is
+    /// wrong.
+    pub defaults: Result<Defaults>,
+    /// How long a worker may be silent before another takes its item over.
+    pub lease: Duration,
+    /// How long a message is worked on at most where there are checkpoints.
+    pub work: Duration,
+    /// After which time without effect a message is sent again.
+    pub resend: Duration,
+}
+
+/// What the app's settings say of recoveries.
+#[derive(Clone, Debug)]
+pub struct Defaults {
+    /// What a request is that says nothing.
+    pub request: Request,
+    /// How event hubs are reached.
+    pub event_hub: EventHubAccess,
 }
 
 /// The state that the functions of one process share. What needs settings is made when it is first
@@ -42,18 +60,18 @@ impl App {
         }
     }
 
-    /// What a request is that says nothing.
+    /// What the settings say of recoveries.
     ///
     /// # Errors
     /// Refused: names the setting that is wrong.
-    pub(super) fn defaults(&self) -> Result<Request> {
+    pub(super) fn defaults(&self) -> Result<Defaults> {
         match &self.options.defaults {
-            Ok(request) => Ok(request.clone()),
+            Ok(defaults) => Ok(defaults.clone()),
             Err(error) => Err(Error::new(error.kind(), error.to_string())),
         }
     }
 
-    /// The two restores.
+    /// The two restores, with the database that the settings name.
     ///
     /// # Errors
     /// Refused: names the setting that is missing.
@@ -70,11 +88,27 @@ impl App {
     pub(super) async fn steps(&self) -> Result<&Arc<Steps>> {
         self.steps
             .get_or_try_init(async || {
+                let event_hub = self.defaults()?.event_hub;
+                let limits = self.limits()?;
                 let servers = self.servers().await?;
                 let store = Store::open(&servers.head).await?;
-                Ok(Arc::new(Steps::new(store, servers.clone(), self.options.limits)))
+                Ok(Arc::new(Steps::new(store, servers.clone(), limits, event_hub)))
             })
             .await
+    }
+
+    /// The host ends the whole process when an invocation takes longer than it allows, so messages
+    /// end well before that; what was done without a checkpoint is lost.
+    fn limits(&self) -> Result<Limits> {
+        let Options { lease, work, resend, .. } = self.options;
+        let (pause, end) = match host_json::function_timeout(Path::new("."))? {
+            Some(timeout) => {
+                let margin = (timeout / 5).min(Duration::from_secs(60));
+                (work.min(timeout - margin), timeout - margin / 2)
+            }
+            None => (work, Duration::MAX),
+        };
+        Ok(Limits { lease, pause, end, resend })
     }
 
     /// The status store.

@@ -10,7 +10,9 @@ mod cancel_recovery;
 mod diff_table;
 mod fail_message;
 mod health;
+mod host_json;
 mod invocation;
+mod openapi;
 mod plan_recovery;
 mod preview_plan;
 mod problem;
@@ -34,7 +36,7 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-pub use app::Options;
+pub use app::{Defaults, Options};
 
 use crate::error::{Error, Result};
 use app::App;
@@ -89,6 +91,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/api/recoveries/{id}/cancel", post(cancel_recovery::cancel))
         .route("/api/recoveries/{id}/retry", post(retry_recovery::retry))
         .route("/api/plan", post(preview_plan::preview))
+        .route("/api/openapi.json", get(openapi::describe))
         .route("/PlanRecovery", post(plan_recovery::plan))
         .route("/DiffTable", post(diff_table::diff))
         .route("/FailPlan", post(fail_message::fail_plan))

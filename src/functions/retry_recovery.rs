@@ -5,12 +5,31 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use uuid::Uuid;
 
 use super::app::App;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemDocument};
 use super::status;
+use crate::recovery::RecoveryStatus;
 
-/// 200 with the recovery's status; 409 unless it has failed.
+/// Works once more on what failed of a recovery, and only on that.
+#[utoipa::path(
+    post,
+    path = "/api/recoveries/{id}/retry",
+    operation_id = "RetryRecovery",
+    params(("id" = Uuid, Path, description = "The recovery.")),
+    responses(
+        (status = 200, description = "It goes on.", body = RecoveryStatus),
+        (status = 404, description = "There is no such recovery.", body = ProblemDocument,
+         content_type = "application/problem+json"),
+        (status = 409, description = "It has not failed, or is of the command line.",
+         body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 422, description = "A setting of the app is wrong.", body = ProblemDocument,
+         content_type = "application/problem+json"),
+        (status = 503, description = "The control database does not answer.",
+         body = ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn retry(
     State(app): State<Arc<App>>,
     Path(text): Path<String>,
@@ -18,14 +37,17 @@ pub(super) async fn retry(
     let id = status::recovery_id(&text)?;
     app.queues().await?;
     let store = app.store().await?;
-    if store.recovery(id).await?.is_none() {
-        return Err(Problem::unknown_recovery(id));
+    let recovery = store.recovery(id).await?.ok_or_else(|| Problem::unknown_recovery(id))?;
+    let conflict = |why: String| Problem::new(StatusCode::CONFLICT, why);
+    if !recovery.queued {
+        return Err(conflict(format!(
+            "recovery {id} is of the command line: go on with deltacompare run --resume {id}"
+        )));
     }
     if !store.retry(id).await? {
-        return Err(Problem::new(
-            StatusCode::CONFLICT,
-            format!("recovery {id} has not failed: only what has failed is tried again"),
-        ));
+        return Err(conflict(format!(
+            "recovery {id} has not failed: only what has failed is tried again"
+        )));
     }
     if let Err(error) = app.send_due(id).await {
         // It is open again; the watchdog sends the message.

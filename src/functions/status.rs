@@ -4,175 +4,174 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::app::App;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemDocument};
+use crate::error::Error;
+use crate::recovery::{Page, RecoveryStatus, RecoverySummary, TableStatus};
 
 /// Which part of a list.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Page {
+#[into_params(parameter_in = Query)]
+pub(super) struct Part {
+    /// So many are left out at the beginning.
+    #[param(minimum = 0, maximum = 4294967295u32, default = 0)]
     offset: Option<u32>,
+    /// At most so many.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u32>,
+    /// The function key, which the host hands on.
+    #[param(ignore)]
+    #[serde(rename = "code")]
+    _code: Option<String>,
+    /// The key's name, which the host hands on.
+    #[param(ignore)]
+    #[serde(rename = "clientId")]
+    _client_id: Option<String>,
 }
 
 const DEFAULT_LIMIT: u32 = 100;
 const MOST: u32 = 1000;
 
-const RECOVERIES: &str = r#"
-    select coalesce(jsonb_agg(to_jsonb(r) order by r.started_at desc), '[]')
-      from (select id, state, started_at, finished_at, error
-              from (select id, state, created_at as started_at, finished_at, error
-                      from deltacompare.recovery
-                     where $1::uuid is null) all_of_them
-             order by started_at desc, id
-             offset $2 limit $3) r
-"#;
+/// Recoveries, the newest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Recoveries {
+    recoveries: Vec<RecoverySummary>,
+    /// The offset of the next part; null if there is none.
+    next_offset: Option<u32>,
+}
 
-/// The newest first.
+/// A recovery's tables, by name.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Tables {
+    tables: Vec<TableStatus>,
+    /// The offset of the next part; null if there is none.
+    next_offset: Option<u32>,
+}
+
+/// The recoveries, the newest first.
+#[utoipa::path(
+    get,
+    path = "/api/recoveries",
+    operation_id = "ListRecoveries",
+    params(Part),
+    responses(
+        (status = 200, description = "A part of the list.", body = Recoveries,
+         headers(("ETag" = String))),
+        (status = 304, description = "Nothing has changed since the `If-None-Match`."),
+        (status = 400, description = "offset or limit cannot be used.", body = ProblemDocument,
+         content_type = "application/problem+json"),
+        (status = 422, description = "A setting of the app is wrong.", body = ProblemDocument,
+         content_type = "application/problem+json"),
+        (status = 503, description = "The control database does not answer.",
+         body = ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
+    part: Result<Query<Part>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let (offset, limit) = bounds(page)?;
-    let found = app.store().await?.document(RECOVERIES, None, offset, limit).await?;
-    Ok(tagged(&headers, &serde_json::json!({"recoveries": found})))
+    let page = page(part)?;
+    let found = app.store().await?.recoveries(one_more(page)).await?;
+    let (recoveries, next_offset) = cut(found, page);
+    tagged(&headers, &Recoveries { recoveries, next_offset })
 }
 
-/// Progress is by expected bytes. The time left is judged by the time that ended items took.
-const RECOVERY: &str = r#"
-    select to_jsonb(s)
-      from (select r.id, r.state, r.request, r.base, r.head, r.gap, r.warnings, r.error,
-                   r.base_end_lsn, r.head_end_lsn,
-                   r.created_at as started_at, r.finished_at,
-                   jsonb_build_object('inserts', i.inserts, 'updates', i.updates,
-                                      'deletes', i.deletes) as totals,
-                   i.rows_compared, i.bytes as bytes_expected, i.bytes_done,
-                   case when r.state = 'completed' then 1
-                        when i.bytes > 0 then round(i.bytes_done / i.bytes, 4) else 0
-                    end as progress,
-                   case when r.state = 'running' and i.bytes_done > 0
-                        then round((i.bytes - i.bytes_done) / i.bytes_done * i.seconds
-                                   / (r.request ->> 'parallel')::numeric)
-                    end as seconds_left,
-                   i.items,
-                   jsonb_build_object(
-                     'pending', t.pending, 'running', t.running, 'completed', t.completed,
-                     'failed', t.failed) as tables
-              from deltacompare.recovery r
-             cross join lateral
-                   (select coalesce(sum(inserts), 0) as inserts, coalesce(sum(updates), 0) as updates,
-                           coalesce(sum(deletes), 0) as deletes,
-                           coalesce(sum(rows_compared), 0) as rows_compared,
-                           coalesce(sum(bytes), 0) as bytes,
-                           coalesce(sum(bytes) filter (where state in ('completed', 'failed')), 0)
-                             as bytes_done,
-                           coalesce(sum(seconds), 0)::numeric as seconds,
-                           jsonb_build_object(
-                             'pending', count(*) filter (where state = 'pending'),
-                             'running', count(*) filter (where state = 'running'),
-                             'completed', count(*) filter (where state = 'completed'),
-                             'failed', count(*) filter (where state = 'failed')) as items
-                      from deltacompare.work_item
-                     where recovery_id = r.id) i
-             cross join lateral
-                   (select count(*) filter (where failed) as failed,
-                           count(*) filter (where not failed and begun and open) as running,
-                           count(*) filter (where not failed and not begun and open) as pending,
-                           count(*) filter (where not failed and not open) as completed
-                      from (select bool_or(state = 'failed') as failed,
-                                   bool_or(state in ('pending', 'running')) as open,
-                                   bool_or(state <> 'pending') as begun
-                              from deltacompare.work_item
-                             where recovery_id = r.id
-                             group by schema_name, table_name) its_tables) t
-             where r.id = $1
-            offset $2 limit $3) s
-"#;
-
-/// One recovery.
+/// How a recovery stands.
+#[utoipa::path(
+    get,
+    path = "/api/recoveries/{id}",
+    operation_id = "GetRecovery",
+    params(("id" = Uuid, Path, description = "The recovery.")),
+    responses(
+        (status = 200, description = "How it stands.", body = RecoveryStatus,
+         headers(("ETag" = String))),
+        (status = 304, description = "Nothing has changed since the `If-None-Match`."),
+        (status = 404, description = "There is no such recovery.", body = ProblemDocument,
+         content_type = "application/problem+json"),
+        (status = 422, description = "A setting of the app is wrong.", body = ProblemDocument,
+         content_type = "application/problem+json"),
+        (status = 503, description = "The control database does not answer.",
+         body = ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let id = recovery_id(&id)?;
-    let found = app.store().await?.document(RECOVERY, Some(id), 0, 1).await?;
-    match found {
-        Some(status) => Ok(tagged(&headers, &status)),
-        None => Err(Problem::unknown_recovery(id)),
-    }
+    let found = app.store().await?.status(id).await?;
+    tagged(&headers, &found.ok_or_else(|| Problem::unknown_recovery(id))?)
 }
 
-const TABLES: &str = r#"
-    select coalesce(jsonb_agg(to_jsonb(t) order by t.schema, t."table"), '[]')
-      from (select schema_name as schema, table_name as "table",
-                   case when bool_or(state = 'failed') then 'failed'
-                        when bool_and(state = 'completed') then 'completed'
-                        when bool_and(state = 'pending') then 'pending'
-                        else 'running' end as state,
-                   min(strategy) as strategy, min(strategy_reason) as strategy_reason,
-                   count(*) filter (where state in ('completed', 'failed')) as ranges_done,
-                   count(*) as ranges,
-                   sum(bytes) as bytes, sum(inserts) as inserts, sum(updates) as updates,
-                   sum(deletes) as deletes, sum(rows_compared) as rows_compared,
-                   sum(seconds) as seconds,
-                   (select coalesce(jsonb_agg(distinct w), '[]')
-                      from deltacompare.work_item o
-                     cross join jsonb_array_elements(o.warnings) w
-                     where o.recovery_id = $1
-                       and (o.schema_name, o.table_name) = (i.schema_name, i.table_name))
-                     as warnings,
-                   min(error) as error
-              from deltacompare.work_item i
-             where recovery_id = $1
-             group by schema_name, table_name
-             order by 1, 2
-            offset $2 limit $3) t
-"#;
-
-/// A recovery's tables by name, at most 1000 a page.
+/// A recovery's tables, by name.
+#[utoipa::path(
+    get,
+    path = "/api/recoveries/{id}/tables",
+    operation_id = "ListTables",
+    params(("id" = Uuid, Path, description = "The recovery."), Part),
+    responses(
+        (status = 200, description = "A part of the list.", body = Tables,
+         headers(("ETag" = String))),
+        (status = 304, description = "Nothing has changed since the `If-None-Match`."),
+        (status = 400, description = "offset or limit cannot be used.", body = ProblemDocument,
+         content_type = "application/problem+json"),
+        (status = 404, description = "There is no such recovery.", body = ProblemDocument,
+         content_type = "application/problem+json"),
+        (status = 422, description = "A setting of the app is wrong.", body = ProblemDocument,
+         content_type = "application/problem+json"),
+        (status = 503, description = "The control database does not answer.",
+         body = ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn tables(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     Path(id): Path<String>,
-    page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
+    part: Result<Query<Part>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let id = recovery_id(&id)?;
-    let (offset, limit) = bounds(page)?;
+    let page = page(part)?;
     let store = app.store().await?;
     if store.recovery(id).await?.is_none() {
         return Err(Problem::unknown_recovery(id));
     }
-    let found = store.document(TABLES, Some(id), offset, limit + 1).await?;
-    let mut rows = match found {
-        Some(Value::Array(rows)) => rows,
-        _ => Vec::new(),
-    };
-    let more = rows.len() as i64 > limit;
-    rows.truncate(limit as usize);
-    let next = more.then_some(offset + limit);
-    Ok(tagged(&headers, &serde_json::json!({"tables": rows, "next_offset": next})))
+    let found = store.tables(id, one_more(page)).await?;
+    let (tables, next_offset) = cut(found, page);
+    tagged(&headers, &Tables { tables, next_offset })
 }
 
-fn bounds(
-    page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
-) -> Result<(i64, i64), Problem> {
+fn page(part: Result<Query<Part>, QueryRejection>) -> Result<Page, Problem> {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
-    let Query(page) = page.map_err(|_| bad("use offset and limit, both numbers".to_owned()))?;
-    let limit = page.limit.unwrap_or(DEFAULT_LIMIT);
+    let Query(part) =
+        part.map_err(|_| bad("use offset and limit, each once, both numbers".to_owned()))?;
+    let limit = part.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MOST).contains(&limit) {
         return Err(bad(format!("limit must be from 1 to {MOST}")));
     }
-    Ok((page.offset.unwrap_or(0).into(), limit.into()))
+    Ok(Page { offset: part.offset.unwrap_or(0), limit })
+}
+
+/// One more than asked for tells whether there are more.
+fn one_more(page: Page) -> Page {
+    Page { limit: page.limit + 1, ..page }
+}
+
+fn cut<T>(mut found: Vec<T>, page: Page) -> (Vec<T>, Option<u32>) {
+    let more = found.len() > page.limit as usize;
+    found.truncate(page.limit as usize);
+    (found, page.offset.checked_add(page.limit).filter(|_| more))
 }
 
 /// An id of the path.
@@ -181,18 +180,20 @@ pub(super) fn recovery_id(text: &str) -> Result<Uuid, Problem> {
 }
 
 /// The document with its tag, or 304 if the caller has it.
-pub(super) fn tagged(headers: &HeaderMap, document: &Value) -> Response {
-    let body = document.to_string();
-    let digest = Sha1::digest(body.as_bytes());
+fn tagged(headers: &HeaderMap, document: &impl Serialize) -> Result<Response, Problem> {
+    let body = serde_json::to_vec(document)
+        .map_err(|error| Error::recovery(format!("the status cannot be written: {error}")))?;
+    let digest = Sha1::digest(&body);
     let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     let tag = format!("\"{hex}\"");
     let known = headers.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
     let known = known.is_some_and(|tags| {
-        tags.split(',').any(|known| known.trim().trim_start_matches("W/") == tag || known.trim() == "*")
+        tags.split(',').map(str::trim).any(|known| known.trim_start_matches("W/") == tag || known == "*")
     });
     let common = [(header::ETAG, tag), (header::CACHE_CONTROL, "no-cache".to_owned())];
-    if known {
-        return (StatusCode::NOT_MODIFIED, common).into_response();
-    }
-    (common, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+    Ok(if known {
+        (StatusCode::NOT_MODIFIED, common).into_response()
+    } else {
+        (common, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+    })
 }

@@ -19,7 +19,7 @@ async fn look(app: &App) -> Result<()> {
         app.send_due(id).await?;
     }
     for id in steps.store.untidy().await? {
-        if let Err(error) = steps.tidy(id).await {
+        if let Err(error) = steps.advance(id).await {
             tracing::warn!(recovery = %id, %error, "not everything could be removed yet");
         }
     }

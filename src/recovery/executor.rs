@@ -9,13 +9,15 @@ use sqlx::Connection;
 use tokio::task::JoinSet;
 
 use super::request::Request;
-use super::store::{Claim, Store};
+use super::sinks;
+use super::store::{Claim, Store, StoredRecovery};
 use super::work_item::{Counts, Done};
 use crate::diff::{self, Change, RowChange, Sessions, Step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Encoder, EncoderSettings};
+use crate::fdw;
 use crate::preflight::Servers;
-use crate::sink::Sink;
+use crate::sink::{EventHubAccess, Sink};
 
 /// How often a step that met transient trouble is tried again within one attempt.
 const RETRIES: u32 = 4;
@@ -39,12 +41,21 @@ pub(crate) struct Executor {
 }
 
 /// How an execution of an item ended without an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Execution {
     /// The item completed or failed, and that is stored.
     Ended,
-    /// Its time was over: how far it is is stored, and the claim still holds.
-    Paused,
+    /// Its time was over: how far it is is stored, and the claim still holds. With what an operator
+    /// should know of this part.
+    Paused(Vec<String>),
+}
+
+/// How far a diff came.
+enum Diffed {
+    /// To the item's end, with what an operator should know.
+    All(Vec<String>),
+    /// To a checkpoint, which is stored.
+    Part(Vec<String>),
 }
 
 /// The counts of an item while it runs, for the heartbeat and the display.
@@ -76,6 +87,37 @@ impl LiveCounts {
 }
 
 impl Executor {
+    /// What works on a recovery's items in this process.
+    ///
+    /// # Errors
+    /// A sink cannot be opened.
+    pub(crate) async fn open(
+        servers: &Servers,
+        store: &Store,
+        recovery: &StoredRecovery,
+        lease: Duration,
+        event_hub: &EventHubAccess,
+    ) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            sinks: sinks::open(recovery, store, event_hub).await?,
+            settings: EncoderSettings {
+                recovery_id: recovery.id,
+                database: servers.head.database().to_owned(),
+                server_name: recovery.request.topic_prefix.clone(),
+                format: recovery.request.format,
+                recovered_at: recovery.created_at,
+                before: recovery.request.before,
+                debezium: recovery.request.debezium,
+                version: recovery.request.new_slot_restart_lsn.map(|lsn| lsn.0),
+            },
+            store: store.clone(),
+            servers: servers.clone(),
+            request: recovery.request.clone(),
+            session_name: fdw::object_name(recovery.id),
+            lease,
+        }))
+    }
+
     /// Runs a claimed item to its end and stores it. A failure of the item is stored too and is
     /// not an error here. With `pause_at`, it pauses at the first checkpoint from then on, and
     /// trouble that may pass is left to the caller when it does not pass soon.
@@ -102,8 +144,8 @@ impl Executor {
         };
         drop(heartbeat);
         match outcome {
-            Ok((_, None)) => Ok(Execution::Paused),
-            Ok((done, Some(warnings))) => {
+            Ok((_, Diffed::Part(warnings))) => Ok(Execution::Paused(warnings)),
+            Ok((done, Diffed::All(warnings))) => {
                 self.store.complete(claim, &done, &warnings, started.elapsed()).await?;
                 Ok(Execution::Ended)
             }
@@ -148,7 +190,7 @@ impl Executor {
         claim: &Claim,
         live: &LiveCounts,
         pause_at: Option<Instant>,
-    ) -> Result<(Done, Option<Vec<String>>)> {
+    ) -> Result<(Done, Diffed)> {
         let mut done = claim.item.done.clone();
         let mut wait = Duration::from_millis(500);
         let mut retries = 0;
@@ -169,15 +211,15 @@ impl Executor {
         }
     }
 
-    /// Diffs from where `done` says to the end of the item, moving `done` along. Yields
-    /// warnings, or nothing if it paused.
+    /// Diffs from where `done` says to the end of the item, moving `done` along, or to the first
+    /// checkpoint after `pause_at`.
     async fn diff_on(
         &self,
         claim: &Claim,
         live: &LiveCounts,
         done: &mut Done,
         pause_at: Option<Instant>,
-    ) -> Result<Option<Vec<String>>> {
+    ) -> Result<Diffed> {
         let spec = &claim.item.spec;
         let mut encoder = Encoder::new(&self.settings, &spec.tables.table);
         let (mut base, mut head) = tokio::try_join!(
@@ -191,9 +233,11 @@ impl Executor {
         let mut now = done.clone();
         let mut stored = Instant::now();
         let mut paused = false;
+        let mut notes = Vec::new();
         while let Some(step) = steps.try_next().await? {
             match step {
                 Step::Compared(rows) => now.counts.rows_compared += rows,
+                Step::Note(note) => notes.push(note),
                 Step::Changes(changes) => {
                     let mut events = Vec::with_capacity(changes.len());
                     for change in &changes {
@@ -228,19 +272,19 @@ impl Executor {
         drop(steps);
         self.flush().await?;
         *done = now;
-        tokio::try_join!(on_base.rollback(), on_head.rollback())?;
+        // Everything is read and durable. A session that breaks now must not have the item compared
+        // again: its counts and its digest would be added a second time.
+        let _ = tokio::join!(on_base.rollback(), on_head.rollback());
         let _ = tokio::join!(base.close(), head.close());
-        if paused {
-            return Ok(None);
-        }
-        let mut warnings = encoder.warnings().to_vec();
+        let mut warnings = notes;
+        warnings.extend(encoder.warnings().iter().cloned());
         if encoder.lost_values() > 0 {
             warnings.push(format!(
                 "{} values have no form in this event format and were sent as null",
                 encoder.lost_values()
             ));
         }
-        Ok(Some(warnings))
+        Ok(if paused { Diffed::Part(warnings) } else { Diffed::All(warnings) })
     }
 
     async fn flush(&self) -> Result<()> {

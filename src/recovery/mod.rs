@@ -2,21 +2,25 @@
 
 mod executor;
 mod plan;
+mod presence;
 mod progress;
 mod proof;
 mod report;
 mod request;
 mod run;
+mod set_up;
+mod sinks;
+mod status;
 mod steps;
 mod store;
 mod work_item;
 
-pub use plan::{Plan, plan};
+pub use plan::{Plan, PlanTable, plan};
 pub use progress::Progress;
 pub use report::{Report, TableReport};
 pub use request::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
 pub use run::{Control, Outcome, Start, run};
-pub use steps::Limits;
-pub(crate) use steps::Steps;
-pub(crate) use store::{Asked, Due, Store};
+pub(crate) use steps::{Limits, Steps};
+pub(crate) use status::{ByState, PartState, RecoveryStatus, RecoverySummary, TableStatus, Totals};
+pub(crate) use store::{AskOptions, Asked, Due, Page, RecoveryState, Store};
 pub use work_item::Counts;

@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use serde::Serialize;
+use sqlx::{Connection, PgConnection};
 
 use super::request::{Request, StrategyChoice, Verify};
-use super::run::check_grants;
+use super::set_up::check_grants;
 use super::work_item::WorkItemSpec;
 use crate::catalog::{self, Key, RelationKind, SameStorage, TableName, TablePair};
-use crate::diff::{BlockRange, KeyRange, SameFile, Scope, Source, Strategy, Tables};
+use crate::diff::{self, AllRows, BlockRange, KeyRange, SameFile, Scope, Source, Strategy, Tables};
 use crate::error::Result;
 use crate::fdw::{ForeignTable, Link};
 use crate::gap_proof::GapProof;
@@ -17,7 +18,7 @@ use crate::preflight::{self, Checked, Servers};
 use crate::sql::Relation;
 
 /// What `deltacompare plan` prints.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Plan {
     /// What an operator should know about the recovery as a whole.
     pub warnings: Vec<String>,
@@ -36,7 +37,7 @@ pub struct Plan {
 }
 
 /// One table of a [`Plan`].
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct PlanTable {
     /// Its name on head.
     #[serde(flatten)]
@@ -102,37 +103,53 @@ pub async fn plan(servers: &Servers, request: &Request) -> Result<Plan> {
     })
 }
 
-/// A rough estimate. Per strategy, a third of what was measured with both servers and the program on
-/// one machine of two cores and everything cached (docs/architecture.md, "How long it takes").
+/// A rough estimate.
 fn expected_seconds(table: &PlanTable) -> f64 {
-    let bytes_a_second = match table.strategy {
+    table.bytes as f64 / bytes_a_second(table.strategy)
+}
+
+/// Per strategy, a third of what was measured with both servers and the program on one machine of
+/// two cores and everything cached (docs/architecture.md, "How long it takes").
+fn bytes_a_second(strategy: Strategy) -> f64 {
+    match strategy {
         Strategy::Identity => 250e6,
         Strategy::Content => 30e6,
         Strategy::Full => 10e6,
-    };
-    table.bytes as f64 / bytes_a_second
+    }
 }
 
 /// The work items of a checked request, largest first, so that the longest does not start last.
-pub(crate) fn planned_items(checked: &Checked, request: &Request, link: &Link) -> Vec<PlannedItem> {
+///
+/// # Errors
+/// Head cannot be asked for the bounds of key ranges.
+pub(crate) async fn planned_items(
+    servers: &Servers,
+    checked: &Checked,
+    request: &Request,
+    link: &Link,
+) -> Result<Vec<PlannedItem>> {
+    let mut head = servers.head.connect("deltacompare plan").await?;
     let mut items = Vec::new();
     for pair in &checked.pairs {
         let Choice { strategy, reason, storage } = choose(checked, request, pair);
         let keyless = pair.table.key == Key::WholeRow;
-        let needs_foreign = strategy == Strategy::Full || keyless || request.verify == Verify::Full;
-        let foreign = ForeignTable::of(link, pair).filter(|_| needs_foreign);
-        let source = |relation: &catalog::Relation, columns| Source {
-            relation: Relation::from(&relation.name),
-            only: relation.kind == RelationKind::Parent,
-            filter: pair.published.filter.clone(),
-            columns,
-        };
+        let foreign = foreign_table(request, link, pair, strategy);
+        let source =
+            |relation: &catalog::Relation, filter: &Option<String>, columns: &[_]| Source {
+                relation: Relation::from(&relation.name),
+                only: relation.kind == RelationKind::Parent,
+                filter: filter.clone(),
+                columns: columns.to_vec(),
+            };
         let spec = |scope| WorkItemSpec {
             strategy,
             tables: Tables {
                 table: pair.table.clone(),
-                head: source(&pair.head, pair.table.columns.clone()),
-                base: pair.base.as_ref().map(|base| source(base, pair.base_columns())),
+                head: source(&pair.head, &pair.published.filter, &pair.table.columns),
+                base: pair
+                    .base
+                    .as_ref()
+                    .map(|base| source(base, &pair.base_filter, &pair.base_columns)),
                 foreign: foreign.as_ref().map(|foreign| foreign.relation.clone()),
             },
             scope,
@@ -140,9 +157,10 @@ pub(crate) fn planned_items(checked: &Checked, request: &Request, link: &Link) -
             head_oid: pair.head.oid,
             base_oid: pair.base.as_ref().map(|base| base.oid),
         };
+        let in_range = range_blocks(request, strategy, bytes(pair));
         let heap_bytes = match storage.iter().map(|relation| u64::from(relation.blocks)).sum() {
             0 => bytes(pair),
-            blocks => blocks * 8192,
+            blocks => blocks * BLOCK,
         };
         let mut item = |scope, bytes: u64| {
             items.push(PlannedItem {
@@ -158,8 +176,13 @@ pub(crate) fn planned_items(checked: &Checked, request: &Request, link: &Link) -
         };
         match strategy {
             Strategy::Full => item(Scope::Table, bytes(pair)),
+            Strategy::Content if keyless => {
+                let rows = rows_at_once(pair, u64::MAX);
+                item(Scope::Rows(AllRows { rows }), bytes(pair));
+            }
             Strategy::Content => {
-                let ranges = key_ranges(pair, request.range_blocks);
+                let ranges =
+                    key_ranges(&mut head, pair, &spec(Scope::Table).tables, in_range).await?;
                 let share = bytes(pair) / ranges.len() as u64;
                 for range in ranges {
                     item(Scope::Keys(range), share);
@@ -168,24 +191,74 @@ pub(crate) fn planned_items(checked: &Checked, request: &Request, link: &Link) -
             Strategy::Identity if keyless => {
                 let ranges = storage
                     .iter()
-                    .map(|relation| block_range(checked, pair, relation, 0..u32::MAX));
+                    .map(|relation| block_range(checked, request, pair, relation, 0..u32::MAX));
                 item(Scope::Multiset(ranges.collect()), bytes(pair));
             }
             Strategy::Identity => {}
         }
         for relation in storage.iter().filter(|_| !keyless) {
-            for blocks in block_ranges(relation.blocks, request.range_blocks) {
-                let bytes = u64::from(blocks.end.min(relation.blocks) - blocks.start) * 8192;
-                item(Scope::Blocks(block_range(checked, pair, relation, blocks)), bytes);
+            for blocks in block_ranges(relation.blocks, in_range) {
+                let bytes = u64::from(blocks.end.min(relation.blocks) - blocks.start) * BLOCK;
+                item(Scope::Blocks(block_range(checked, request, pair, relation, blocks)), bytes);
             }
         }
     }
+    let _ = head.close().await;
     items.sort_by_key(|item| std::cmp::Reverse(item.bytes));
-    items
+    Ok(items)
 }
+
+/// The foreign tables that the work items of a checked request need.
+pub(super) fn foreign_tables(
+    checked: &Checked,
+    request: &Request,
+    link: &Link,
+) -> Vec<ForeignTable> {
+    checked
+        .pairs
+        .iter()
+        .filter_map(|pair| {
+            foreign_table(request, link, pair, choose(checked, request, pair).strategy)
+        })
+        .collect()
+}
+
+/// Head reads base's table itself in `full`, which also takes over large changes of tables without
+/// a key.
+fn foreign_table(
+    request: &Request,
+    link: &Link,
+    pair: &TablePair,
+    strategy: Strategy,
+) -> Option<ForeignTable> {
+    let keyless = pair.table.key == Key::WholeRow;
+    let needed = strategy == Strategy::Full || keyless || request.verify == Verify::Full;
+    ForeignTable::of(link, pair).filter(|_| needed)
+}
+
+/// What a work item should take: long enough to be worth its set-up, short enough that little is
+/// lost with a worker and that many workers have something to do.
+const RANGE_SECONDS: f64 = 10.0;
+
+/// Bytes below which a table is not cut only to give every worker a part.
+const WORTH_A_RANGE: u64 = 64 << 20;
+
+/// Blocks of a table in one work item: as asked for, else as many as take [`RANGE_SECONDS`], and
+/// fewer where workers would have nothing to do.
+fn range_blocks(request: &Request, strategy: Strategy, bytes: u64) -> u32 {
+    request.range_blocks.unwrap_or_else(|| {
+        let long = (bytes_a_second(strategy) * RANGE_SECONDS) as u64;
+        let share = bytes.div_ceil(u64::from(request.parallel.max(1)));
+        u32::try_from(long.min(share.max(WORTH_A_RANGE)) / BLOCK).unwrap_or(u32::MAX).max(1)
+    })
+}
+
+/// Bytes of a block, unless PostgreSQL was built otherwise.
+const BLOCK: u64 = 8192;
 
 fn block_range(
     checked: &Checked,
+    request: &Request,
     pair: &TablePair,
     relation: &SameStorage,
     blocks: Range<u32>,
@@ -197,6 +270,7 @@ fn block_range(
         blocks,
         rows: rows_at_once(pair, u64::MAX),
         reused: checked.reused_ids,
+        sample_percent: if request.verify == Verify::Sample { request.sample_percent } else { 0 },
     }
 }
 
@@ -219,38 +293,32 @@ const HELD_BYTES: u64 = 4 << 20;
 fn rows_at_once(pair: &TablePair, bytes_at_once: u64) -> u32 {
     let width = |relation: &catalog::Relation| match relation.rows {
         Some(rows) if rows > 0 => relation.bytes / rows,
-        // Never counted: rather wide, if there is anything.
-        _ => relation.bytes.min(1024),
+        // Never counted: rather wide, if there is anything, and wider where much lies outside of
+        // the few pages that hold the rows themselves.
+        _ => relation.bytes.min(1024).max(relation.bytes / (50 * relation.pages).max(1)),
     };
     let width = width(&pair.head).max(pair.base.as_ref().map_or(0, width)).max(1);
     (HELD_BYTES / (4 * width)).min(bytes_at_once / width).clamp(1, 8192) as u32
 }
 
-/// Cuts a table into ranges of keys of about the size of so many blocks, at the bounds that head's
-/// statistics have for the key's first column.
-fn key_ranges(pair: &TablePair, in_range: u32) -> Vec<KeyRange> {
-    let range_bytes = u64::from(in_range.max(1)) * 8192;
-    let items = bytes(pair) / range_bytes + 1;
-    let known = pair.head.key_bounds.len() as u64;
-    let mut bounds: Vec<Option<Vec<String>>> = vec![None];
-    if items > 1 && known > 2 {
-        // The first and the last bound are the ends of the table.
-        let pieces = items.min(known - 1);
-        bounds.extend((1..pieces).map(|piece| {
-            let at = (piece * (known - 1) / pieces) as usize;
-            Some(vec![pair.head.key_bounds[at].clone()])
-        }));
-    }
-    bounds.push(None);
-    bounds.dedup();
-    if bounds.len() == 1 {
-        bounds.push(None);
-    }
+/// Cuts a table into ranges of keys of about the size of so many blocks, at bounds that head has in
+/// a few blocks of it.
+async fn key_ranges(
+    head: &mut PgConnection,
+    pair: &TablePair,
+    tables: &Tables,
+    in_range: u32,
+) -> Result<Vec<KeyRange>> {
+    let range_bytes = u64::from(in_range.max(1)) * BLOCK;
+    let parts = u32::try_from(bytes(pair) / range_bytes + 1).unwrap_or(u32::MAX);
+    let inner = diff::key_bounds(head, tables, pair.head.pages, parts).await?;
+    let bounds: Vec<Option<Vec<String>>> =
+        std::iter::once(None).chain(inner.into_iter().map(Some)).chain([None]).collect();
     let rows = rows_at_once(pair, range_bytes);
-    bounds
+    Ok(bounds
         .windows(2)
         .map(|ends| KeyRange { from: ends[0].clone(), to: ends[1].clone(), rows })
-        .collect()
+        .collect())
 }
 
 struct Choice {
@@ -276,7 +344,7 @@ fn choose(checked: &Checked, request: &Request, pair: &TablePair) -> Choice {
             reason: "row versions are comparable".to_owned(),
             storage,
         },
-        Err(reason) => match checked.same_order(pair) {
+        Err(reason) => match checked.same_contents(pair) {
             Ok(()) => with(Strategy::Content, reason),
             Err(also) if also == reason => with(Strategy::Full, reason),
             Err(also) => with(Strategy::Full, format!("{reason}; {also}")),

@@ -10,13 +10,16 @@ use crate::catalog::TableName;
 use crate::error::Error;
 use crate::event::{BeforeImage, DebeziumOptions, Format};
 use crate::lineage::Lsn;
+use crate::record::Record;
 use crate::server::SslMode;
+use crate::sink::{EventHubOptions, HubAddress};
 
 /// Everything about a recovery but how to log in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Only this publication's tables; otherwise those of every publication.
-    pub publication: Option<String>,
+    /// Only these publications' tables; empty for those of every publication.
+    #[serde(default)]
+    pub publications: Vec<String>,
     /// Only these tables.
     pub tables: Vec<TableName>,
     /// Not these tables.
@@ -35,14 +38,20 @@ pub struct Request {
     pub topic_prefix: String,
     /// How Debezium's connector is set to encode values.
     pub debezium: DebeziumOptions,
+    /// How events go into an event hub, if they do.
+    #[serde(default)]
+    pub event_hub: EventHubOptions,
     /// How tables are diffed.
     pub strategy: StrategyChoice,
     /// How results are proved.
     pub verify: Verify,
+    /// For [`Verify::Sample`]: how much is compared, in percent.
+    pub sample_percent: u8,
     /// Work items at once in one process.
     pub parallel: u16,
-    /// Blocks of a table in one work item, by which large tables are cut.
-    pub range_blocks: u32,
+    /// Blocks of a table in one work item, by which large tables are cut; by default as many as
+    /// take some seconds.
+    pub range_blocks: Option<u32>,
     /// Compare what is there although a restore was written to.
     pub accept_written: bool,
     /// What the lost slot had confirmed (`confirmed_flush_lsn`).
@@ -53,6 +62,9 @@ pub struct Request {
     pub new_slot_restart_lsn: Option<Lsn>,
     /// Recover what lies between the restores although they do not cover the gap.
     pub accept_hole: bool,
+    /// What the restores said of their past when they were new, for where they no longer do.
+    #[serde(default)]
+    pub recorded: Option<Record>,
     /// How head reaches base.
     pub fdw: FdwOverrides,
 }
@@ -91,6 +103,9 @@ pub enum StrategyChoice {
 pub enum Verify {
     /// Trust the strategy.
     None,
+    /// Compare the contents of a share of the blocks that `identity` called equal, chosen by
+    /// chance, and fail the table if they differ.
+    Sample,
     /// Diff every table once more with `full` and fail it if the results differ.
     Full,
 }
@@ -103,6 +118,8 @@ pub enum SinkTarget {
     Ndjson(PathBuf),
     /// `deltacompare.delta` in the control database.
     DeltaTable,
+    /// A hub of Azure Event Hubs.
+    EventHub(HubAddress),
 }
 
 impl SinkTarget {
@@ -117,6 +134,7 @@ impl SinkTarget {
                     .because(error)
             }),
             Self::DeltaTable => Ok(Self::DeltaTable),
+            Self::EventHub(address) => Ok(Self::EventHub(address.clone())),
         }
     }
 }
@@ -126,6 +144,7 @@ impl fmt::Display for SinkTarget {
         match self {
             Self::Ndjson(path) => write!(f, "ndjson:{}", path.display()),
             Self::DeltaTable => f.write_str("delta-table"),
+            Self::EventHub(address) => write!(f, "event-hub:{address}"),
         }
     }
 }
@@ -136,9 +155,11 @@ impl FromStr for SinkTarget {
     fn from_str(text: &str) -> Result<Self, Error> {
         match text.split_once(':') {
             Some(("ndjson", path)) if !path.is_empty() => Ok(Self::Ndjson(path.into())),
+            Some(("event-hub", address)) => address.parse().map(Self::EventHub),
             None if text == "delta-table" => Ok(Self::DeltaTable),
             _ => Err(Error::refused(format!(
-                "{text:?} is not a sink: use ndjson:<file> or delta-table"
+                "{text:?} is not a sink: use event-hub:<namespace>/<hub>, ndjson:<file> or \
+                 delta-table"
             ))),
         }
     }

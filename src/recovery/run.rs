@@ -1,29 +1,27 @@
 //! A recovery in this one process, from request to report: `deltacompare run`.
 
-use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{Connection, PgConnection};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::executor::{Executor, LiveCounts};
-use super::plan::planned_items;
+use super::presence::Presence;
 use super::progress::Progress;
 use super::proof::prove;
 use super::report::Report;
-use super::request::{Request, SinkTarget};
+use super::request::Request;
+use super::set_up::{
+    check_grants, remove_objects, same_restores, set_up_again, set_up_and_start,
+};
+use super::sinks;
 use super::store::{NextItem, RecoveryState, Store, StoredRecovery};
-use super::work_item::ItemState;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::EncoderSettings;
-use crate::fdw::{self, FdwTarget, ForeignTable, Link};
 use crate::preflight::{self, Servers};
-use crate::sink::{DeltaTable, Lines, Ndjson, Sink};
-use crate::sql::Ident;
+use crate::sink::EventHubAccess;
 
 /// A new recovery or one that was interrupted.
 #[derive(Clone, Debug)]
@@ -43,6 +41,8 @@ pub struct Control<'a> {
     pub lease: Duration,
     /// Leave foreign tables, helper views and the role on base when the recovery has ended.
     pub keep_objects: bool,
+    /// How event hubs are reached.
+    pub event_hub: &'a EventHubAccess,
 }
 
 /// How a run ended.
@@ -71,7 +71,7 @@ pub async fn run(
     control: &Control<'_>,
     interrupted: impl Future<Output = ()>,
 ) -> Result<Outcome> {
-    let (store, recovery) = match start {
+    let (store, recovery, mut presence) = match start {
         Start::New(request) => begin(servers, &request, control).await?,
         Start::Resume(id) => resume(servers, id, control).await?,
     };
@@ -79,7 +79,8 @@ pub async fn run(
     let items = store.items(id).await?;
     control.progress.start(&items);
     if recovery.state == RecoveryState::Running {
-        let executor = executor(servers, &store, &recovery, control.lease)?;
+        let executor =
+            Executor::open(servers, &store, &recovery, control.lease, control.event_hub).await?;
         let mut interrupted = pin!(interrupted);
         let (stop, stopped) = watch::channel(false);
         let mut working = pin!(work(&executor, id, control.progress, &stopped));
@@ -94,21 +95,29 @@ pub async fn run(
                 let stopped = async {
                     let _ = working.await;
                 };
-                return Ok(interrupt(servers, &store, id, control, stopped).await);
+                return Ok(interrupt(servers, &store, id, presence, control, stopped).await);
             }
-            Some(Err(error)) => return Err(stopped_by(error, servers, &store, id).await),
+            Some(Err(error)) => return Err(stopped_by(error, servers, &store, id, presence).await),
             Some(Ok(())) => {}
         }
-        let proved = tokio::select! {
-            proved = prove(servers, &store, &recovery, control.progress) => Some(proved),
+        // Other processes that have nothing left to do wait here for the one that proves.
+        let closing = async {
+            presence.prove_alone().await?;
+            if stored(&store, id).await?.state == RecoveryState::Running {
+                prove(servers, &store, &recovery, control.progress).await?;
+                store.finish(id).await?;
+            }
+            Ok(())
+        };
+        let closed = tokio::select! {
+            closed = closing => Some(closed),
             () = interrupted => None,
         };
-        match proved {
-            None => return Ok(interrupt(servers, &store, id, control, async {}).await),
-            Some(Err(error)) => return Err(stopped_by(error, servers, &store, id).await),
+        match closed {
+            None => return Ok(interrupt(servers, &store, id, presence, control, async {}).await),
+            Some(Err(error)) => return Err(stopped_by(error, servers, &store, id, presence).await),
             Some(Ok(())) => {}
         }
-        store.finish(id).await?;
     }
     let recovery = stored(&store, id).await?;
     if !control.keep_objects
@@ -117,42 +126,22 @@ pub async fn run(
         remove_objects(servers, id).await?;
     }
     let report = Report::new(recovery, store.items(id).await?);
+    presence.leave().await;
     store.close().await;
     control.progress.finish();
     Ok(Outcome::Finished(Box::new(report)))
 }
 
-/// What works on a recovery's items in this process.
-pub(super) fn executor(
+/// Leaves a recovery that cannot go on for now, and says how it can later.
+async fn stopped_by(
+    error: Error,
     servers: &Servers,
     store: &Store,
-    recovery: &StoredRecovery,
-    lease: Duration,
-) -> Result<Arc<Executor>> {
-    Ok(Arc::new(Executor {
-        sinks: open_sinks(recovery, store)?,
-        settings: EncoderSettings {
-            recovery_id: recovery.id,
-            database: servers.head.database().to_owned(),
-            server_name: recovery.request.topic_prefix.clone(),
-            format: recovery.request.format,
-            recovered_at: recovery.created_at,
-            before: recovery.request.before,
-            debezium: recovery.request.debezium,
-            version: recovery.request.new_slot_restart_lsn.map(|lsn| lsn.0),
-        },
-        store: store.clone(),
-        servers: servers.clone(),
-        request: recovery.request.clone(),
-        session_name: fdw::object_name(recovery.id),
-        lease,
-    }))
-}
-
-/// Leaves a recovery that cannot go on for now, and says how it can later.
-async fn stopped_by(error: Error, servers: &Servers, store: &Store, id: Uuid) -> Error {
+    id: Uuid,
+    presence: Presence,
+) -> Error {
     // The error is what matters; what cannot be given back comes back with its lease.
-    let _ = tokio::time::timeout(STOP_WITHIN, leave(servers, store, id)).await;
+    let _ = tokio::time::timeout(STOP_WITHIN, leave(servers, store, id, presence)).await;
     let sentence = error.to_string();
     let next = if sentence.contains("--resume") {
         String::new()
@@ -167,13 +156,14 @@ async fn interrupt(
     servers: &Servers,
     store: &Store,
     id: Uuid,
+    presence: Presence,
     control: &Control<'_>,
     stopped: impl Future<Output = ()>,
 ) -> Outcome {
     control.progress.interrupt();
     let leaving = tokio::time::timeout(STOP_WITHIN, async {
         stopped.await;
-        leave(servers, store, id).await
+        leave(servers, store, id, presence).await
     });
     if !matches!(leaving.await, Ok(Ok(()))) {
         tracing::warn!("not everything could be removed; resume, or run cleanup");
@@ -188,11 +178,13 @@ async fn begin(
     servers: &Servers,
     request: &Request,
     control: &Control<'_>,
-) -> Result<(Store, StoredRecovery)> {
-    let files = refuse_bad_sinks(request)?;
+) -> Result<(Store, StoredRecovery, Presence)> {
+    // Nothing was changed yet, so trouble that may pass is a refusal too.
+    let files = sinks::refuse_bad(request, control.event_hub)
+        .await
+        .map_err(|error| error.with_kind(ErrorKind::Refused))?;
     let id = Uuid::new_v4();
     control.progress.say("checking the two servers");
-    // Nothing was changed yet, so trouble that may pass is a refusal too.
     let checked = preflight::check(servers, request)
         .await
         .map_err(|error| error.with_kind(ErrorKind::Refused))?;
@@ -202,28 +194,12 @@ async fn begin(
     }
     tracing::info!(recovery = %id, gap = %checked.gap, "the restores are fit to be compared");
     let store = Store::open(&servers.head).await?;
-    reserve_files(&files)?;
+    sinks::reserve_files(&files)?;
     store.create_recovery(id, request, servers, &checked).await?;
     control.progress.say(&format!("recovery {id}"));
-    set_up_and_start(servers, &store, id, request, &checked, control).await?;
-    Ok((store.clone(), stored(&store, id).await?))
-}
-
-/// Whether head can be let read the tables that it must read. Changes nothing.
-pub(super) async fn check_grants(
-    servers: &Servers,
-    request: &Request,
-    checked: &preflight::Checked,
-) -> Result<()> {
-    let link = Link::new(Uuid::nil(), checked.target.clone());
-    let foreign: Vec<ForeignTable> = planned_items(checked, request, &link)
-        .into_iter()
-        .filter_map(|item| item.spec.foreign)
-        .collect();
-    let mut base = servers.base.connect("deltacompare preflight").await?;
-    fdw::check_grants(&mut base, &foreign).await?;
-    let _ = base.close().await;
-    Ok(())
+    let presence = Presence::join(&servers.head, id).await?;
+    set_up_and_start(servers, &store, id, request, &checked, control.progress).await?;
+    Ok((store.clone(), stored(&store, id).await?, presence))
 }
 
 /// Finds the recovery, and plans it if that was not done, or sets the link up again.
@@ -231,7 +207,7 @@ async fn resume(
     servers: &Servers,
     id: Uuid,
     control: &Control<'_>,
-) -> Result<(Store, StoredRecovery)> {
+) -> Result<(Store, StoredRecovery, Presence)> {
     let unknown = || {
         Error::refused(format!(
             "{} knows no recovery {id}: check the id and that this is the head it ran on",
@@ -240,123 +216,39 @@ async fn resume(
     };
     let store = Store::open_existing(&servers.head).await?.ok_or_else(unknown)?;
     let recovery = store.recovery(id).await?.ok_or_else(unknown)?;
+    if recovery.queued {
+        return Err(Error::refused(format!(
+            "recovery {id} is the app's: it goes on by itself; after a failure, POST \
+             /api/recoveries/{id}/retry"
+        )));
+    }
     control.progress.say(&format!("resuming recovery {id} ({})", recovery.state.as_str()));
+    let mut presence = Presence::join(&servers.head, id).await?;
     match recovery.state {
         RecoveryState::Planning => {
             let checked = preflight::check(servers, &recovery.request).await?;
             same_restores(&recovery, &checked)?;
-            set_up_and_start(servers, &store, id, &recovery.request, &checked, control).await?;
+            set_up_and_start(servers, &store, id, &recovery.request, &checked, control.progress).await?;
         }
         RecoveryState::Running => {
             let checked = preflight::check(servers, &recovery.request).await?;
             same_restores(&recovery, &checked)?;
-            set_up_again(servers, &store, id, checked.target).await?;
+            set_up_again(servers, &store, &recovery, checked.target, &mut presence).await?;
         }
         RecoveryState::Completed | RecoveryState::Failed | RecoveryState::Cancelled => {}
     }
-    Ok((store.clone(), stored(&store, id).await?))
-}
-
-/// A recovery goes on with the two restores that it began with, and with no others.
-pub(super) fn same_restores(recovery: &StoredRecovery, checked: &preflight::Checked) -> Result<()> {
-    // Where they ended counts only if the histories could be read both times.
-    let same_ends = match (recovery.ends, checked.ends) {
-        (Some(then), Some(now)) => then == now,
-        _ => true,
-    };
-    if recovery.restores == checked.restores && same_ends {
-        return Ok(());
-    }
-    Err(Error::refused(format!(
-        "recovery {} began with other restores than these: name the same --base and --head as \
-         then, or begin a new recovery",
-        recovery.id
-    )))
-}
-
-/// Sets the link up and stores the plan. If another process is at it, waits and leaves it to that.
-pub(super) async fn set_up_and_start(
-    servers: &Servers,
-    store: &Store,
-    id: Uuid,
-    request: &Request,
-    checked: &preflight::Checked,
-    control: &Control<'_>,
-) -> Result<()> {
-    let Some(turn) = store.set_up_turn(id, store.now().await?).await? else { return Ok(()) };
-    let link = Link::new(id, checked.target.clone());
-    let planned = planned_items(checked, request, &link);
-    let foreign: Vec<ForeignTable> =
-        planned.iter().filter_map(|item| item.spec.foreign.clone()).collect();
-    if !foreign.is_empty() {
-        let tables = if foreign.len() == 1 { "table" } else { "tables" };
-        control.progress.say(&format!("setting up {} foreign {tables}", foreign.len()));
-    }
-    remove_objects(servers, id).await?;
-    set_up_link(servers, &link, &foreign).await?;
-    store.start(turn, id, &checked.warnings, &planned).await
-}
-
-/// Sets the link up for what is left of a recovery, with a new password, unless other processes
-/// are using the one that is there.
-pub(super) async fn set_up_again(servers: &Servers, store: &Store, id: Uuid, target: FdwTarget) -> Result<()> {
-    let asked = store.now().await?;
-    let Some(turn) = store.set_up_turn(id, asked).await? else { return Ok(()) };
-    if store.others_at_work(id).await? && is_linked(servers, id).await? {
-        return Ok(());
-    }
-    let foreign: Vec<ForeignTable> = store
-        .items(id)
-        .await?
-        .into_iter()
-        .filter(|item| matches!(item.state, ItemState::Pending | ItemState::Running))
-        .filter_map(|item| item.spec.foreign)
-        .collect();
-    remove_objects(servers, id).await?;
-    set_up_link(servers, &Link::new(id, target), &foreign).await?;
-    turn.commit().await?;
-    Ok(())
-}
-
-/// Whether head has the link that other processes use: one that was interrupted may be gone with it.
-async fn is_linked(servers: &Servers, id: Uuid) -> Result<bool> {
-    let mut head = servers.head.connect("deltacompare set-up").await?;
-    let linked = fdw::is_linked(&mut head, &Ident::new(fdw::object_name(id))).await?;
-    let _ = head.close().await;
-    Ok(linked)
-}
-
-async fn set_up_link(servers: &Servers, link: &Link, foreign: &[ForeignTable]) -> Result<()> {
-    let (mut base, mut head) = connect_both(servers, "deltacompare set-up").await?;
-    link.establish(&mut base, &mut head).await?;
-    fdw::create_foreign_tables(link, &mut base, &mut head, foreign).await?;
-    let _ = tokio::join!(base.close(), head.close());
-    Ok(())
-}
-
-pub(super) async fn connect_both(
-    servers: &Servers,
-    name: &str,
-) -> Result<(PgConnection, PgConnection)> {
-    tokio::try_join!(servers.base.connect(name), servers.head.connect(name))
-}
-
-/// Drops what the recovery created on the servers, and ends its sessions.
-pub(super) async fn remove_objects(servers: &Servers, id: Uuid) -> Result<()> {
-    let (mut base, mut head) = connect_both(servers, "deltacompare clean-up").await?;
-    fdw::remove(&mut base, &mut head, &Ident::new(fdw::object_name(id))).await?;
-    let _ = tokio::join!(base.close(), head.close());
-    Ok(())
+    Ok((store.clone(), stored(&store, id).await?, presence))
 }
 
 /// Leaves an interrupted recovery so that it can be resumed at once: gives this process's items
 /// back and, unless other processes work on, ends its sessions (they may be in the middle of a long
 /// join) and leaves no role behind on base. Resuming sets everything up again.
-async fn leave(servers: &Servers, store: &Store, id: Uuid) -> Result<()> {
+async fn leave(servers: &Servers, store: &Store, id: Uuid, mut presence: Presence) -> Result<()> {
     store.release(id).await?;
-    if !store.others_at_work(id).await? {
+    if presence.alone().await? {
         remove_objects(servers, id).await?;
     }
+    presence.leave().await;
     Ok(())
 }
 
@@ -365,47 +257,6 @@ async fn stored(store: &Store, id: Uuid) -> Result<StoredRecovery> {
         .recovery(id)
         .await?
         .ok_or_else(|| Error::recovery(format!("recovery {id} has vanished from the status store")))
-}
-
-/// Sinks that cannot work are refused before anything is changed. Yields the files to be created.
-fn refuse_bad_sinks(request: &Request) -> Result<Vec<&Path>> {
-    let mut files = Vec::new();
-    let has_file = request.sinks.iter().any(|sink| matches!(sink, SinkTarget::Ndjson(_)));
-    if request.tombstones && has_file && !request.ndjson_keys {
-        return Err(Error::refused(
-            "a tombstone is a key without an event, and lines of an NDJSON file have no key: add \
-             --ndjson-keys, or leave --tombstones out",
-        ));
-    }
-    for sink in &request.sinks {
-        if let SinkTarget::Ndjson(path) = sink
-            && Ndjson::check(path)?
-        {
-            files.push(path.as_path());
-        }
-    }
-    Ok(files)
-}
-
-/// Creates the files, so that no other recovery that begins now takes them too.
-fn reserve_files(files: &[&Path]) -> Result<()> {
-    files.iter().try_for_each(|path| Ndjson::reserve(path))
-}
-
-fn open_sinks(recovery: &StoredRecovery, store: &Store) -> Result<Vec<Arc<dyn Sink>>> {
-    let lines = if recovery.request.ndjson_keys {
-        Lines::Keyed { tombstones: recovery.request.tombstones }
-    } else {
-        Lines::Events
-    };
-    let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
-    for sink in &recovery.request.sinks {
-        sinks.push(match sink {
-            SinkTarget::Ndjson(path) => Arc::new(Ndjson::open(path, lines)?),
-            SinkTarget::DeltaTable => Arc::new(DeltaTable::new(store.pool().clone(), recovery.id)),
-        });
-    }
-    Ok(sinks)
 }
 
 /// Works off items, several at once, until none is open or `stop` becomes true.

@@ -3,13 +3,16 @@
 //! loses nothing.
 
 mod messages;
+mod status;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::postgres::PgPool;
 use sqlx::types::Json;
 use sqlx::{Connection, PgConnection, PgTransaction};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::plan::PlannedItem;
@@ -22,7 +25,8 @@ use crate::lineage::Lsn;
 use crate::preflight::{Checked, Servers};
 use crate::server::Server;
 
-pub(crate) use messages::{Asked, CountedClaim, Due};
+pub(crate) use messages::{AskOptions, Asked, CountedClaim, Due};
+pub(crate) use status::Page;
 
 /// The control database's side of a recovery. Cheap to clone; sessions are pooled.
 #[derive(Clone, Debug)]
@@ -33,12 +37,18 @@ pub(crate) struct Store {
 }
 
 /// How a recovery stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum RecoveryState {
+    /// It is about to be planned.
     Planning,
+    /// Its items are worked on, or what they found is being proved.
     Running,
+    /// Every table completed.
     Completed,
+    /// It could not be planned, or a table failed.
     Failed,
+    /// It was cancelled.
     Cancelled,
 }
 
@@ -51,6 +61,11 @@ impl RecoveryState {
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
         }
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_end(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 
     fn read(text: &str) -> Result<Self> {
@@ -78,12 +93,14 @@ pub(crate) struct StoredRecovery {
     pub(crate) ends: Option<(Lsn, Lsn)>,
     /// Whether they cover the gap.
     pub(crate) gap: GapProof,
-}
-
-impl StoredRecovery {
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.state == RecoveryState::Cancelled
-    }
+    /// The database that is compared.
+    pub(crate) database: String,
+    /// Whether queue messages drive it.
+    pub(crate) queued: bool,
+    /// Whether its objects stay when it has ended.
+    pub(crate) keep_objects: bool,
+    /// Whether nothing of it is left on the servers.
+    pub(crate) cleaned: bool,
 }
 
 /// A claim on a work item. Only the holder of the newest attempt may write its result.
@@ -157,8 +174,8 @@ impl Store {
         sqlx::query(
             r#"
             insert into deltacompare.recovery
-              (id, state, request, base, head, restores, base_end_lsn, head_end_lsn, gap)
-            values ($1, 'planning', $2, $3, $4, $5, $6::pg_lsn, $7::pg_lsn, $8)
+              (id, state, request, base, head, restores, base_end_lsn, head_end_lsn, gap, database)
+            values ($1, 'planning', $2, $3, $4, $5, $6::pg_lsn, $7::pg_lsn, $8, $9)
             on conflict (id) do nothing
             "#,
         )
@@ -170,6 +187,7 @@ impl Store {
         .bind(checked.ends.map(|(base, _)| base.to_string()))
         .bind(checked.ends.map(|(_, head)| head.to_string()))
         .bind(Json(&checked.gap))
+        .bind(servers.head.database())
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -182,7 +200,8 @@ impl Store {
             select state, request, warnings, restores, gap,
                    (extract(epoch from created_at) * 1000)::int8 as created_at,
                    (extract(epoch from finished_at) * 1000)::int8 as finished_at,
-                   base_end_lsn::text, head_end_lsn::text
+                   base_end_lsn::text, head_end_lsn::text, database, queued, keep_objects,
+                   cleaned_at is not null as cleaned
               from deltacompare.recovery
              where id = $1
             "#,
@@ -204,7 +223,9 @@ impl Store {
     ) -> Result<()> {
         let planning = sqlx::query(
             r#"
-            update deltacompare.recovery set state = 'running', warnings = $2
+            update deltacompare.recovery
+               set state = 'running', warnings = $2, set_up_at = clock_timestamp(),
+                   sent_at = null, error = null
              where id = $1 and state = 'planning'
             "#,
         )
@@ -274,9 +295,13 @@ impl Store {
         }
         let wait: Option<f64> = sqlx::query_scalar(
             r#"
-            select extract(epoch from min(lease_until) - clock_timestamp())::float8
+            select extract(epoch from min(coalesce(lease_until, clock_timestamp()))
+                                      - clock_timestamp())::float8
               from deltacompare.work_item
-             where recovery_id = $1 and state = 'running'
+             where recovery_id = $1
+               -- One that is pending is being claimed by somebody else at this moment.
+               and state in ('pending', 'running')
+               and exists (select from deltacompare.recovery where id = $1 and state = 'running')
             "#,
         )
         .bind(recovery)
@@ -417,50 +442,50 @@ impl Store {
         Ok(())
     }
 
-    /// Whether another process holds a lease that has not run out.
-    pub(crate) async fn others_at_work(&self, recovery: Uuid) -> Result<bool> {
-        Ok(sqlx::query_scalar(
-            r#"
-            select exists (select from deltacompare.work_item
-                            where recovery_id = $1 and worker <> $2 and state = 'running'
-                              and lease_until > clock_timestamp())
-            "#,
-        )
-        .bind(recovery)
-        .bind(self.worker)
-        .fetch_one(&self.pool)
-        .await?)
-    }
-
     /// Lets one process at a time set the recovery up, for as long as the returned transaction is
-    /// open. Yields no transaction if another process has set it up since `asked` (by the
-    /// database's clock, see [`Store::now`]).
+    /// open: end it with [`Store::start`] or [`Store::go_on`]. The recovery itself is not locked, so
+    /// that it can be cancelled meanwhile. Yields no transaction if the recovery has ended, or if
+    /// another process has set it up since `asked` (by the database's clock, see [`Store::now`]).
     pub(crate) async fn set_up_turn(
         &self,
         recovery: Uuid,
         asked: f64,
     ) -> Result<Option<PgTransaction<'static>>> {
         let mut transaction = self.pool.begin().await?;
-        // One that was cancelled meanwhile is not set up.
+        sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 0))")
+            .bind(format!("deltacompare setting up {recovery}"))
+            .execute(&mut *transaction)
+            .await?;
         let set_up: Option<Option<f64>> = sqlx::query_scalar(
             r#"
             select extract(epoch from set_up_at)::float8 from deltacompare.recovery
              where id = $1 and state in ('planning', 'running')
-               for update
             "#,
         )
         .bind(recovery)
         .fetch_optional(&mut *transaction)
         .await?;
-        let Some(set_up) = set_up else { return Ok(None) };
-        if set_up.is_some_and(|set_up| set_up > asked) {
-            return Ok(None);
-        }
-        sqlx::query("update deltacompare.recovery set set_up_at = clock_timestamp() where id = $1")
-            .bind(recovery)
-            .execute(&mut *transaction)
-            .await?;
-        Ok(Some(transaction))
+        Ok(set_up.is_some_and(|set_up| set_up.is_none_or(|at| at <= asked)).then_some(transaction))
+    }
+
+    /// Stores that the recovery is set up again, and lets it run.
+    pub(crate) async fn go_on(
+        &self,
+        mut transaction: PgTransaction<'static>,
+        recovery: Uuid,
+    ) -> Result<()> {
+        sqlx::query(
+            r#"
+            update deltacompare.recovery
+               set state = 'running', set_up_at = clock_timestamp(), sent_at = null, error = null
+             where id = $1 and state in ('planning', 'running')
+            "#,
+        )
+        .bind(recovery)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
     }
 
     /// The database's clock, in seconds since 1970.
@@ -555,6 +580,10 @@ struct RecoveryRow {
     base_end_lsn: Option<String>,
     head_end_lsn: Option<String>,
     gap: Json<GapProof>,
+    database: String,
+    queued: bool,
+    keep_objects: bool,
+    cleaned: bool,
 }
 
 impl RecoveryRow {
@@ -575,6 +604,10 @@ impl RecoveryRow {
             restores: self.restores,
             ends: lsn(self.base_end_lsn)?.zip(lsn(self.head_end_lsn)?),
             gap: self.gap.0,
+            database: self.database,
+            queued: self.queued,
+            keep_objects: self.keep_objects,
+            cleaned: self.cleaned,
         })
     }
 }

@@ -1,11 +1,16 @@
 //! Where events go.
 
 mod delta_table;
+mod event_hub;
 mod ndjson;
 
 use futures_util::future::BoxFuture;
 
 pub(crate) use delta_table::DeltaTable;
+pub use event_hub::{
+    EventHub, EventHubAccess, EventHubOptions, HubAddress, PartitionBy, PartitionHash,
+    PartitionKeySource,
+};
 pub(crate) use ndjson::{Lines, Ndjson};
 
 use crate::error::Result;
@@ -16,7 +21,7 @@ use crate::event::Event;
 /// Delivery is at least once: the same event may be written again after a crash, with the same id
 /// and the same bytes. Calls may come from many tasks at once; the events of one call stay in
 /// order.
-pub(crate) trait Sink: Send + Sync {
+pub trait Sink: Send + Sync {
     /// Takes events over. They need not be durable yet.
     fn write<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Result<()>>;
 

@@ -397,7 +397,7 @@ impl Drop for Server {
 
 /// A port below the range that Linux gives to outgoing connections, so that a client does not take
 /// it while the server restarts.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     for _ in 0..100 {
         let random = Uuid::new_v4().as_u128() % 16_000;
         let port = 16_000 + u16::try_from(random)?;

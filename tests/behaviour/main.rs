@@ -7,22 +7,34 @@
 )]
 
 mod content;
+mod event_hub;
+mod example_consumer;
 mod fdw_traps;
+mod functions_hosted;
 mod functions_http;
 mod functions_package;
 mod gap_proof;
 mod gap_recovery;
 mod identity;
+mod keyless;
+mod live_stream;
+mod load;
 mod message_keys;
+mod network_trouble;
 mod progress_and_report;
+mod publication_semantics;
 mod random_schemas;
 mod readme;
+mod record;
 mod redelivery;
 mod refusals;
 mod restored_servers;
 mod rights;
 mod secrets;
+mod side_by_side;
 mod slot_oracle;
 mod support;
 mod tls;
+mod value_roundtrip;
 mod vault;
+mod verification;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -24,6 +24,15 @@ pub(crate) enum Asked {
     Live(Uuid),
 }
 
+/// What is asked for beside the request itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AskOptions {
+    /// Begin although another recovery of the same database is live.
+    pub(crate) allow_concurrent: bool,
+    /// Leave the recovery's objects on the servers when it has ended.
+    pub(crate) keep_objects: bool,
+}
+
 /// The messages that a recovery needs now. They are marked as sent: send them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Due {
@@ -41,7 +50,7 @@ pub(crate) struct CountedClaim {
 }
 
 impl Store {
-    /// Registers a recovery that messages will drive, unless one is live.
+    /// Registers a recovery of the servers' database that messages will drive, unless one is live.
     pub(crate) async fn ask(
         &self,
         id: Uuid,
@@ -49,7 +58,7 @@ impl Store {
         servers: &Servers,
         key: Option<&str>,
         body: &Value,
-        allow_concurrent: bool,
+        options: AskOptions,
     ) -> Result<Asked> {
         let mut transaction = self.pool.begin().await?;
         sqlx::query("select pg_advisory_xact_lock(hashtextextended('deltacompare ask', 0))")
@@ -68,28 +77,36 @@ impl Store {
             }
         }
         let live: Option<Uuid> = sqlx::query_scalar(
-            "select id from deltacompare.recovery where state in ('planning', 'running') limit 1",
+            r#"
+            select id from deltacompare.recovery
+             where state in ('planning', 'running') and database = $1
+             order by created_at limit 1
+            "#,
         )
+        .bind(servers.head.database())
         .fetch_optional(&mut *transaction)
         .await?;
-        if let Some(live) = live.filter(|_| !allow_concurrent) {
+        if let Some(live) = live.filter(|_| !options.allow_concurrent) {
             return Ok(Asked::Live(live));
         }
         let gap = GapProof::NotProvable { why: "the recovery was not planned yet".to_owned() };
         sqlx::query(
             r#"
             insert into deltacompare.recovery
-              (id, state, request, base, head, restores, gap, queued, idempotency_key, body, sent_at)
-            values ($1, 'planning', $2, $3, $4, '', $5, true, $6, $7, clock_timestamp())
+              (id, state, request, base, head, database, restores, gap, queued, idempotency_key, body,
+               keep_objects, sent_at)
+            values ($1, 'planning', $2, $3, $4, $5, '', $6, true, $7, $8, $9, clock_timestamp())
             "#,
         )
         .bind(id)
         .bind(Json(request))
         .bind(servers.base.to_string())
         .bind(servers.head.to_string())
+        .bind(servers.head.database())
         .bind(Json(&gap))
         .bind(key)
         .bind(Json(body))
+        .bind(options.keep_objects)
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
@@ -131,16 +148,16 @@ impl Store {
         Ok(())
     }
 
-    /// Lets a recovery run whose items were planned before, and so forgets its message.
-    pub(crate) async fn run_on(&self, id: Uuid) -> Result<()> {
+    /// Stores why a live recovery's next step did not succeed, for those who watch.
+    pub(crate) async fn note_trouble(&self, id: Uuid, reason: &str) -> Result<()> {
         sqlx::query(
             r#"
-            update deltacompare.recovery
-               set state = case state when 'planning' then 'running' else state end, sent_at = null
-             where id = $1
+            update deltacompare.recovery set error = $2
+             where id = $1 and state in ('planning', 'running')
             "#,
         )
         .bind(id)
+        .bind(reason)
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -195,7 +212,7 @@ impl Store {
         let claimed: Option<(i32, i32)> = sqlx::query_as(
             r#"
             update deltacompare.work_item
-               set failures = failures + case state when 'running' then 1 else 0 end,
+               set failures = failures + case state when 'running' then 4 else 0 end,
                    state = 'running', attempt = attempt + 1, sent_at = null, worker = $4,
                    lease_until = clock_timestamp() + make_interval(secs => $3)
              where recovery_id = $1 and number = $2
@@ -215,20 +232,22 @@ impl Store {
         Ok(Some(CountedClaim { claim: Claim { recovery, attempt, item }, failures }))
     }
 
-    /// Gives a claimed item back, to be taken up again after `delay`; with `trouble` that is counted
-    /// as a failure. Says whether the claim still held: then send its message.
+    /// Gives a claimed item back, to be taken up again after `delay`; with `trouble` that is counted.
+    /// Says whether the claim still held: then send its message.
     pub(crate) async fn give_back(
         &self,
         claim: &Claim,
         trouble: bool,
         delay: Duration,
+        warnings: &[String],
     ) -> Result<bool> {
         let given = sqlx::query(
             r#"
             update deltacompare.work_item
                set state = 'pending', lease_until = null, attempt = attempt + 1,
                    failures = case when $4 then failures + 1 else 0 end,
-                   sent_at = clock_timestamp() + make_interval(secs => $5)
+                   sent_at = clock_timestamp() + make_interval(secs => $5),
+                   warnings = warnings || $6
              where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
             "#,
         )
@@ -237,6 +256,7 @@ impl Store {
         .bind(claim.attempt)
         .bind(trouble)
         .bind(delay.as_secs_f64())
+        .bind(json!(warnings))
         .execute(&self.pool)
         .await?;
         Ok(given.rows_affected() > 0)
@@ -347,6 +367,7 @@ impl Store {
             select id from deltacompare.recovery
              where queued and cleaned_at is null
                and state in ('completed', 'failed', 'cancelled')
+             order by finished_at
             "#,
         )
         .fetch_all(&self.pool)
@@ -444,22 +465,5 @@ impl Store {
         .bind(open)
         .fetch_one(&self.pool)
         .await?)
-    }
-
-    /// A status query that yields one JSON document, with the recovery as $1.
-    pub(crate) async fn document(
-        &self,
-        query: &'static str,
-        id: Option<Uuid>,
-        offset: i64,
-        limit: i64,
-    ) -> Result<Option<Value>> {
-        let document: Option<Json<Value>> = sqlx::query_scalar(query)
-            .bind(id)
-            .bind(offset)
-            .bind(limit)
-            .fetch_optional(&self.pool)
-            .await?;
-        Ok(document.map(|document| document.0))
     }
 }

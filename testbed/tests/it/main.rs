@@ -4,9 +4,11 @@
 mod azurite;
 mod decoding;
 mod fork;
+mod functions_host;
 mod majors;
 mod pair;
 mod parent_killed;
+mod proxy;
 mod restart;
 mod tls;
 

@@ -1,0 +1,102 @@
+//! Events in one AMQP message.
+
+use fe2o3_amqp::Sendable;
+use fe2o3_amqp::types::messaging::{self, Data, Message};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::claim_check::Dispatch;
+use super::trouble::Trouble;
+use crate::event::Event;
+
+/// A message whose data sections are messages.
+/// <https://learn.microsoft.com/azure/event-hubs/event-hubs-amqp-protocol-guide>
+const BATCH_FORMAT: u32 = 0x8001_3700;
+
+/// What a section costs besides the event's own message.
+const SECTION_BYTES: usize = 8;
+
+/// What a batch costs besides its sections, and then some.
+const BATCH_BYTES: usize = 512;
+
+/// An event on its way, with its share of the memory that may be used.
+pub(super) struct Outgoing {
+    pub(super) event: Event,
+    pub(super) dispatch: std::sync::Arc<Dispatch>,
+    pub(super) _permit: OwnedSemaphorePermit,
+}
+
+/// The next batch while it is being filled.
+#[derive(Default)]
+pub(super) struct Filling {
+    entries: Vec<Outgoing>,
+    sections: Vec<Data>,
+    bytes: usize,
+}
+
+/// The bounds of a batch.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    /// The largest message.
+    pub(super) message: usize,
+    /// The most bytes of several events together.
+    pub(super) bytes: usize,
+    pub(super) events: usize,
+}
+
+impl Filling {
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Adds an event. If it does not fit with the others, these become a batch, which is yielded.
+    ///
+    /// # Errors
+    /// Yields the entry back with what kept its claim check from being made.
+    pub(super) async fn add(
+        &mut self,
+        entry: Outgoing,
+        bounds: Bounds,
+    ) -> Result<Option<Batch>, Box<(Outgoing, Trouble)>> {
+        let mut message = Vec::new();
+        let mut fits = entry.event.body.len() < bounds.message;
+        if fits {
+            message = entry.dispatch.form.encode(&entry.event);
+            fits = message.len() + SECTION_BYTES + BATCH_BYTES <= bounds.message;
+        }
+        if !fits {
+            message = match entry.dispatch.claim_check(&entry.event).await {
+                Ok(message) => message,
+                Err(trouble) => return Err(Box::new((entry, trouble))),
+            };
+        }
+        let bytes = message.len() + SECTION_BYTES;
+        let full = self.bytes + bytes + BATCH_BYTES > bounds.message.min(bounds.bytes)
+            || self.entries.len() >= bounds.events;
+        let batch = if full { self.close() } else { None };
+        self.entries.push(entry);
+        self.sections.push(Data::from(message));
+        self.bytes += bytes;
+        Ok(batch)
+    }
+
+    /// What was added, if anything was.
+    pub(super) fn close(&mut self) -> Option<Batch> {
+        let Self { entries, sections, bytes } = std::mem::take(self);
+        if entries.is_empty() {
+            return None;
+        }
+        let message = Message::builder().body(messaging::Batch::new(sections)).build();
+        let sendable = Sendable::builder().message_format(BATCH_FORMAT).message(message).build();
+        Some(Batch { entries, sendable, bytes: bytes + BATCH_BYTES, admitted: None })
+    }
+}
+
+/// A message that is ready to be sent, as often as it takes.
+pub(super) struct Batch {
+    pub(super) entries: Vec<Outgoing>,
+    pub(super) sendable: Sendable<messaging::Batch<Data>>,
+    pub(super) bytes: usize,
+    /// When the pace lets it go, once that was asked.
+    pub(super) admitted: Option<Instant>,
+}

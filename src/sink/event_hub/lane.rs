@@ -1,0 +1,508 @@
+//! The way into one partition.
+//!
+//! A lane never gives an event up: it sends again, under the same id, until the service has said
+//! *accepted*. Who waits for it decides how long to wait ([`Health`]).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fe2o3_amqp::Sender;
+use fe2o3_amqp::link::SendError;
+use fe2o3_amqp::session::SessionHandle;
+use fe2o3_amqp::types::definitions::SenderSettleMode;
+use fe2o3_amqp::types::messaging::Outcome;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use uuid::Uuid;
+
+use super::batch::{Batch, Bounds, Filling, Outgoing};
+use super::connection::{Uplink, Way};
+use super::pace::Pace;
+use super::trouble::{Cause, Trouble};
+
+/// Batches that are under way at once.
+const WINDOW: usize = 4;
+
+/// For an outcome; the service itself gives up after a minute.
+const OUTCOME_WITHIN: Duration = Duration::from_secs(60);
+
+/// For leave to send (credit), and for a link.
+const LINK_WITHIN: Duration = Duration::from_secs(30);
+
+/// For more events to come, before a batch goes that is not full.
+const LINGER: Duration = Duration::from_millis(20);
+
+/// The service asks to stay away for so long when it is busy.
+const BUSY: Duration = Duration::from_secs(4);
+
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(16);
+
+/// If the link names none, which the service always does: what its smallest tier takes.
+const SMALLEST_TIER_BYTES: u64 = 256 << 10;
+
+/// A claim check fits, and nobody refuses less.
+const SMALLEST_BATCH_BYTES: usize = 16 << 10;
+
+/// What a lane is told.
+pub(super) enum Entry {
+    Event(Outgoing),
+    /// Tell when everything before has been accepted.
+    Flush(oneshot::Sender<()>),
+}
+
+/// How a lane is, for those who wait for it.
+#[derive(Debug)]
+pub(super) struct Health {
+    /// Events taken and not accepted yet.
+    outstanding: AtomicU64,
+    /// When something was last accepted, or began to wait, or waits because it was told to.
+    moved: Mutex<Instant>,
+    /// What went wrong since.
+    trouble: Mutex<Option<Trouble>>,
+}
+
+impl Health {
+    pub(super) fn new() -> Self {
+        Self {
+            outstanding: AtomicU64::new(0),
+            moved: Mutex::new(Instant::now()),
+            trouble: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn took(&self) {
+        if self.outstanding.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.moves();
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.outstanding.load(Ordering::Acquire) == 0
+    }
+
+    /// For how long nothing has been accepted, and why.
+    pub(super) fn stalled(&self) -> (Duration, Option<Trouble>) {
+        if self.is_idle() {
+            return (Duration::ZERO, None);
+        }
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (self.moved.lock().unwrap_or_else(PoisonError::into_inner).elapsed(), trouble)
+    }
+
+    fn accepted(&self, events: usize) {
+        self.outstanding.fetch_sub(events as u64, Ordering::AcqRel);
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.moves();
+    }
+
+    fn moves(&self) {
+        *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn suffers(&self, trouble: &Trouble) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble.clone());
+    }
+}
+
+/// A batch's place: batches go in order, and the pieces of one that was too large keep its place.
+type Place = (u64, u32);
+
+type Pending = BoxFuture<'static, (Place, Result<Outcome, SendError>)>;
+
+pub(super) struct Lane {
+    pub(super) name: String,
+    pub(super) target: String,
+    pub(super) uplink: Uplink,
+    pub(super) pace: Arc<Pace>,
+    pub(super) health: Arc<Health>,
+    pub(super) queue: mpsc::UnboundedReceiver<Entry>,
+}
+
+/// What a lane has in hand.
+struct Hand {
+    lane: Lane,
+    /// An entry that could not be added yet.
+    held: Option<Entry>,
+    filling: Filling,
+    /// When it goes although it is not full.
+    close_at: Option<Instant>,
+    /// Batches to be sent, also again.
+    ready: BTreeMap<Place, Batch>,
+    /// Batches under way, and since when.
+    sent: BTreeMap<Place, (Batch, Instant)>,
+    outcomes: FuturesUnordered<Pending>,
+    /// The place of the batch that is being filled.
+    next: u64,
+    /// Who waits for all before a place.
+    waiting: VecDeque<(u64, oneshot::Sender<()>)>,
+    /// The largest message of the link, or what it turned out to be.
+    largest: usize,
+    not_before: Instant,
+    pauses: u32,
+    /// What is held needs the delta table, which does not answer.
+    delayed: bool,
+    /// The token was refused.
+    renew: bool,
+}
+
+struct Link {
+    sender: Sender,
+    over: watch::Receiver<()>,
+    _session: SessionHandle<()>,
+}
+
+impl Lane {
+    /// Runs until nobody can send to it any more.
+    pub(super) async fn run(self) {
+        let mut hand = Hand {
+            lane: self,
+            held: None,
+            filling: Filling::default(),
+            close_at: None,
+            ready: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            outcomes: FuturesUnordered::new(),
+            next: 0,
+            waiting: VecDeque::new(),
+            largest: usize::MAX,
+            not_before: Instant::now(),
+            pauses: 0,
+            delayed: false,
+            renew: false,
+        };
+        let mut link: Option<Link> = None;
+        loop {
+            if hand.is_empty() {
+                match hand.lane.queue.recv().await {
+                    Some(entry) => hand.held = Some(entry),
+                    None => return,
+                }
+            }
+            match &mut link {
+                None => {
+                    sleep_until(hand.not_before).await;
+                    match hand.attach().await {
+                        Ok(attached) => link = Some(attached),
+                        Err(trouble) => hand.suffer(&trouble),
+                    }
+                }
+                Some(open) => match hand.work(open).await {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(trouble) => {
+                        link = None;
+                        hand.lost(&trouble);
+                    }
+                },
+            }
+        }
+    }
+}
+
+impl Hand {
+    fn is_empty(&self) -> bool {
+        self.held.is_none()
+            && self.filling.is_empty()
+            && self.ready.is_empty()
+            && self.sent.is_empty()
+    }
+
+    async fn attach(&mut self) -> Result<Link, Trouble> {
+        let Way { mut session, mut over } =
+            self.lane.uplink.session(std::mem::take(&mut self.renew)).await?;
+        let attach = Sender::builder()
+            .name(format!("deltacompare-{}", Uuid::new_v4().simple()))
+            .target(self.lane.target.as_str())
+            .sender_settle_mode(SenderSettleMode::Unsettled)
+            .attach(&mut session);
+        let sender = tokio::select! {
+            attached = timeout(LINK_WITHIN, attach) => attached
+                .map_err(|_| Trouble::passing("the link was not attached in time"))??,
+            _ = over.changed() => return Err(Trouble::passing("the connection ended")),
+        };
+        let most = sender.max_message_size().filter(|&most| most > 0);
+        let most = usize::try_from(most.unwrap_or(SMALLEST_TIER_BYTES)).unwrap_or(usize::MAX);
+        self.largest = self.largest.min(most);
+        Ok(Link { sender, over, _session: session })
+    }
+
+    /// Does what can be done, then waits for the next thing to happen. `false` if nobody can send
+    /// any more.
+    async fn work(&mut self, link: &mut Link) -> Result<bool, Trouble> {
+        self.fill().await;
+        self.send(link).await?;
+        let oldest = self.sent.values().map(|(_, since)| *since + OUTCOME_WITHIN).min();
+        let may_take = self.may_take();
+        let waits = self.held.is_some() || !self.ready.is_empty() && self.sent.len() < WINDOW;
+        let lingers = self.close_at.is_some() && self.sent.is_empty() && self.ready.is_empty();
+        tokio::select! {
+            biased;
+            _ = link.over.changed() => Err(Trouble::passing("the connection ended")),
+            Some((place, outcome)) = self.outcomes.next(), if !self.outcomes.is_empty() => {
+                self.settle(place, outcome).map(|()| true)
+            }
+            () = sleep_until(oldest.unwrap_or_else(Instant::now)), if oldest.is_some() => {
+                Err(Trouble::passing(format!(
+                    "no answer to a batch within {} s",
+                    OUTCOME_WITHIN.as_secs()
+                )))
+            }
+            () = sleep_until(self.not_before), if waits => Ok(true),
+            () = sleep_until(self.close_at.unwrap_or_else(Instant::now)), if lingers => Ok(true),
+            entry = self.lane.queue.recv(), if may_take => match entry {
+                Some(entry) => {
+                    self.held = Some(entry);
+                    Ok(true)
+                }
+                None => Ok(false),
+            },
+        }
+    }
+
+    fn may_take(&self) -> bool {
+        self.held.is_none() && self.ready.len() < WINDOW
+    }
+
+    /// Takes what is there into batches. With nothing under way, a batch goes as full as it is
+    /// after a moment: while one is under way the next fills.
+    async fn fill(&mut self) {
+        loop {
+            if self.may_take() {
+                self.held = self.lane.queue.try_recv().ok();
+            }
+            match self.held.take() {
+                // It has to wait for the delta table.
+                Some(held) if self.delayed && self.not_before > Instant::now() => {
+                    self.held = Some(held);
+                    break;
+                }
+                Some(Entry::Event(entry)) => match self.filling.add(entry, self.bounds()).await {
+                    Ok(batch) => {
+                        self.delayed = false;
+                        self.keep(batch);
+                        self.close_at.get_or_insert_with(|| Instant::now() + LINGER);
+                    }
+                    Err(kept) => {
+                        let (entry, trouble) = *kept;
+                        self.held = Some(Entry::Event(entry));
+                        self.delayed = true;
+                        self.suffer(&trouble);
+                        break;
+                    }
+                },
+                Some(Entry::Flush(done)) => {
+                    self.close();
+                    self.waiting.push_back((self.next, done));
+                    self.tell();
+                }
+                None => break,
+            }
+        }
+        let waited = self.close_at.is_some_and(|at| at <= Instant::now());
+        if waited && self.sent.is_empty() && self.ready.is_empty() {
+            self.close();
+        }
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            message: self.largest,
+            bytes: self.lane.pace.batch_bytes(),
+            events: self.lane.pace.batch_events(),
+        }
+    }
+
+    fn close(&mut self) {
+        self.close_at = None;
+        let batch = self.filling.close();
+        self.keep(batch);
+    }
+
+    fn keep(&mut self, batch: Option<Batch>) {
+        if let Some(batch) = batch {
+            self.ready.insert((self.next, 0), batch);
+            self.next += 1;
+        }
+    }
+
+    /// Sends what is ready, as far as window, pace and pauses let it.
+    async fn send(&mut self, link: &mut Link) -> Result<(), Trouble> {
+        while self.sent.len() < WINDOW && self.not_before <= Instant::now() {
+            let Some((place, mut batch)) = self.ready.pop_first() else { break };
+            if batch.bytes > self.largest {
+                self.cut(place, batch).await;
+                continue;
+            }
+            let events = batch.entries.len();
+            let at =
+                *batch.admitted.get_or_insert_with(|| self.lane.pace.reserve(events, batch.bytes));
+            if at > Instant::now() {
+                self.ready.insert(place, batch);
+                self.not_before = at;
+                // It waits because it was told to.
+                self.lane.health.moves();
+                break;
+            }
+            let sent = tokio::select! {
+                sent = timeout(LINK_WITHIN, link.sender.send_batchable_ref(&batch.sendable)) => {
+                    sent.unwrap_or(Err(SendError::IllegalDeliveryState))
+                }
+                _ = link.over.changed() => Err(SendError::IllegalDeliveryState),
+            };
+            match sent {
+                Ok(outcome) => {
+                    self.sent.insert(place, (batch, Instant::now()));
+                    self.outcomes.push(outcome.map(move |outcome| (place, outcome)).boxed());
+                }
+                Err(SendError::MessageSizeExceeded(_)) => {
+                    self.shrink(batch.bytes);
+                    self.ready.insert(place, batch);
+                }
+                Err(error) => {
+                    self.ready.insert(place, batch);
+                    return Err(match error {
+                        SendError::IllegalDeliveryState => {
+                            Trouble::passing("the partition gives no leave to send")
+                        }
+                        error => error.into(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Only *accepted* counts.
+    fn settle(&mut self, place: Place, outcome: Result<Outcome, SendError>) -> Result<(), Trouble> {
+        let Some((batch, _)) = self.sent.remove(&place) else { return Ok(()) };
+        let trouble = match outcome {
+            Ok(Outcome::Accepted(_)) => {
+                self.pauses = 0;
+                self.lane.health.accepted(batch.entries.len());
+                self.tell();
+                return Ok(());
+            }
+            Ok(Outcome::Rejected(rejected)) => match &rejected.error {
+                Some(error) => Trouble::from(error),
+                None => Trouble::passing("a batch was rejected without a reason"),
+            },
+            Ok(Outcome::Released(_)) => Trouble::passing("a batch was released, not stored"),
+            Ok(Outcome::Modified(_)) => Trouble::passing("a batch was given back, not stored"),
+            Err(error) => {
+                self.ready.insert(place, batch);
+                return Err(error.into());
+            }
+        };
+        let bytes = batch.bytes;
+        self.ready.insert(place, batch);
+        if trouble.cause == Cause::TooLarge && self.shrink(bytes) {
+            return Ok(());
+        }
+        self.suffer(&trouble);
+        Ok(())
+    }
+
+    /// Makes batches smaller than one that was too large. `false` if they are as small as they get.
+    fn shrink(&mut self, too_large: usize) -> bool {
+        let shrunk = self.largest.min((too_large / 2).max(SMALLEST_BATCH_BYTES));
+        let smaller = shrunk < self.largest.min(too_large);
+        self.largest = shrunk;
+        smaller
+    }
+
+    /// Cuts a batch that is larger than the largest message. An event that is so by itself becomes
+    /// a claim check.
+    async fn cut(&mut self, place: Place, batch: Batch) {
+        let mut bounds = self.bounds();
+        let mut filling = Filling::default();
+        let mut pieces = Vec::new();
+        let mut entries: VecDeque<Outgoing> = batch.entries.into();
+        while let Some(entry) = entries.pop_front() {
+            match filling.add(entry, bounds).await {
+                Ok(piece) => pieces.extend(piece),
+                Err(kept) => {
+                    let (entry, trouble) = *kept;
+                    self.suffer(&trouble);
+                    // The rest is cut another time.
+                    pieces.extend(filling.close());
+                    entries.push_front(entry);
+                    bounds.message = usize::MAX;
+                    bounds.bytes = usize::MAX;
+                }
+            }
+        }
+        pieces.extend(filling.close());
+        let after = self.parts_after(place);
+        for (piece, part) in pieces.into_iter().zip(after..) {
+            self.ready.insert((place.0, part), piece);
+        }
+    }
+
+    /// The first free number for pieces of a place.
+    fn parts_after(&self, (at, part): Place) -> u32 {
+        let all = (at, 0)..=(at, u32::MAX);
+        let ready = self.ready.range(all.clone()).next_back().map(|((_, part), _)| *part);
+        let sent = self.sent.range(all).next_back().map(|((_, part), _)| *part);
+        ready.max(sent).unwrap_or(part).max(part) + 1
+    }
+
+    /// The link is gone: what has no outcome yet is sent again on the next one.
+    fn lost(&mut self, trouble: &Trouble) {
+        // Outcomes that have come already count.
+        while let Some(Some((place, outcome))) = self.outcomes.next().now_or_never() {
+            if matches!(outcome, Ok(Outcome::Accepted(_)))
+                && let Some((batch, _)) = self.sent.remove(&place)
+            {
+                self.lane.health.accepted(batch.entries.len());
+            }
+        }
+        self.outcomes = FuturesUnordered::new();
+        let unsettled = std::mem::take(&mut self.sent);
+        if trouble.cause == Cause::TooLarge {
+            // The service ends the link without saying which one it was.
+            let largest = unsettled.values().map(|(batch, _)| batch.bytes).max();
+            self.shrink(largest.unwrap_or(usize::MAX));
+        }
+        self.ready.extend(unsettled.into_iter().map(|(place, (batch, _))| (place, batch)));
+        self.renew = trouble.cause == Cause::Unauthorized;
+        self.suffer(trouble);
+        self.tell();
+    }
+
+    /// Notes trouble, and how long to stay away.
+    fn suffer(&mut self, trouble: &Trouble) {
+        tracing::info!(partition = self.lane.name, trouble = trouble.sentence, "not accepted");
+        self.lane.health.suffers(trouble);
+        let first = match trouble.cause {
+            Cause::Busy => BUSY,
+            Cause::Gone => Duration::from_secs(1),
+            _ => Duration::from_millis(50),
+        };
+        let pause = (first * 2_u32.saturating_pow(self.pauses.min(10))).min(LONGEST_PAUSE);
+        self.pauses += 1;
+        // Not all partitions at once.
+        self.not_before = Instant::now() + pause.mul_f64(rand::random_range(1.0..1.25));
+    }
+
+    /// Tells those whose events have all been accepted.
+    fn tell(&mut self) {
+        let first_open = [self.ready.keys().next(), self.sent.keys().next()]
+            .into_iter()
+            .flatten()
+            .map(|(at, _)| *at)
+            .min()
+            .unwrap_or(self.next);
+        while self.waiting.front().is_some_and(|(before, _)| *before <= first_open) {
+            if let Some((_, done)) = self.waiting.pop_front() {
+                // Who waited may have gone.
+                let _ = done.send(());
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! A hub of Azure Event Hubs.
+//!
+//! A producer of our own on an AMQP library, since the official one takes outcomes that do not mean
+//! *stored* for success and has calls that may never return (`docs/decisions.md`).
+
+mod address;
+mod batch;
+mod claim_check;
+mod connection;
+mod credential;
+mod lane;
+mod message;
+mod pace;
+mod partition;
+mod producer;
+mod settings;
+mod trouble;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use secrecy::SecretString;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+pub use address::HubAddress;
+pub use settings::{EventHubOptions, PartitionBy, PartitionHash, PartitionKeySource};
+
+use address::{EMULATOR, Endpoint};
+use claim_check::Dispatch;
+use connection::Connector;
+use credential::{ConnectionString, Credential};
+use message::MessageForm;
+use partition::Router;
+use producer::Producer;
+
+use super::{DeltaTable, Sink};
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::identity::Identity;
+use crate::server::choose_cryptography;
+
+/// How this process reaches hubs and proves who it is. Not part of a request: a token must not go
+/// where a request says.
+#[derive(Clone, Default)]
+pub struct EventHubAccess {
+    /// `--event-hub-endpoint`: where to connect, if not to the namespace itself.
+    pub endpoint: Option<String>,
+    /// `--event-hub-sslrootcert`: an authority to trust besides the public ones.
+    pub authority: Option<PathBuf>,
+    /// The connection string of a shared access policy, instead of an identity.
+    pub connection_string: Option<SecretString>,
+    /// Who we are to Entra, without a connection string.
+    pub identity: Identity,
+}
+
+impl fmt::Debug for EventHubAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventHubAccess")
+            .field("endpoint", &self.endpoint)
+            .field("connection_string", &self.connection_string.is_some())
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EventHubAccess {
+    fn connector(&self, address: &HubAddress) -> Result<Connector> {
+        let given: Option<Endpoint> = self.endpoint.as_deref().map(str::parse).transpose()?;
+        let (credential, emulator) = match &self.connection_string {
+            Some(text) => {
+                let found = ConnectionString::parse(text, address)?;
+                (Credential::Shared(found.access), found.emulator)
+            }
+            None => (Credential::Entra(self.identity.credential()?), None),
+        };
+        if address.namespace() == EMULATOR && emulator.is_none() {
+            return Err(Error::refused(
+                "event-hub:localhost/… is Microsoft's emulator: put its connection string, with \
+                 UseDevelopmentEmulator=true, into DELTACOMPARE_EVENT_HUB_CONNECTION_STRING",
+            ));
+        }
+        Ok(Connector {
+            endpoint: given.or(emulator).unwrap_or_else(|| Endpoint::of(address)),
+            address: address.clone(),
+            credential,
+            tls: self.tls()?,
+        })
+    }
+
+    fn tls(&self) -> Result<tokio_rustls::TlsConnector> {
+        choose_cryptography();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        if let Some(path) = &self.authority {
+            let unusable = |error: &dyn fmt::Display| {
+                Error::refused(format!(
+                    "{} has no certificates: {error}; name a PEM file with --event-hub-sslrootcert",
+                    path.display()
+                ))
+            };
+            for certificate in CertificateDer::pem_file_iter(path).map_err(|e| unusable(&e))? {
+                roots.add(certificate.map_err(|e| unusable(&e))?).map_err(|e| unusable(&e))?;
+            }
+        }
+        let config =
+            rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        Ok(Arc::new(config).into())
+    }
+}
+
+/// Sends events to a hub. An event counts as durable once the service has accepted it.
+///
+/// The events of a recovery keep their order within a partition, except where the service had to
+/// be asked twice.
+pub struct EventHub {
+    producer: Arc<Producer>,
+    router: Router,
+    dispatch: Arc<Dispatch>,
+}
+
+impl EventHub {
+    /// Opens the hub for a recovery's events. `control` has the delta table, for events that are
+    /// too large.
+    ///
+    /// # Errors
+    /// Refused for settings that cannot be right; transient if the hub does not answer or says no.
+    pub async fn open(
+        access: &EventHubAccess,
+        address: &HubAddress,
+        options: &EventHubOptions,
+        recovery: Uuid,
+        recovered_at: Timestamp,
+        control: PgPool,
+    ) -> Result<Self> {
+        let producer = Producer::shared(access.connector(address)?, options).await?;
+        Ok(Self {
+            router: Router::new(options, producer.partitions()),
+            producer,
+            dispatch: Arc::new(Dispatch {
+                form: MessageForm::new(options, recovery, recovered_at),
+                delta: Arc::new(DeltaTable::new(control, recovery)),
+            }),
+        })
+    }
+
+    /// Whether the hub is there and lets us in. Sends nothing.
+    ///
+    /// # Errors
+    /// As [`EventHub::open`].
+    pub async fn check(
+        access: &EventHubAccess,
+        address: &HubAddress,
+        options: &EventHubOptions,
+    ) -> Result<()> {
+        Producer::shared(access.connector(address)?, options).await.map(drop)
+    }
+}
+
+impl Sink for EventHub {
+    fn write<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            for event in events {
+                let partition = self.router.partition(event);
+                self.producer.put(partition, event.clone(), &self.dispatch).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.producer.flush())
+    }
+}
+
+impl fmt::Debug for EventHub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventHub").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,253 @@
+//! A stand-in for Azure Event Hubs: one hub, over AMQP 1.0, with faults on command.
+//!
+//! It speaks what the official clients speak: SASL ANONYMOUS; `$cbs` with both kinds of token, of
+//! which audience and expiry are checked, and of shared access signatures the signature;
+//! `$management` for the hub and its partitions; sender links to the hub and to partitions;
+//! receiver links with a starting position.
+//!
+//! **What it does not cover:** TLS and WebSockets; Entra itself (a token is good if the
+//! stand-in of the identity endpoint gave it out); rights of a policy; throttling by throughput units; retention, capture, geo-replication;
+//! consumer groups' epochs and owners; the Kafka endpoint; idle connections that the service closes;
+//! how the real service batches its acknowledgements, and how long anything takes. Messages of
+//! senders to the hub without a key go round in turn, which the service does not promise.
+
+mod faults;
+mod links;
+mod log;
+mod tokens;
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use fe2o3_amqp::acceptor::{ConnectionAcceptor, SaslAnonymousMechanism, SessionAcceptor};
+use fe2o3_amqp::types::definitions::{self, ConnectionError};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub use faults::{Fault, Faults};
+pub use log::{Keep, StoredEvent};
+
+use links::Connected;
+use log::Log;
+use tokens::Policy;
+
+/// What the hub is like.
+#[derive(Clone, Debug)]
+pub struct HubOptions {
+    /// The namespace's host name, which tokens are for.
+    pub namespace: String,
+    /// The hub's name.
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: usize,
+    /// What a link says is the largest message; 1 MiB as on the Standard tier.
+    pub largest_message: u64,
+    /// What is kept of events.
+    pub keep: Keep,
+    /// The longest that a token is good for, whatever it says.
+    pub tokens_last: Duration,
+}
+
+impl Default for HubOptions {
+    fn default() -> Self {
+        Self {
+            namespace: "standin.servicebus.windows.net".to_owned(),
+            name: "orders".to_owned(),
+            partitions: 4,
+            largest_message: 1 << 20,
+            keep: Keep::All,
+            tokens_last: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// A running stand-in. Ends when dropped.
+#[derive(Debug)]
+pub struct EventHubs {
+    address: SocketAddr,
+    hub: Arc<Hub>,
+    _tasks: JoinSet<()>,
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Hub {
+    options: HubOptions,
+    policy: Policy,
+    /// Whose tokens of Entra are good.
+    issuer: Mutex<Option<crate::Tokens>>,
+    logs: Vec<Log>,
+    faults: Mutex<Faults>,
+    /// Whether there is such a hub.
+    exists: watch::Sender<bool>,
+    /// The partition that answers nothing for now.
+    stalled: watch::Sender<Option<usize>>,
+    batches: AtomicU64,
+    connections: AtomicU64,
+    tokens: AtomicU64,
+}
+
+impl EventHubs {
+    /// Starts it on a free port of this machine.
+    pub async fn start(options: HubOptions) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("no port is free")?;
+        let address = listener.local_addr()?;
+        let hub = Arc::new(Hub {
+            policy: Policy::random(),
+            issuer: Mutex::default(),
+            logs: (0..options.partitions).map(|_| Log::new(options.keep)).collect(),
+            faults: Mutex::default(),
+            exists: watch::Sender::new(true),
+            stalled: watch::Sender::new(None),
+            batches: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            tokens: AtomicU64::new(0),
+            options,
+        });
+        let mut tasks = JoinSet::new();
+        let shared = Arc::clone(&hub);
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                tokio::select! {
+                    accepted = listener.accept() => if let Ok((stream, _)) = accepted {
+                        shared.connections.fetch_add(1, Ordering::Relaxed);
+                        connections.spawn(serve(stream, Arc::clone(&shared)));
+                    },
+                    Some(_) = connections.join_next() => {}
+                }
+            }
+        });
+        Ok(Self { address, hub, _tasks: tasks })
+    }
+
+    /// For `--event-hub-endpoint`.
+    pub fn endpoint(&self) -> String {
+        format!("amqp://{}", self.address)
+    }
+
+    /// For `--sink`.
+    pub fn sink(&self) -> String {
+        format!("event-hub:{}/{}", self.hub.options.namespace, self.hub.options.name)
+    }
+
+    /// A connection string of its policy, which is for the namespace.
+    pub fn connection_string(&self) -> String {
+        let Policy { name, key } = &self.hub.policy;
+        let namespace = &self.hub.options.namespace;
+        format!("Endpoint=sb://{namespace}/;SharedAccessKeyName={name};SharedAccessKey={key}")
+    }
+
+    /// The same as Microsoft's emulator gives it: it says where to connect, and without TLS.
+    pub fn emulator_connection_string(&self) -> String {
+        let Policy { name, key } = &self.hub.policy;
+        let address = self.address;
+        format!(
+            "Endpoint=sb://{address};SharedAccessKeyName={name};SharedAccessKey={key};\
+             UseDevelopmentEmulator=true"
+        )
+    }
+
+    /// Lets in whoever has a token of these that is for Event Hubs and has not ended.
+    pub fn trust(&self, tokens: &crate::Tokens) {
+        *lock(&self.hub.issuer) = Some(tokens.clone());
+    }
+
+    /// From now on these go wrong.
+    pub fn inject(&self, faults: Faults) {
+        *lock(&self.hub.faults) = faults;
+    }
+
+    /// Deletes the hub, or makes it again. What is stored stays.
+    pub fn exists(&self, exists: bool) {
+        self.hub.exists.send_replace(exists);
+    }
+
+    /// Lets this partition answer nothing, or none.
+    pub fn stall(&self, partition: Option<usize>) {
+        self.hub.stalled.send_replace(partition);
+    }
+
+    /// Everything that is stored, by partition and in order.
+    pub fn events(&self) -> Vec<StoredEvent> {
+        let logs = self.hub.logs.iter().enumerate();
+        logs.flat_map(|(partition, log)| log.events(partition)).collect()
+    }
+
+    /// How many events are stored, repeats included.
+    pub fn stored(&self) -> u64 {
+        self.hub.logs.iter().map(Log::stored).sum()
+    }
+
+    /// The ids of all stored events, under [`Keep::Ids`].
+    pub fn ids(&self) -> HashSet<u128> {
+        self.hub.logs.iter().flat_map(Log::ids).collect()
+    }
+
+    /// Batches received, connections accepted and tokens taken.
+    pub fn counts(&self) -> (u64, u64, u64) {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (read(&self.hub.batches), read(&self.hub.connections), read(&self.hub.tokens))
+    }
+}
+
+/// One connection, to its end.
+async fn serve(stream: TcpStream, hub: Arc<Hub>) {
+    // A second handle to the socket, to cut it in the middle of anything.
+    let Ok((stream, scissors)) = stream.into_std().and_then(|stream| {
+        let scissors = stream.try_clone()?;
+        Ok((TcpStream::from_std(stream)?, scissors))
+    }) else {
+        return;
+    };
+    let _ = stream.set_nodelay(true);
+    let acceptor = ConnectionAcceptor::builder()
+        .container_id("standin")
+        .max_frame_size(64 << 10)
+        .sasl_acceptor(SaslAnonymousMechanism::new())
+        .build();
+    let Ok(mut handle) = acceptor.accept(stream).await else { return };
+    let connected = Arc::new(Connected::new(hub));
+    let mut sessions = JoinSet::new();
+
+    loop {
+        tokio::select! {
+            incoming = handle.next_incoming_session() => {
+                let Some(incoming) = incoming else { break };
+                let accepted =
+                    SessionAcceptor::new().accept_incoming_session(incoming, &mut handle).await;
+                if let Ok(session) = accepted {
+                    sessions.spawn(links::session(session, Arc::clone(&connected)));
+                }
+            }
+            end = connected.ended() => match end {
+                links::End::Cut => {
+                    let _ = scissors.shutdown(std::net::Shutdown::Both);
+                    break;
+                }
+                links::End::Forced => {
+                    let error = definitions::Error::new(
+                        ConnectionError::ConnectionForced,
+                        "the connection was closed by the container".to_owned(),
+                        None,
+                    );
+                    let _ = tokio::time::timeout(
+                        Duration::from_secs(5),
+                        handle.close_with_error(error),
+                    )
+                    .await;
+                    break;
+                }
+            },
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
