@@ -175,16 +175,16 @@ pub(super) fn read(
     let unusable = |error: serde_json::Error| {
         Problem::new(StatusCode::BAD_REQUEST, format!("the body cannot be used: {error}"))
     };
-    // First the request: its errors name the place.
-    let request = serde_json::from_slice(&body).map_err(unusable)?;
     let said: Value = serde_json::from_slice(&body).map_err(unusable)?;
-    if has_zero(&said) {
-        return Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "the body cannot be used: PostgreSQL knows no character U+0000; leave it out",
-        ));
+    let wrong = |why| Err(Problem::new(StatusCode::BAD_REQUEST, why));
+    if !said.is_object() {
+        return wrong("the body cannot be used: it must be a JSON object");
     }
-    Ok((said, request))
+    if has_zero(&said) {
+        return wrong("the body cannot be used: PostgreSQL knows no character U+0000; leave it out");
+    }
+    // Not out of the value: these errors name the place.
+    Ok((said, serde_json::from_slice(&body).map_err(unusable)?))
 }
 
 fn has_zero(value: &Value) -> bool {
