@@ -181,7 +181,9 @@ pub(super) fn read(
         return wrong("the body cannot be used: it must be a JSON object");
     }
     if has_zero(&said) {
-        return wrong("the body cannot be used: PostgreSQL knows no character U+0000; leave it out");
+        return wrong(
+            "the body cannot be used: PostgreSQL knows no character U+0000; leave it out",
+        );
     }
     // Not out of the value: these errors name the place.
     Ok((said, serde_json::from_slice(&body).map_err(unusable)?))

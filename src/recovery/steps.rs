@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::executor::{Execution, Executor, LiveCounts};
 use super::presence::Turn;
 use super::progress::Progress;
-use super::proof::prove;
+use super::proof::{Time, prove};
 use super::set_up::{
     check_grants, foreign_tables_left, remove_objects, same_restores, set_up_and_start, set_up_link,
 };
@@ -140,8 +140,14 @@ impl Steps {
 
     async fn close(&self, recovery: &StoredRecovery) -> Result<()> {
         let servers = self.servers_of(recovery);
-        prove(&servers, &self.store, recovery, &Progress::new(true)).await?;
-        self.store.finish(recovery.id).await
+        let now = Instant::now();
+        let time = Time { pause_at: now + self.limits.pause, end_at: now + self.limits.end };
+        let progress = Progress::new(true);
+        if prove(&servers, &self.store, recovery, &progress, Some(time)).await? {
+            self.store.finish(recovery.id).await
+        } else {
+            self.store.step_again(recovery.id).await
+        }
     }
 
     /// Resolves when the recovery is cancelled.
@@ -209,7 +215,7 @@ impl Steps {
         };
         let ended = tokio::select! {
             ended = &mut task => ended,
-            () = tokio::time::sleep(self.limits.end.saturating_sub(started.elapsed())) => {
+            () = tokio::time::sleep_until((started + self.limits.end).into()) => {
                 task.abort();
                 let error = Error::item(format!(
                     "the time for one message ({} s) was over before a checkpoint: raise \
