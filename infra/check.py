@@ -185,8 +185,10 @@ def main():
             problems.append(f"checkov: {passed} checks passed, {broken} templates could not be read")
     except (ValueError, KeyError, IndexError):
         problems.append(f"checkov said: {out[:2000]}")
-    if (REPO / ".github/workflows").is_dir():
-        run_tool(problems, "zizmor", "--offline", "--no-progress", "--config", ".github/zizmor.yml", ".github/workflows")
+    workflows = sorted(str(path.relative_to(REPO)) for path in (REPO / ".github/workflows").glob("*.yml"))
+    run_tool(problems, "zizmor", "--offline", "--no-progress", ".github/workflows")
+    run_tool(problems, "actionlint", "-no-color", *workflows)
+    run_tool(problems, "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
     for problem in problems:
         print(f"infra: {problem}", file=sys.stderr)
     if problems:
