@@ -235,12 +235,12 @@ class Teardown(Scripts):
 
     def test_after_a_failure_in_the_middle_it_goes_on_there(self):
         whole = self.state()
-        for command in ("postgres flexible-server delete", "network private-endpoint delete", "keyvault secret delete"):
-            for failure in ("before", "after"):
-                self.set(**whole | {"fail": {command: failure}})
-                self.refuses(self.teardown("--yes"), "could not be removed: run this again")
-                self.completes(self.teardown("--yes"))
-                self.assert_only_others_are_left()
+        for command, failure in (("postgres flexible-server delete", "before"), ("postgres flexible-server delete", "after"),
+                                 ("network private-endpoint delete", "after"), ("keyvault secret delete", "before")):
+            self.set(**whole | {"fail": {command: failure}})
+            self.refuses(self.teardown("--yes"), "could not be removed: run this again")
+            self.completes(self.teardown("--yes"))
+            self.assert_only_others_are_left()
 
     def test_nothing_is_removed_when_azure_cannot_be_asked(self):
         for command in ("postgres flexible-server list", "network private-endpoint list", "keyvault secret list"):
