@@ -30,6 +30,7 @@ mod redelivery;
 mod refusals;
 mod restored_servers;
 mod rights;
+mod runbook;
 mod secrets;
 mod side_by_side;
 mod slot_oracle;
