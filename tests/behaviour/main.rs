@@ -36,6 +36,7 @@ mod side_by_side;
 mod slot_oracle;
 mod support;
 mod tls;
+mod troubleshooting;
 mod value_roundtrip;
 mod vault;
 mod verification;
