@@ -79,13 +79,15 @@ pub(super) struct World {
     pub(super) publications: Vec<Publication>,
     /// Makes names unique.
     pub(super) names: usize,
+    /// How many of a hundred transactions change a table or a publication.
+    pub(super) drift: usize,
 }
 
 const SCHEMAS: [&str; 2] = ["public", "sold"];
 
 impl World {
-    pub(super) fn new(major: u32) -> Self {
-        Self { major, tables: Vec::new(), publications: Vec::new(), names: 0 }
+    pub(super) fn new(major: u32, drift: usize) -> Self {
+        Self { major, tables: Vec::new(), publications: Vec::new(), names: 0, drift }
     }
 
     pub(super) fn name(&mut self, prefix: &str) -> String {
