@@ -13,7 +13,8 @@ use super::presence::Turn;
 use super::progress::Progress;
 use super::proof::{Time, prove};
 use super::set_up::{
-    check_grants, foreign_tables_left, remove_objects, same_restores, set_up_and_start, set_up_link,
+    are_restores, check_grants, foreign_tables_left, remove_objects, same_restores,
+    set_up_and_start, set_up_link,
 };
 use super::sinks;
 use super::store::{Claim, CountedClaim, Due, RecoveryState, Store, StoredRecovery};
@@ -297,7 +298,7 @@ impl Steps {
             .await?
             .ok_or_else(|| Error::recovery(format!("recovery {id} has vanished")))?;
         let servers = self.servers_of(&recovery);
-        if preflight::restores_of(&servers).await? != recovery.restores {
+        if !are_restores(&recovery.restores, &preflight::restores_of(&servers).await?) {
             return Err(Error::recovery(
                 "base and head are not the restores that the recovery was planned with: set \
                  DELTACOMPARE_BASE and DELTACOMPARE_HEAD as they were, or begin a new recovery",
