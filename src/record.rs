@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::lineage::{History, Lsn};
-use crate::preflight::{Servers, restore_identity};
+use crate::preflight::{Servers, restore_identity, same_restore};
 use crate::server::Server;
 
 /// The record of a pair of restores. Holds no secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
     /// The restore to the moment when the slot was lost.
@@ -27,12 +27,14 @@ pub struct Record {
 }
 
 /// The record of one restore.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recorded {
     /// When it was recorded, by the server's clock.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// When the server was started. Its `last_replayed` means nothing if it was restarted before.
+    #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,
     /// Host, port and database. Two restores of one timeline differ in nothing else that every role
     /// may read.
@@ -111,8 +113,7 @@ impl Record {
     ) -> Result<Option<(History, History)>> {
         for (recorded, (server, restore)) in [(&self.base, base), (&self.head, head)] {
             let found = (address(server), restore);
-            if (recorded.server.as_str(), recorded.restore.as_str()) != (found.0.as_str(), found.1)
-            {
+            if recorded.server != found.0 || !same_restore(&recorded.restore, found.1) {
                 return Err(Error::refused(format!(
                     "the record is of another restore than {} ({}, {} was recorded; {}, {} is \
                      there): name the record of these two servers by the names that it has, or \

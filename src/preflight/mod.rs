@@ -5,7 +5,9 @@ mod coverage;
 mod restores;
 mod rights;
 
-pub(crate) use restores::{counts_lost, other_sessions, restore_identity, writers, written};
+pub(crate) use restores::{
+    counts_lost, other_sessions, restore_identity, same_restore, writers, written,
+};
 
 use std::collections::BTreeMap;
 
@@ -27,6 +29,13 @@ pub struct Servers {
     pub base: Server,
     /// The restore to the moment when the slot was back.
     pub head: Server,
+}
+
+impl Servers {
+    /// The same servers, this database on them.
+    pub(crate) fn with_database(&self, database: &str) -> Self {
+        Self { base: self.base.with_database(database), head: self.head.with_database(database) }
+    }
 }
 
 /// A request that may go ahead.
@@ -127,6 +136,24 @@ impl Findings {
     }
 }
 
+/// What tells these two restores from any others, as [`Checked::restores`] has it.
+///
+/// # Errors
+/// Transient, if a server cannot be reached.
+pub(crate) async fn restores_of(servers: &Servers) -> Result<String> {
+    let (mut base, mut head) = tokio::try_join!(
+        servers.base.connect("deltacompare preflight"),
+        servers.head.connect("deltacompare preflight"),
+    )?;
+    let on_base = restores::facts(&mut base).await?;
+    let on_head = restores::facts(&mut head).await?;
+    let _ = tokio::join!(base.close(), head.close());
+    Ok(format!("{} {}", on_base.restore, on_head.restore))
+}
+
+/// Why two restores that cover the gap prove nothing.
+pub(crate) const WRITTEN_TO: &str = "a restore was written to";
+
 /// Checks a request against both servers. Changes nothing on either.
 ///
 /// # Errors
@@ -196,7 +223,7 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         pair.head.written > 0 || pair.base.as_ref().is_some_and(|base| base.written > 0)
     };
     if matches!(gap, GapProof::Proven { .. }) && pairs.iter().any(written) {
-        gap = GapProof::NotProvable { why: "a restore was written to".to_owned() };
+        gap = GapProof::NotProvable { why: WRITTEN_TO.to_owned() };
     }
     rights::check(&mut base, &mut head, &pairs, &mut findings).await?;
 
