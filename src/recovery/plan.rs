@@ -246,11 +246,13 @@ const WORTH_A_RANGE: u64 = 64 << 20;
 /// Blocks of a table in one work item: as asked for, else as many as take [`RANGE_SECONDS`], and
 /// fewer where workers would have nothing to do.
 fn range_blocks(request: &Request, strategy: Strategy, bytes: u64) -> u32 {
-    request.range_blocks.unwrap_or_else(|| {
-        let long = (bytes_a_second(strategy) * RANGE_SECONDS) as u64;
-        let share = bytes.div_ceil(u64::from(request.parallel.max(1)));
-        u32::try_from(long.min(share.max(WORTH_A_RANGE)) / BLOCK).unwrap_or(u32::MAX).max(1)
-    })
+    request.range_blocks.unwrap_or_else(|| default_range_blocks(strategy, bytes, request.parallel))
+}
+
+fn default_range_blocks(strategy: Strategy, bytes: u64, parallel: u16) -> u32 {
+    let long = (bytes_a_second(strategy) * RANGE_SECONDS) as u64;
+    let share = bytes.div_ceil(u64::from(parallel.max(1)));
+    u32::try_from(long.min(share.max(WORTH_A_RANGE)) / BLOCK).unwrap_or(u32::MAX).max(1)
 }
 
 /// Bytes of a block, unless PostgreSQL was built otherwise.
@@ -433,6 +435,22 @@ mod tests {
             assert_eq!(ranges[0].start, 0);
             assert_eq!(ranges.last().unwrap().end, u32::MAX);
             assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start), "{blocks}");
+        }
+    }
+
+    #[test]
+    fn ranges_give_every_worker_a_part_and_none_an_hour() {
+        const TB: u64 = 1 << 40;
+        for (strategy, bytes, parallel, megabytes) in [
+            // Small tables stay whole, larger ones are shared, and the largest go in many parts.
+            (Strategy::Identity, 1 << 20, 4, 64),
+            (Strategy::Identity, 1 << 30, 4, 256),
+            (Strategy::Identity, TB, 4, 2384),
+            (Strategy::Content, TB, 4, 286),
+            (Strategy::Content, 1 << 30, 1, 286),
+        ] {
+            let blocks = default_range_blocks(strategy, bytes, parallel);
+            assert_eq!(u64::from(blocks) * BLOCK >> 20, megabytes, "{strategy:?} {bytes}");
         }
     }
 }
