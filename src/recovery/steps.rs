@@ -292,11 +292,9 @@ impl Steps {
         if let Some(executor) = executors.get(&id) {
             return Ok(Arc::clone(executor));
         }
-        let recovery = self
-            .store
-            .recovery(id)
-            .await?
-            .ok_or_else(|| Error::recovery(format!("recovery {id} has vanished")))?;
+        let recovery = self.store.recovery(id).await?.ok_or_else(|| {
+            Error::recovery(format!("recovery {id} has vanished from the status store"))
+        })?;
         let servers = self.servers_of(&recovery);
         if !are_restores(&recovery.restores, &preflight::restores_of(&servers).await?) {
             return Err(Error::recovery(

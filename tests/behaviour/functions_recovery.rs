@@ -50,6 +50,18 @@ async fn value(gap: &Gap, query: &str) -> i64 {
 async fn instances_share_the_work_and_the_events_turn_base_into_head() {
     let gap = Gap::between(SHOP, GAP).await;
     let app = Hosted::start(&gap, 2, &[]).await;
+    // The first request makes the status store.
+    assert_eq!(app.get("/api/recoveries").await.status(), 200);
+    // An item takes a second, so that one instance is not done before the other looks for messages.
+    gap.head
+        .sql(
+            "create function public.slow() returns trigger language plpgsql as
+               $$ begin perform pg_sleep(1); return null; end $$;
+             create trigger slow after insert on deltacompare.delta
+               for each statement execute function public.slow()",
+        )
+        .await
+        .unwrap();
     let id = app
         .begin(&json!({
             "sinks": ["delta-table"], "format": "landing", "verify": "full", "range_blocks": 8,
