@@ -7,6 +7,7 @@
 
 mod app;
 pub mod bindings;
+mod dashboard;
 mod health;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -47,5 +48,7 @@ fn router(app: Arc<App>) -> Router {
         // How the host finds out that the handler is up.
         .route("/", get(async || "deltacompare"))
         .route("/api/health", get(health::health))
+        .route("/api/dashboard", get(dashboard::show))
+        .route("/api/dashboard/{id}", get(dashboard::show))
         .with_state(app)
 }
