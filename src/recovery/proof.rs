@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::progress::Progress;
 use super::request::Verify;
-use super::run::connect_both;
+use super::set_up::connect_both;
 use super::store::{Store, StoredRecovery};
 use super::work_item::{ItemState, WorkItem};
 use crate::catalog::TableName;
