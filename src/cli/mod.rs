@@ -1,7 +1,9 @@
 //! `deltacompare <command>`: reads arguments, calls the library, prints, sets the exit code.
 
 mod arguments;
+mod client;
 mod event_hub;
+mod manual;
 mod output;
 #[cfg(test)]
 mod readme;
@@ -69,6 +71,15 @@ pub(crate) fn main() -> ExitCode {
                 )
                 .map_err(nothing_changed)?;
                 output::removed(&fdw::cleanup(&mut base, &mut head).await?);
+                Ok(COMPLETED)
+            }
+            Command::App(command) => client::run(command, &matches).await,
+            Command::Completions { shell } => {
+                manual::completions(shell);
+                Ok(COMPLETED)
+            }
+            Command::Man { folder } => {
+                manual::pages(&folder)?;
                 Ok(COMPLETED)
             }
         }
