@@ -7,6 +7,7 @@
 )]
 
 mod content;
+mod dashboard;
 mod event_hub;
 mod example_consumer;
 mod fdw_traps;
