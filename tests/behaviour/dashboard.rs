@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use deltacompare_testbed::{Options, Postgres, Production};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -77,21 +78,24 @@ async fn a_recovery_is_followed_retried_and_saved() {
         ("shipments", 12_000), ("stock", 5_000), ("prices", 3_000), ("visits", 40_000),
     ];
     let (before, during) = shop(&tables);
-    let gap = Gap::between(&before, &during).await;
+    let postgres = Postgres::find(None).unwrap();
+    let production = Production::start(&postgres, Options::default()).await.unwrap();
+    production.sql(before).await.unwrap();
+    // Where two slots could have stood.
+    let mut slots = Vec::<String>::new();
+    let gap = Gap::over(production, async |production| {
+        let now = "select pg_current_wal_insert_lsn()::text";
+        slots.push(production.value(now).await.unwrap());
+        production.sql(during).await.unwrap();
+        slots.push(production.value(now).await.unwrap());
+    })
+    .await;
     let app = Hosted::start(&gap, 1, &[]).await;
     trouble(&gap, &app, TROUBLE).await;
-    let end = |server| async move {
-        deltacompare_testbed::Server::value::<String>(
-            server,
-            "select pg_last_wal_replay_lsn()::text",
-        )
-        .await
-    };
-    let (lost, back) = (end(&gap.base).await.unwrap(), end(&gap.head).await.unwrap());
     let id = app
         .begin(&json!({
             "sinks": ["delta-table"], "format": "landing", "parallel": 2, "range_blocks": 400,
-            "publications": ["shop"], "lost_at_lsn": lost, "new_slot_lsn": back,
+            "publications": ["shop"], "lost_at_lsn": slots[0], "new_slot_lsn": slots[1],
         }))
         .await;
     browse(&app, "follows", &id, tables.len()).await;

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on fails, and tells how far it came"
 )]
 
+mod client;
 mod content;
 mod dashboard;
 mod event_hub;

@@ -22,11 +22,12 @@ pub(super) enum AppCommand {
     Start(Box<StartArguments>),
     /// Show what a recovery in the app would compare, how, how big, and every warning. Changes
     /// nothing.
+    #[expect(dead_code, reason = "body::of reads by name what was given")]
     Preview {
         #[command(flatten)]
         app: AppArguments,
         #[command(flatten)]
-        selection: SelectionArguments,
+        selection: Box<SelectionArguments>,
         /// This database of the two servers [default: the one of the app's settings]
         #[arg(long, value_name = "NAME")]
         database: Option<String>,
@@ -98,6 +99,7 @@ pub(super) struct AppArguments {
 }
 
 /// What a new recovery is asked for.
+#[expect(dead_code, reason = "body::of reads by name what was given")]
 #[derive(Debug, Args)]
 pub(super) struct StartArguments {
     #[command(flatten)]
@@ -134,7 +136,7 @@ pub(super) struct StartArguments {
 pub(super) async fn run(command: AppCommand, matches: &ArgMatches) -> Result<u8> {
     match command {
         AppCommand::Start(arguments) => start(&arguments, &body::of(matches)?).await,
-        AppCommand::Preview { app, selection: _, database: _, json } => {
+        AppCommand::Preview { app, json, .. } => {
             let plan = App::at(&app.app)?.post("/plan", &body::of(matches)?).await?;
             if json {
                 output::json(&plan);
