@@ -22,7 +22,6 @@ pub(super) enum AppCommand {
     Start(Box<StartArguments>),
     /// Show what a recovery in the app would compare, how, how big, and every warning. Changes
     /// nothing.
-    #[expect(dead_code, reason = "body::of reads by name what was given")]
     Preview {
         #[command(flatten)]
         app: AppArguments,
@@ -99,7 +98,6 @@ pub(super) struct AppArguments {
 }
 
 /// What a new recovery is asked for.
-#[expect(dead_code, reason = "body::of reads by name what was given")]
 #[derive(Debug, Args)]
 pub(super) struct StartArguments {
     #[command(flatten)]
