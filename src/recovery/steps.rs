@@ -204,9 +204,6 @@ impl Steps {
                 executor.execute(&claim, &live, Some(pause_at)).await
             }
         });
-        let stopping = async {
-            let _ = stop.wait_for(|stop| *stop).await;
-        };
         let ended = tokio::select! {
             ended = &mut task => ended,
             () = tokio::time::sleep(self.limits.end.saturating_sub(started.elapsed())) => {
@@ -218,17 +215,13 @@ impl Steps {
                 ));
                 return self.trouble(&claim, failures, error).await;
             }
-            () = stopping => {
+            _ = stop.wait_for(|stop| *stop) => {
                 task.abort();
                 return self.give_back(&claim, false, Duration::ZERO, &[]).await;
             }
         };
         match ended {
-            Ok(Ok(Execution::Ended)) => {
-                let table = &claim.item.spec.tables.table.name;
-                tracing::info!(recovery = %id, item = number, %table, "work item ended");
-                Ok(None)
-            }
+            Ok(Ok(Execution::Ended)) => Ok(None),
             Ok(Ok(Execution::Paused(warnings))) => {
                 self.give_back(&claim, false, Duration::ZERO, &warnings).await
             }
