@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use uuid::Uuid;
 
 use super::app::App;
 use super::problem::{Problem, ProblemDocument};
@@ -18,7 +17,7 @@ use crate::recovery::{RecoveryState, RecoveryStatus};
     post,
     path = "/api/recoveries/{id}/cancel",
     operation_id = "CancelRecovery",
-    params(("id" = Uuid, Path, description = "The recovery.")),
+    params(("id" = uuid::Uuid, Path, description = "The recovery.")),
     responses(
         (status = 200, description = "It is cancelled.", body = RecoveryStatus),
         (status = 404, description = "There is no such recovery.", body = ProblemDocument,

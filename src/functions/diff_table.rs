@@ -16,9 +16,8 @@ pub(super) async fn diff(State(app): State<Arc<App>>, body: Bytes) -> Response {
 
 async fn work(app: &App, body: &Bytes) -> Result<()> {
     let message = invocation::message(body)?;
-    let number = message
-        .item
-        .ok_or_else(|| Error::refused("a message of this queue must name an item"))?;
+    let number =
+        message.item.ok_or_else(|| Error::refused("a message of this queue must name an item"))?;
     let again = app.steps().await?.work_on(message.recovery, number, app.stop.clone()).await?;
     if let Some(delay) = again {
         app.queues().await?.send(&message, delay).await?;

@@ -16,15 +16,18 @@ pub(super) async fn fail_work_item(State(app): State<Arc<App>>, body: Bytes) -> 
     never_fail(give_up(&app, &body).await)
 }
 
-/// Queue `recovery-plan-poison`: the recovery stays as it is and its step is tried again by the
-/// watchdog's messages, since what kept it from being planned may pass.
-pub(super) async fn fail_plan(body: Bytes) -> Response {
-    never_fail(invocation::message(&body).map(|message| {
-        tracing::error!(
-            recovery = %message.recovery,
-            "a recovery could not be planned or closed for long; see the log of PlanRecovery"
-        );
-    }))
+/// Queue `recovery-plan-poison`: a recovery that could not be planned or closed for so long fails,
+/// and can be retried.
+pub(super) async fn fail_plan(State(app): State<Arc<App>>, body: Bytes) -> Response {
+    never_fail(give_up_step(&app, &body).await)
+}
+
+async fn give_up_step(app: &App, body: &Bytes) -> Result<()> {
+    let id = invocation::message(body)?.recovery;
+    tracing::error!(recovery = %id, "a recovery could not be planned or closed for long");
+    let reason = "it could not be planned or closed for long: see the log of PlanRecovery, then \
+                  retry";
+    app.store().await?.give_up_step(id, reason).await
 }
 
 async fn give_up(app: &App, body: &Bytes) -> Result<()> {

@@ -49,7 +49,8 @@ impl Queues {
             (Some(connection), _) => client(&signed(&connection, queue)?, None),
             (None, Some(service)) => {
                 let client_id = setting("__clientId");
-                let kind = if client_id.is_some() { IdentityKind::Managed } else { IdentityKind::Auto };
+                let kind =
+                    if client_id.is_some() { IdentityKind::Managed } else { IdentityKind::Auto };
                 let credential = Identity { kind, client_id }.credential()?;
                 client(&format!("{}/{queue}", service.trim_end_matches('/')), Some(credential))
             }
@@ -153,8 +154,9 @@ fn signed(connection: &str, queue: &str) -> Result<String> {
     const EXPIRY: &str = "2099-12-31T00:00:00Z";
     const VERSION: &str = "2019-12-12";
     let text = format!("{account}\nrwdlacup\nq\nsco\n\n{EXPIRY}\n\nhttps,http\n{VERSION}\n");
-    let signature = hmac_sha256(&text, &Secret::new(key.to_owned()))
-        .map_err(|_| Error::refused(format!("the AccountKey of {QUEUE_CONNECTION} is not base64")))?;
+    let signature = hmac_sha256(&text, &Secret::new(key.to_owned())).map_err(|_| {
+        Error::refused(format!("the AccountKey of {QUEUE_CONNECTION} is not base64"))
+    })?;
     let query = url::form_urlencoded::Serializer::new(String::new())
         .extend_pairs([
             ("sv", VERSION),

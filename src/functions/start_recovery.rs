@@ -65,10 +65,8 @@ pub(super) async fn start(
         return preview_plan::plan(&app, body).await;
     }
     let key = idempotency_key(&headers)?;
-    let options = AskOptions {
-        allow_concurrent: body.allow_concurrent,
-        keep_objects: body.keep_objects,
-    };
+    let options =
+        AskOptions { allow_concurrent: body.allow_concurrent, keep_objects: body.keep_objects };
     // What can be known to be missing is said now, before anything is stored.
     app.queues().await?;
     let servers = body.servers(app.servers().await?);
@@ -79,11 +77,8 @@ pub(super) async fn start(
             "sinks is missing: say where events go, for example [\"delta-table\"]",
         ));
     }
-    let asked = app
-        .store()
-        .await?
-        .ask(Uuid::new_v4(), &request, &servers, key, &said, options)
-        .await?;
+    let asked =
+        app.store().await?.ask(Uuid::new_v4(), &request, &servers, key, &said, options).await?;
     let id = match asked {
         Asked::Registered(id) => id,
         Asked::KeyUsed => {

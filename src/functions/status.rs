@@ -188,7 +188,9 @@ fn tagged(headers: &HeaderMap, document: &impl Serialize) -> Result<Response, Pr
     let tag = format!("\"{hex}\"");
     let known = headers.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
     let known = known.is_some_and(|tags| {
-        tags.split(',').map(str::trim).any(|known| known.trim_start_matches("W/") == tag || known == "*")
+        tags.split(',')
+            .map(str::trim)
+            .any(|known| known.trim_start_matches("W/") == tag || known == "*")
     });
     let common = [(header::ETAG, tag), (header::CACHE_CONTROL, "no-cache".to_owned())];
     Ok(if known {

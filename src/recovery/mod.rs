@@ -20,7 +20,7 @@ pub use progress::Progress;
 pub use report::{Report, TableReport};
 pub use request::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
 pub use run::{Control, Outcome, Start, run};
+pub(crate) use status::{RecoveryStatus, RecoverySummary, TableStatus};
 pub(crate) use steps::{Limits, Steps};
-pub(crate) use status::{ByState, PartState, RecoveryStatus, RecoverySummary, TableStatus, Totals};
 pub(crate) use store::{AskOptions, Asked, Due, Page, RecoveryState, Store};
 pub use work_item::Counts;

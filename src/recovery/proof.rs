@@ -162,8 +162,8 @@ async fn wait_for_counts(side: Side, connection: &mut PgConnection, recovery: Uu
         if since.elapsed() >= SESSIONS_END_WITHIN {
             return Err(Error::recovery(format!(
                 "whether {side} was written to cannot be said while other sessions have \
-                 transactions open there (pids {}): end them, then go on with --resume {recovery}; \
-                 nothing is read again",
+                 transactions open there (pids {}): end them, then go on with --resume {recovery} (the \
+                 app goes on by itself); nothing is read again",
                 silent.join(", "),
             )));
         }

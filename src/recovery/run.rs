@@ -14,9 +14,7 @@ use super::progress::Progress;
 use super::proof::prove;
 use super::report::Report;
 use super::request::Request;
-use super::set_up::{
-    check_grants, remove_objects, same_restores, set_up_again, set_up_and_start,
-};
+use super::set_up::{check_grants, remove_objects, same_restores, set_up_again, set_up_and_start};
 use super::sinks;
 use super::store::{NextItem, RecoveryState, Store, StoredRecovery};
 use crate::error::{Error, ErrorKind, Result};
@@ -228,7 +226,8 @@ async fn resume(
         RecoveryState::Planning => {
             let checked = preflight::check(servers, &recovery.request).await?;
             same_restores(&recovery, &checked)?;
-            set_up_and_start(servers, &store, id, &recovery.request, &checked, control.progress).await?;
+            set_up_and_start(servers, &store, id, &recovery.request, &checked, control.progress)
+                .await?;
         }
         RecoveryState::Running => {
             let checked = preflight::check(servers, &recovery.request).await?;

@@ -204,6 +204,9 @@ impl Steps {
                 executor.execute(&claim, &live, Some(pause_at)).await
             }
         });
+        let stopping = async {
+            let _ = stop.wait_for(|stop| *stop).await;
+        };
         let ended = tokio::select! {
             ended = &mut task => ended,
             () = tokio::time::sleep(self.limits.end.saturating_sub(started.elapsed())) => {
@@ -215,13 +218,17 @@ impl Steps {
                 ));
                 return self.trouble(&claim, failures, error).await;
             }
-            _ = stop.wait_for(|stop| *stop) => {
+            () = stopping => {
                 task.abort();
                 return self.give_back(&claim, false, Duration::ZERO, &[]).await;
             }
         };
         match ended {
-            Ok(Ok(Execution::Ended)) => Ok(None),
+            Ok(Ok(Execution::Ended)) => {
+                let table = &claim.item.spec.tables.table.name;
+                tracing::info!(recovery = %id, item = number, %table, "work item ended");
+                Ok(None)
+            }
             Ok(Ok(Execution::Paused(warnings))) => {
                 self.give_back(&claim, false, Duration::ZERO, &warnings).await
             }
@@ -290,14 +297,9 @@ impl Steps {
                  DELTACOMPARE_BASE and DELTACOMPARE_HEAD as they were, or begin a new recovery",
             ));
         }
-        let made = Executor::open(
-            &servers,
-            &self.store,
-            &recovery,
-            self.limits.lease,
-            &self.event_hub,
-        )
-        .await?;
+        let made =
+            Executor::open(&servers, &self.store, &recovery, self.limits.lease, &self.event_hub)
+                .await?;
         // Those of recoveries that have ended are of no use any more.
         executors.retain(|_, executor| Arc::strong_count(executor) > 1);
         executors.insert(id, Arc::clone(&made));

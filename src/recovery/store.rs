@@ -135,7 +135,7 @@ impl Store {
                 let mut connection = server.connect("deltacompare status").await?;
                 migrate(&mut connection).await?;
                 connection.close().await?;
-                Ok(())
+                Ok::<(), Error>(())
             })
         });
         migrated.await.map_err(|error| {

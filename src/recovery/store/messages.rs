@@ -281,6 +281,28 @@ impl Store {
         Ok(())
     }
 
+    /// Fails a recovery whose step was given up, unless items are open, which have messages of their
+    /// own. The trouble that was noted last is the better reason.
+    pub(crate) async fn give_up_step(&self, recovery: Uuid, reason: &str) -> Result<()> {
+        sqlx::query(
+            r#"
+            update deltacompare.recovery
+               set state = 'failed', error = coalesce(error, $2), finished_at = clock_timestamp()
+             where id = $1 and queued
+               and (state = 'planning'
+                    or (state = 'running'
+                        and not exists (select from deltacompare.work_item
+                                         where recovery_id = $1
+                                           and state in ('pending', 'running'))))
+            "#,
+        )
+        .bind(recovery)
+        .bind(reason)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     /// Which messages a live recovery needs: as many items as it has free slots, those first whose
     /// worker or message was lost (no sign of either for `resend`). Marks them as sent, so two who
     /// ask at once do not both get them.

@@ -120,7 +120,12 @@ impl Store {
         self.documents(TABLES, Some(id), page).await
     }
 
-    async fn documents<T>(&self, query: &'static str, id: Option<Uuid>, page: Page) -> Result<Vec<T>>
+    async fn documents<T>(
+        &self,
+        query: &'static str,
+        id: Option<Uuid>,
+        page: Page,
+    ) -> Result<Vec<T>>
     where
         T: DeserializeOwned + Send + Unpin + 'static,
     {
