@@ -25,7 +25,15 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The page; the same for every recovery.
+/// The page, which lists the recoveries.
+#[utoipa::path(
+    get,
+    path = "/api/dashboard",
+    operation_id = "ShowDashboard",
+    security(()),
+    responses((status = 200, description = "A page for people.", body = String,
+               content_type = "text/html")),
+)]
 pub(super) async fn show() -> Response {
     let headers: [(HeaderName, &str); 6] = [
         (CONTENT_TYPE, "text/html; charset=utf-8"),
@@ -36,6 +44,20 @@ pub(super) async fn show() -> Response {
         (X_FRAME_OPTIONS, "DENY"),
     ];
     (headers, PAGE).into_response()
+}
+
+/// The same page, which shows one recovery. Whether there is one, it finds out itself.
+#[utoipa::path(
+    get,
+    path = "/api/dashboard/{id}",
+    operation_id = "ShowRecovery",
+    params(("id" = String, Path, description = "The recovery.")),
+    security(()),
+    responses((status = 200, description = "A page for people.", body = String,
+               content_type = "text/html")),
+)]
+pub(super) async fn show_recovery() -> Response {
+    show().await
 }
 
 /// How a policy names what stands between these two (Content Security Policy Level 3, "hash-source").

@@ -87,7 +87,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/", get(async || "deltacompare"))
         .route("/api/health", get(health::health))
         .route("/api/dashboard", get(dashboard::show))
-        .route("/api/dashboard/{id}", get(dashboard::show))
+        .route("/api/dashboard/{id}", get(dashboard::show_recovery))
         .route("/api/recoveries", get(status::list).post(start_recovery::start))
         .route("/api/recoveries/{id}", get(status::get))
         .route("/api/recoveries/{id}/tables", get(status::tables))

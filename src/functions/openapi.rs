@@ -6,7 +6,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    cancel_recovery, health, preview_plan, retry_recovery, start_recovery, status as recoveries,
+    cancel_recovery, dashboard, health, preview_plan, retry_recovery, start_recovery, status as recoveries,
 };
 
 #[derive(OpenApi)]
@@ -25,6 +25,8 @@ use super::{
         retry_recovery::retry,
         preview_plan::preview,
         health::health,
+        dashboard::show,
+        dashboard::show_recovery,
         describe,
     ),
     security(("key" = []), ("code" = [])),
