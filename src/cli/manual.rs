@@ -9,7 +9,12 @@ use super::arguments::Arguments;
 
 /// Prints completions for a shell.
 pub(super) fn completions(shell: clap_complete::Shell) {
-    clap_complete::generate(shell, &mut Arguments::command(), "deltacompare", &mut std::io::stdout());
+    clap_complete::generate(
+        shell,
+        &mut Arguments::command(),
+        "deltacompare",
+        &mut std::io::stdout(),
+    );
 }
 
 /// Writes `deltacompare.1` and a page for each command.

@@ -152,7 +152,8 @@ async fn every_option_of_start_is_one_of_the_app() {
     let app = Hosted::start(&gap, 1, &[]).await;
     let folder = tempfile::tempdir().unwrap();
     let record = folder.path().join("record");
-    let recorded = crate::support::deltacompare(&gap, &["record", "--file", record.to_str().unwrap()]);
+    let recorded =
+        crate::support::deltacompare(&gap, &["record", "--file", record.to_str().unwrap()]);
     assert_eq!(recorded.run().await.code, Some(0));
     let described: Value = app.get("/api/openapi.json").await.json().await.unwrap();
     let known = described["components"]["schemas"]["RecoveryRequest"]["properties"]
@@ -191,13 +192,31 @@ async fn what_cannot_work_is_said_with_the_next_step() {
     let (url, key) = (app.host.url(), app.host.host_key());
     let id = "00000000-0000-4000-8000-000000000000";
     for (url, key, arguments, code, parts) in [
-        (url.as_str(), KEYLESS, &["status"][..], 2, ["does not take the key", "DELTACOMPARE_APP_KEY"]),
+        (
+            url.as_str(),
+            KEYLESS,
+            &["status"][..],
+            2,
+            ["does not take the key", "DELTACOMPARE_APP_KEY"],
+        ),
         (&url, "wrong", &["cancel", id], 2, ["does not take the key", "DELTACOMPARE_APP_KEY"]),
         (&url, key, &["status", id], 2, ["there is no recovery", "GET /api/recoveries"]),
         ("http://app.example", key, &["status"], 2, ["is not https", "https://<name>"]),
-        ("https://app.example/?code=k", key, &["status"], 2, ["more than an address", "DELTACOMPARE_APP_KEY"]),
+        (
+            "https://app.example/?code=k",
+            key,
+            &["status"],
+            2,
+            ["more than an address", "DELTACOMPARE_APP_KEY"],
+        ),
         ("http://127.0.0.1:9", key, &["status"], 1, ["does not answer", "check --app"]),
-        (&url, key, &["start", "--sink", "ndjson:/tmp/events"], 2, ["writes no files", "delta-table"]),
+        (
+            &url,
+            key,
+            &["start", "--sink", "ndjson:/tmp/events"],
+            2,
+            ["writes no files", "delta-table"],
+        ),
     ] {
         let said = say(url, key, arguments).await;
         assert_eq!(said.code, Some(code), "{arguments:?}: {}", said.stderr);

@@ -57,7 +57,8 @@ async fn browse(app: &Hosted, scenario: &str, id: &str, tables: usize) {
         "url": app.host.url(), "key": app.host.host_key(), "id": id, "tables": tables,
         "chromium": browser.chromium, "modules": browser.modules, "screenshots": screenshots(),
     });
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/behaviour/dashboard/browser.mjs");
+    let script =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/behaviour/dashboard/browser.mjs");
     let output = Command::new("node")
         .arg(script)
         .arg(scenario)
@@ -74,8 +75,14 @@ async fn browse(app: &Hosted, scenario: &str, id: &str, tables: usize) {
 #[tokio::test]
 async fn a_recovery_is_followed_retried_and_saved() {
     let tables = [
-        ("orders", 30_000), ("order_lines", 60_000), ("customers", 8_000), ("payments", 20_000),
-        ("shipments", 12_000), ("stock", 5_000), ("prices", 3_000), ("visits", 40_000),
+        ("orders", 30_000),
+        ("order_lines", 60_000),
+        ("customers", 8_000),
+        ("payments", 20_000),
+        ("shipments", 12_000),
+        ("stock", 5_000),
+        ("prices", 3_000),
+        ("visits", 40_000),
     ];
     let (before, during) = shop(&tables);
     let postgres = Postgres::find(None).unwrap();

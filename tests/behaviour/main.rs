@@ -38,6 +38,7 @@ mod secrets;
 mod side_by_side;
 mod slot_oracle;
 mod support;
+mod telemetry;
 mod tls;
 mod troubleshooting;
 mod value_roundtrip;

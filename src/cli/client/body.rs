@@ -43,10 +43,7 @@ pub(super) fn of(matches: &ArgMatches) -> Result<Value> {
 }
 
 fn is_given(given: &ArgMatches, id: &str) -> bool {
-    matches!(
-        given.value_source(id),
-        Some(ValueSource::CommandLine | ValueSource::EnvVariable)
-    )
+    matches!(given.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
 }
 
 fn value(argument: &Arg, given: &ArgMatches) -> Value {
@@ -54,11 +51,8 @@ fn value(argument: &Arg, given: &ArgMatches) -> Value {
     if matches!(argument.get_action(), ArgAction::SetTrue) {
         return given.get_flag(id).into();
     }
-    let mut texts = given
-        .get_raw(id)
-        .into_iter()
-        .flatten()
-        .map(|text| text.to_string_lossy().into_owned());
+    let mut texts =
+        given.get_raw(id).into_iter().flatten().map(|text| text.to_string_lossy().into_owned());
     if matches!(argument.get_action(), ArgAction::Append) {
         return texts.collect::<Vec<_>>().into();
     }
@@ -96,10 +90,27 @@ mod tests {
     #[test]
     fn lists_numbers_switches_and_words_are_what_the_api_wants() {
         let said = body(&[
-            "--sink", "delta-table", "--table", "public.a", "--table", "public.\"B\"",
-            "--parallel", "7", "--fdw-port", "5433", "--accept-written", "--strategy", "content",
-            "--lost-at-lsn", "0/3000148", "--max-bytes-per-second", "1000000", "--watch", "--json",
-            "--topic-prefix", "12",
+            "--sink",
+            "delta-table",
+            "--table",
+            "public.a",
+            "--table",
+            "public.\"B\"",
+            "--parallel",
+            "7",
+            "--fdw-port",
+            "5433",
+            "--accept-written",
+            "--strategy",
+            "content",
+            "--lost-at-lsn",
+            "0/3000148",
+            "--max-bytes-per-second",
+            "1000000",
+            "--watch",
+            "--json",
+            "--topic-prefix",
+            "12",
         ]);
         assert_eq!(
             said,

@@ -159,7 +159,14 @@ pub(super) fn tables(found: Vec<Value>, as_json: bool) -> Result<()> {
     }
     let found: Vec<TableOf> = found.into_iter().map(read).collect::<Result<_>>()?;
     let mut shown = table(&[
-        "table", "state", "strategy", "parts", "inserts", "updates", "deletes", "rows compared",
+        "table",
+        "state",
+        "strategy",
+        "parts",
+        "inserts",
+        "updates",
+        "deletes",
+        "rows compared",
         "seconds",
     ]);
     for found in &found {
