@@ -108,7 +108,7 @@ fn start_log(served: bool) {
     let filter = EnvFilter::try_from_env("DELTACOMPARE_LOG").unwrap_or_else(|_| default.into());
     let log = tracing_subscriber::fmt().with_env_filter(filter);
     if served {
-        log.json().flatten_event(true).with_ansi(false).init();
+        log.json().flatten_event(true).with_span_list(false).with_ansi(false).init();
     } else {
         log.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).init();
     }
