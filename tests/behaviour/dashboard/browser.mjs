@@ -11,6 +11,10 @@ const require = createRequire(join(given.modules, "from-here.js"));
 const { chromium } = require("playwright-core");
 const axe = require("axe-core").source;
 const PATIENCE = 80_000;
+const begun = Date.now();
+
+/** How far it came, for a run that does not come to its end. */
+const note = (what) => console.log(`${((Date.now() - begun) / 1000).toFixed(1)} s: ${what}`);
 
 const browser = await chromium.launch({ executablePath: given.chromium, args: ["--no-sandbox"] });
 
@@ -43,6 +47,7 @@ async function tab({ width = 1280, height = 900, dark = false, expected = /$^/ }
 
 /** Nothing for axe to find, in every rule that it has. */
 async function accessible(page, where) {
+  note(where);
   await page.evaluate(axe);
   const { violations, passes } = await page.evaluate(() => globalThis.axe.run(document));
   assert.ok(passes.length > 10, "axe looked at nothing");
@@ -59,7 +64,10 @@ async function shot(page, name) {
 }
 
 const recovery = () => `${given.url}/api/dashboard/${given.id}`;
-const state = (page, name) => page.locator("#state").filter({ hasText: name }).waitFor();
+async function state(page, name) {
+  await page.locator("#state").filter({ hasText: name }).waitFor();
+  note(name);
+}
 const rows = (page) => page.locator("#tables tbody tr");
 
 const scenarios = {
@@ -177,7 +185,7 @@ const scenarios = {
 
   /** A key that is wrong is not kept; a recovery that is not there is said to be so. */
   async refuses() {
-    const { page, check } = await tab({ expected: /status of (401|404)/ });
+    const { page, check } = await tab({ expected: /status of (401|404)|requires 'TrustedHTML'/ });
     await page.goto(`${given.url}/api/dashboard/00000000-0000-4000-8000-000000000000`);
     await enter(page, "wrong");
     await page.getByRole("alert").filter({ hasText: "does not take this key" }).waitFor();
