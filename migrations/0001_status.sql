@@ -76,6 +76,8 @@ create table work_item (
   rows_compared bigint not null default 0,
   -- Time spent in the attempt that completed or failed it.
   seconds double precision,
+  -- Whether `full` has found the same (--verify full).
+  verified boolean not null default false,
   warnings jsonb not null default '[]',
   error text,
   primary key (recovery_id, number),

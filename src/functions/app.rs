@@ -15,6 +15,9 @@ use crate::preflight::Servers;
 use crate::recovery::{Due, Limits, Request, Steps, Store};
 use crate::sink::EventHubAccess;
 
+/// What a message may take where host.json says that it may take for ever.
+const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
+
 /// How the app was started.
 #[derive(Debug)]
 pub struct Options {
@@ -106,7 +109,7 @@ impl App {
                 let margin = (timeout / 5).min(Duration::from_secs(60));
                 (work.min(timeout - margin), timeout - margin / 2)
             }
-            None => (work, Duration::MAX),
+            None => (work, FOR_EVER),
         };
         Ok(Limits { lease, pause, end, resend })
     }

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
+use utoipa::openapi::ResponseBuilder;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
@@ -49,6 +50,15 @@ impl Modify for FunctionKeys {
             "code",
             SecurityScheme::ApiKey(ApiKey::Query(ApiKeyValue::new("code"))),
         );
+        for item in api.paths.paths.values_mut() {
+            for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+                if operation.security.is_none() {
+                    let closed = "The function key is missing or wrong. The host's own answer.";
+                    let response = ResponseBuilder::new().description(closed).build();
+                    operation.responses.responses.insert("401".to_owned(), response.into());
+                }
+            }
+        }
     }
 }
 

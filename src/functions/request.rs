@@ -175,16 +175,37 @@ pub(super) fn read(
     let unusable = |error: serde_json::Error| {
         Problem::new(StatusCode::BAD_REQUEST, format!("the body cannot be used: {error}"))
     };
-    // First the request: its errors name the place.
-    let request = serde_json::from_slice(&body).map_err(unusable)?;
     let said: Value = serde_json::from_slice(&body).map_err(unusable)?;
-    if has_zero(&said) {
-        return Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "the body cannot be used: PostgreSQL knows no character U+0000; leave it out",
-        ));
+    let wrong = |why| Err(Problem::new(StatusCode::BAD_REQUEST, why));
+    if !said.is_object() {
+        return wrong("the body cannot be used: it must be a JSON object");
     }
-    Ok((said, request))
+    if has_zero(&said) {
+        return wrong(
+            "the body cannot be used: PostgreSQL knows no character U+0000; leave it out",
+        );
+    }
+    // Not out of the value: these errors name the place. Yet 1.0 is an integer in JSON's schemas.
+    let request = serde_json::from_slice(&body)
+        .or_else(|error| serde_json::from_value(whole_numbers(said.clone())).map_err(|_| error));
+    Ok((said, request.map_err(unusable)?))
+}
+
+/// The same with 1.0 written as 1.
+fn whole_numbers(value: Value) -> Value {
+    match value {
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 9e15 => {
+                (float as i64).into()
+            }
+            _ => number.into(),
+        },
+        Value::Array(values) => values.into_iter().map(whole_numbers).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (name, whole_numbers(value))).collect()
+        }
+        other => other,
+    }
 }
 
 fn has_zero(value: &Value) -> bool {

@@ -225,7 +225,9 @@ impl Executor {
         pause_at: Option<Instant>,
     ) -> Result<Diffed> {
         let spec = &claim.item.spec;
-        let mut encoder = Encoder::new(&self.settings, &spec.tables.table);
+        let table = &spec.tables.table;
+        let base_columns = spec.tables.base.as_ref().map_or(&table.columns, |base| &base.columns);
+        let mut encoder = Encoder::new(&self.settings, table, base_columns);
         let (mut base, mut head) = tokio::try_join!(
             self.servers.base.connect(&self.session_name),
             self.servers.head.connect(&self.session_name),

@@ -15,6 +15,7 @@ use super::work_item::{ItemState, WorkItem};
 use crate::catalog::TableName;
 use crate::diff::{self, Digest, Scope, Sessions, Step, Strategy, Tables};
 use crate::error::{Error, ErrorKind, Result};
+use crate::gap_proof::GapProof;
 use crate::preflight::{self, Servers};
 use crate::server::Side;
 
@@ -25,42 +26,74 @@ const STATISTICS_LAG: Duration = Duration::from_secs(2);
 /// The same where sessions of others live on, which keep counts to themselves for ten seconds.
 const HELD_BACK_COUNTS_LAG: Duration = Duration::from_secs(12);
 
-/// How long sessions of others may keep a transaction open when everything has been read.
+/// How long sessions of others may hold counts of writes back when everything has been read.
 const SESSIONS_END_WITHIN: Duration = Duration::from_secs(30);
 
-/// What is left once every table has ended: tables that cannot be vouched for fail.
+/// How much time a proof has at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Time {
+    /// From then on it ends between two tables, and is gone on with later.
+    pub(super) pause_at: Instant,
+    /// A table that takes until then is given up.
+    pub(super) end_at: Instant,
+}
+
+/// What is left once every table has ended: tables that cannot be vouched for fail. Yields whether
+/// all is done; with all the time of the world, it is.
 pub(super) async fn prove(
     servers: &Servers,
     store: &Store,
     recovery: &StoredRecovery,
     progress: &Progress,
-) -> Result<()> {
-    if recovery.request.verify == Verify::Full {
-        verify_tables(servers, store, recovery, progress).await?;
+    time: Option<Time>,
+) -> Result<bool> {
+    if recovery.request.verify == Verify::Full
+        && !verify_tables(servers, store, recovery, progress, time).await?
+    {
+        return Ok(false);
     }
     progress.say("looking for writes to the restores meanwhile");
-    look_for_writes(servers, store, recovery).await
+    look_for_writes(servers, store, recovery).await?;
+    Ok(true)
 }
 
 /// Proves each completed table by diffing it once more with `full`; one that does not agree fails.
+/// What was proved before is not proved again. Yields whether all is done.
 async fn verify_tables(
     servers: &Servers,
     store: &Store,
     recovery: &StoredRecovery,
     progress: &Progress,
-) -> Result<()> {
+    time: Option<Time>,
+) -> Result<bool> {
     let mut tables = BTreeMap::<TableName, Vec<WorkItem>>::new();
     for item in store.items(recovery.id).await? {
         tables.entry(item.spec.tables.table.name.clone()).or_default().push(item);
     }
     for (name, items) in tables {
-        if items.iter().any(|item| item.state != ItemState::Completed) {
+        if items.iter().any(|item| item.state != ItemState::Completed)
+            || items.iter().all(|item| item.verified)
+        {
             continue;
+        }
+        if time.is_some_and(|time| Instant::now() >= time.pause_at) {
+            return Ok(false);
         }
         progress.say(&format!("verifying {name}"));
         let mut emitted = Digest::default();
         items.iter().for_each(|item| emitted += item.done.digest);
-        let verdict = verify(servers, &items[0].spec.tables, &emitted).await;
+        let verdict = match time {
+            None => verify(servers, &items[0].spec.tables, &emitted).await,
+            Some(time) => {
+                let verified = verify(servers, &items[0].spec.tables, &emitted);
+                tokio::time::timeout_at(time.end_at.into(), verified).await.unwrap_or_else(|_| {
+                    Err(Error::item(
+                        "its verification took longer than one message may: raise functionTimeout \
+                         in host.json and retry, or verify it with deltacompare run",
+                    ))
+                })
+            }
+        };
         if let Err(error) = verdict {
             if error.kind() != ErrorKind::Item {
                 // It could not be looked at; that says nothing of the result.
@@ -69,21 +102,23 @@ async fn verify_tables(
             let disproved: Vec<(i32, String)> =
                 items.iter().map(|item| (item.number, error.to_string())).collect();
             store.disprove(recovery.id, &disproved).await?;
+        } else {
+            let proved: Vec<i32> = items.iter().map(|item| item.number).collect();
+            store.verified(recovery.id, &proved).await?;
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The last look: whoever wrote to a restore while it was read makes the result of these tables
-/// worthless.
+/// worthless. Where the request accepts writes, only that of tables whose row versions were compared:
+/// their writes were counted after the strategy had been chosen.
 async fn look_for_writes(
     servers: &Servers,
     store: &Store,
     recovery: &StoredRecovery,
 ) -> Result<()> {
-    if recovery.request.accept_written {
-        return Ok(());
-    }
+    let accepted = recovery.request.accept_written;
     let last_read = Instant::now();
     let completed: Vec<WorkItem> = store
         .items(recovery.id)
@@ -96,10 +131,14 @@ async fn look_for_writes(
         && preflight::other_sessions(&mut head).await?.is_empty();
     let lag = if alone { STATISTICS_LAG } else { HELD_BACK_COUNTS_LAG };
     tokio::time::sleep_until((last_read + lag).into()).await;
+    let by_row_versions = |item: &WorkItem| item.spec.strategy == Strategy::Identity;
     for (side, connection) in [(Side::Base, &mut base), (Side::Head, &mut head)] {
-        wait_for_counts(side, connection, recovery.id).await?;
+        if !accepted || completed.iter().any(by_row_versions) {
+            wait_for_counts(side, connection, recovery.id).await?;
+        }
     }
     let mut disproved = Vec::new();
+    let mut any_written = false;
     type Oid = fn(&WorkItem) -> Option<u32>;
     let base_oid: Oid = |item| item.spec.base_oid;
     let head_oid: Oid = |item| Some(item.spec.head_oid);
@@ -107,9 +146,12 @@ async fn look_for_writes(
         let oids: BTreeSet<i64> = completed.iter().filter_map(oid).map(i64::from).collect();
         let oids: Vec<i64> = oids.into_iter().collect();
         let written = preflight::written(connection, &oids).await?;
+        any_written |= !written.is_empty();
         for (written_oid, rows) in written {
-            for item in
-                completed.iter().filter(|item| oid(item).map(i64::from) == Some(written_oid))
+            for item in completed
+                .iter()
+                .filter(|item| oid(item).map(i64::from) == Some(written_oid))
+                .filter(|item| !accepted || by_row_versions(item))
             {
                 disproved.push((
                     item.number,
@@ -122,7 +164,7 @@ async fn look_for_writes(
             }
         }
         if preflight::counts_lost(connection).await? {
-            for item in completed.iter().filter(|item| item.spec.strategy == Strategy::Identity) {
+            for item in completed.iter().filter(|item| by_row_versions(item)) {
                 disproved.push((
                     item.number,
                     format!(
@@ -139,6 +181,10 @@ async fn look_for_writes(
         }
     }
     store.disprove(recovery.id, &disproved).await?;
+    if any_written && matches!(recovery.gap, GapProof::Proven { .. }) {
+        let why = preflight::WRITTEN_TO.to_owned();
+        store.judge_gap(recovery.id, &GapProof::NotProvable { why }).await?;
+    }
     let _ = tokio::join!(base.close(), head.close());
     Ok(())
 }
@@ -162,8 +208,9 @@ async fn wait_for_counts(side: Side, connection: &mut PgConnection, recovery: Uu
         if since.elapsed() >= SESSIONS_END_WITHIN {
             return Err(Error::recovery(format!(
                 "whether {side} was written to cannot be said while other sessions have \
-                 transactions open there (pids {}): end them, then go on with --resume {recovery} (the \
-                 app goes on by itself); nothing is read again",
+                 transactions open there, or on PostgreSQL 14 are connected at all (pids {}): end \
+                 them, then go on with --resume {recovery} (the app goes on by itself); nothing is \
+                 read again",
                 silent.join(", "),
             )));
         }

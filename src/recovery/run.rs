@@ -102,7 +102,7 @@ pub async fn run(
         let closing = async {
             presence.prove_alone().await?;
             if stored(&store, id).await?.state == RecoveryState::Running {
-                prove(servers, &store, &recovery, control.progress).await?;
+                prove(servers, &store, &recovery, control.progress, None).await?;
                 store.finish(id).await?;
             }
             Ok(())

@@ -28,6 +28,11 @@ pub(super) async fn check_grants(
     Ok(())
 }
 
+/// Whether two pairs of restores are one, as far as both tell.
+pub(super) fn are_restores(then: &str, now: &str) -> bool {
+    then.split(' ').zip(now.split(' ')).all(|(then, now)| preflight::same_restore(then, now))
+}
+
 /// A recovery goes on with the two restores that it began with, and with no others.
 pub(super) fn same_restores(recovery: &StoredRecovery, checked: &preflight::Checked) -> Result<()> {
     // Where they ended counts only if the histories could be read both times.
@@ -35,7 +40,7 @@ pub(super) fn same_restores(recovery: &StoredRecovery, checked: &preflight::Chec
         (Some(then), Some(now)) => then == now,
         _ => true,
     };
-    if recovery.restores == checked.restores && same_ends {
+    if are_restores(&recovery.restores, &checked.restores) && same_ends {
         return Ok(());
     }
     Err(Error::refused(format!(

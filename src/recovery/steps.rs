@@ -11,9 +11,10 @@ use uuid::Uuid;
 use super::executor::{Execution, Executor, LiveCounts};
 use super::presence::Turn;
 use super::progress::Progress;
-use super::proof::prove;
+use super::proof::{Time, prove};
 use super::set_up::{
-    check_grants, foreign_tables_left, remove_objects, same_restores, set_up_and_start, set_up_link,
+    are_restores, check_grants, foreign_tables_left, remove_objects, same_restores,
+    set_up_and_start, set_up_link,
 };
 use super::sinks;
 use super::store::{Claim, CountedClaim, Due, RecoveryState, Store, StoredRecovery};
@@ -140,8 +141,14 @@ impl Steps {
 
     async fn close(&self, recovery: &StoredRecovery) -> Result<()> {
         let servers = self.servers_of(recovery);
-        prove(&servers, &self.store, recovery, &Progress::new(true)).await?;
-        self.store.finish(recovery.id).await
+        let now = Instant::now();
+        let time = Time { pause_at: now + self.limits.pause, end_at: now + self.limits.end };
+        let progress = Progress::new(true);
+        if prove(&servers, &self.store, recovery, &progress, Some(time)).await? {
+            self.store.finish(recovery.id).await
+        } else {
+            self.store.step_again(recovery.id).await
+        }
     }
 
     /// Resolves when the recovery is cancelled.
@@ -209,7 +216,7 @@ impl Steps {
         };
         let ended = tokio::select! {
             ended = &mut task => ended,
-            () = tokio::time::sleep(self.limits.end.saturating_sub(started.elapsed())) => {
+            () = tokio::time::sleep_until((started + self.limits.end).into()) => {
                 task.abort();
                 let error = Error::item(format!(
                     "the time for one message ({} s) was over before a checkpoint: raise \
@@ -287,7 +294,7 @@ impl Steps {
             .await?
             .ok_or_else(|| Error::recovery(format!("recovery {id} has vanished")))?;
         let servers = self.servers_of(&recovery);
-        if preflight::restores_of(&servers).await? != recovery.restores {
+        if !are_restores(&recovery.restores, &preflight::restores_of(&servers).await?) {
             return Err(Error::recovery(
                 "base and head are not the restores that the recovery was planned with: set \
                  DELTACOMPARE_BASE and DELTACOMPARE_HEAD as they were, or begin a new recovery",

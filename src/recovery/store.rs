@@ -515,6 +515,33 @@ impl Store {
         Ok(())
     }
 
+    /// Stores that what these items found is proved.
+    pub(crate) async fn verified(&self, recovery: Uuid, items: &[i32]) -> Result<()> {
+        sqlx::query(
+            r#"
+            update deltacompare.work_item set verified = true
+             where recovery_id = $1 and number = any($2) and state = 'completed'
+            "#,
+        )
+        .bind(recovery)
+        .bind(items)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Stores another verdict on whether the restores cover the gap.
+    pub(crate) async fn judge_gap(&self, recovery: Uuid, gap: &GapProof) -> Result<()> {
+        sqlx::query(
+            "update deltacompare.recovery set gap = $2 where id = $1 and state = 'running'",
+        )
+        .bind(recovery)
+        .bind(Json(gap))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     /// Closes the recovery if all its items have ended: completed if none failed. Decided and
     /// stored in one statement; a repetition changes nothing.
     pub(crate) async fn finish(&self, recovery: Uuid) -> Result<()> {
@@ -563,7 +590,7 @@ impl Store {
 
 const ITEMS: &str = r#"
     select number, strategy_reason, spec, bytes, rows, state, inserts, updates, deletes, rows_compared,
-           checkpoint, done, digest, seconds, warnings, error
+           checkpoint, done, digest, seconds, warnings, error, verified
       from deltacompare.work_item
      where recovery_id = $1 and ($2::int is null or number = $2)
      order by number
@@ -630,6 +657,7 @@ struct ItemRow {
     seconds: Option<f64>,
     warnings: Json<Vec<String>>,
     error: Option<String>,
+    verified: bool,
 }
 
 impl TryFrom<ItemRow> for WorkItem {
@@ -666,6 +694,7 @@ impl TryFrom<ItemRow> for WorkItem {
             },
             seconds: row.seconds,
             warnings: row.warnings.0,
+            verified: row.verified,
         })
     }
 }

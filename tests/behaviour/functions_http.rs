@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use deltacompare::functions::bindings::{FUNCTIONS, Trigger};
-use deltacompare_testbed::{Azurite, Role};
+use deltacompare_testbed::{Azurite, Role, schemathesis};
 use reqwest::Response;
 use serde_json::{Value, json};
 
-use crate::support::Gap;
+use crate::support::{Gap, Hosted};
 use service::Service;
 
 #[tokio::test]
@@ -276,4 +276,32 @@ async fn the_document_describes_every_http_function_and_the_options_of_the_comma
             .cloned()
             .collect();
     assert_eq!(fields, options);
+}
+
+/// Through the host, as callers meet it; so another method is not a known function there. What is
+/// well formed may be refused for what the servers are like.
+#[tokio::test]
+async fn a_fuzzer_finds_no_answer_that_the_document_does_not_describe() {
+    let gap = Gap::between("create table t (id int primary key)", "insert into t values (1)").await;
+    let app = Hosted::start(&gap, 1, &[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let settings =
+        "[checks.positive_data_acceptance]\nexpected-statuses = [\"2xx\", 401, 404, 409, 422]\n";
+    std::fs::write(folder.path().join("schemathesis.toml"), settings).unwrap();
+    let fuzzed = tokio::process::Command::new(schemathesis().unwrap())
+        .arg("run")
+        .arg(format!("{}/api/openapi.json", app.host.url()))
+        .arg("--header")
+        .arg(format!("x-functions-key: {}", app.host.host_key()))
+        .args(["--checks", "all", "--exclude-checks", "unsupported_method"])
+        .args(["--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--workers", "2"])
+        .args(["--seed", "1", "--continue-on-failure", "--suppress-health-check", "all"])
+        .current_dir(folder.path())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&fuzzed.stdout);
+    assert!(fuzzed.status.success(), "{said}\n{}", app.said());
+    println!("{said}");
 }

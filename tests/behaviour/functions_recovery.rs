@@ -12,6 +12,7 @@ const SHOP: &str = "
     create table orders (id int primary key, v text, n numeric);
     create table customers (id bigint primary key, name text);
     create table log (at int, line text);
+    alter table log replica identity full;
     insert into orders select i, 'v' || i, i from generate_series(1, 20000) i;
     insert into customers select i, 'c' || i from generate_series(1, 5000) i;
     insert into log select i / 2, 'l' from generate_series(1, 2000) i;

@@ -26,6 +26,7 @@ mod message_keys;
 mod network_trouble;
 mod progress_and_report;
 mod publication_semantics;
+mod random_publications;
 mod random_schemas;
 mod readme;
 mod record;

@@ -281,6 +281,15 @@ impl Store {
         Ok(())
     }
 
+    /// Says that a recovery's step is not done yet: [`Store::due`] asks for another message.
+    pub(crate) async fn step_again(&self, id: Uuid) -> Result<()> {
+        sqlx::query("update deltacompare.recovery set sent_at = null where id = $1")
+            .bind(id)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
     /// Fails a recovery whose step was given up, unless items are open, which have messages of their
     /// own. The trouble that was noted last is the better reason.
     pub(crate) async fn give_up_step(&self, recovery: Uuid, reason: &str) -> Result<()> {
@@ -462,7 +471,7 @@ impl Store {
             r#"
             update deltacompare.work_item
                set state = 'pending', error = null, failures = 0, sent_at = null,
-                   checkpoint = null, done = null, digest = null,
+                   checkpoint = null, done = null, digest = null, verified = false,
                    inserts = 0, updates = 0, deletes = 0, rows_compared = 0
              where recovery_id = $1 and state = 'failed'
             "#,
