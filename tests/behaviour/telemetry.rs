@@ -9,7 +9,9 @@ const OPERATIONS: &str = include_str!("../../docs/operations.md");
 /// The lines that the app wrote, each of which is a document.
 fn lines(app: &Hosted) -> Vec<Value> {
     let lines = app.host.log().into_iter().filter(|line| line.by_handler);
-    lines.map(|line| serde_json::from_str(&line.text).unwrap_or_else(|_| panic!("{}", line.text))).collect()
+    lines
+        .map(|line| serde_json::from_str(&line.text).unwrap_or_else(|_| panic!("{}", line.text)))
+        .collect()
 }
 
 #[tokio::test]
@@ -25,9 +27,8 @@ async fn every_item_has_a_span_and_its_figures_and_shows_no_row() {
     )
     .await;
     let app = Hosted::start(&gap, 1, &[]).await;
-    let id = app
-        .begin(&json!({"sinks": ["delta-table"], "format": "landing", "range_blocks": 8}))
-        .await;
+    let id =
+        app.begin(&json!({"sinks": ["delta-table"], "format": "landing", "range_blocks": 8})).await;
     app.completed(&id).await;
     let lines = lines(&app);
     let completed: Vec<&Value> =
@@ -44,7 +45,8 @@ async fn every_item_has_a_span_and_its_figures_and_shows_no_row() {
     assert!(ranges.iter().any(|range| range.starts_with("blocks 0..")), "{ranges:?}");
 
     // Every field that is documented is there, and no other; so too in the queries.
-    let of = |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
+    let of =
+        |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
     for line in &completed {
         assert_eq!(line["span"]["recovery"], id.as_str());
         for field in of(&line["span"]).iter().filter(|field| *field != "name") {
