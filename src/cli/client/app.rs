@@ -162,8 +162,14 @@ impl App {
             let unknown = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
             if unknown && may_ask {
                 may_ask = false;
-                let key = rpassword::prompt_password(format!("key of {}: ", self.base))
-                    .map_err(|error| Error::refused(format!("no key: {error}")).because(error))?;
+                let key = rpassword::prompt_password(format!("key of {}: ", self.base)).map_err(
+                    |error| {
+                        Error::refused(format!(
+                            "the key could not be asked for: {error}; set {KEY}"
+                        ))
+                        .because(error)
+                    },
+                )?;
                 self.key = Some(key.trim().into());
                 continue;
             }
