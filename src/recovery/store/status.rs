@@ -78,35 +78,27 @@ const RECOVERY: &str = r#"
 
 /// By name.
 const TABLES: &str = r#"
-    with item as (
-      select * from deltacompare.work_item where recovery_id = $1
-    ), warned as (
-      select schema_name, table_name, jsonb_agg(distinct w) as warnings
-        from item cross join jsonb_array_elements(item.warnings) w
-       group by schema_name, table_name
-    ), part as (
-      select schema_name, table_name,
-             case when bool_or(state = 'failed') then 'failed'
-                  when bool_and(state = 'completed') then 'completed'
-                  when bool_and(state = 'pending') then 'pending'
-                  else 'running' end as state,
-             min(strategy) as strategy, min(strategy_reason) as strategy_reason,
-             count(*) filter (where state in ('completed', 'failed')) as ranges_done,
-             count(*) as ranges,
-             sum(bytes) as bytes, sum(inserts) as inserts, sum(updates) as updates,
-             sum(deletes) as deletes, sum(rows_compared) as rows_compared,
-             sum(seconds) as seconds, min(error) as error
-        from item
-       group by schema_name, table_name
-       order by schema_name, table_name
-      offset $2 limit $3
-    )
-    select to_jsonb(t)
-      from (select schema_name as schema, table_name as "table", state, strategy,
-                   strategy_reason, ranges_done, ranges, bytes, inserts, updates, deletes,
-                   rows_compared, seconds, coalesce(warnings, '[]') as warnings, error
-              from part left join warned using (schema_name, table_name)
-             order by schema_name, table_name) t
+    select to_jsonb(t) || jsonb_build_object('warnings',
+             (select coalesce(jsonb_agg(distinct w.warning), '[]')
+                from jsonb_array_elements(t.warnings) i (warnings)
+               cross join jsonb_array_elements(i.warnings) w (warning)))
+      from (select schema_name as schema, table_name as "table",
+                   case when bool_or(state = 'failed') then 'failed'
+                        when bool_and(state = 'completed') then 'completed'
+                        when bool_and(state = 'pending') then 'pending'
+                        else 'running' end as state,
+                   min(strategy) as strategy, min(strategy_reason) as strategy_reason,
+                   count(*) filter (where state in ('completed', 'failed')) as ranges_done,
+                   count(*) as ranges,
+                   sum(bytes) as bytes, sum(inserts) as inserts, sum(updates) as updates,
+                   sum(deletes) as deletes, sum(rows_compared) as rows_compared,
+                   sum(seconds) as seconds,
+                   jsonb_agg(warnings) as warnings, min(error) as error
+              from deltacompare.work_item
+             where recovery_id = $1
+             group by schema_name, table_name
+             order by schema_name, table_name
+            offset $2 limit $3) t
 "#;
 
 impl Store {
