@@ -235,11 +235,7 @@ impl Steps {
             }
         };
         match ended {
-            Ok(Ok(Execution::Ended)) => {
-                let table = &claim.item.spec.tables.table.name;
-                tracing::info!(recovery = %id, item = number, %table, "work item ended");
-                Ok(None)
-            }
+            Ok(Ok(Execution::Ended)) => Ok(None),
             Ok(Ok(Execution::Paused(warnings))) => {
                 tracing::info!(recovery = %id, item = number, "work item paused");
                 self.give_back(&claim, false, Duration::ZERO, &warnings).await
