@@ -27,7 +27,7 @@ var alerts = [
     name: 'no-progress'
     title: 'DeltaCompare: for half an hour no work item went on, though some were tried'
     severity: 2
-    query: 'AppTraces | extend broken = Message has "trouble with a work item" or Message has "the invocation failed; the host repeats it", done = Message has "work item ended" or Message has "work item paused" | summarize broken = countif(broken), done = countif(done) | where broken > 0 and done == 0'
+    query: 'AppTraces | extend broken = Message has "trouble with a work item" or Message has "the invocation failed; the host repeats it", done = Message has "work item completed" or Message has "work item paused" | summarize broken = countif(broken), done = countif(done) | where broken > 0 and done == 0'
     window: 'PT30M'
   }
 ]

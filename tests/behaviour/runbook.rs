@@ -164,7 +164,7 @@ async fn its_requests_recover_the_gap() {
     let id = begun[0]["id"].as_str().unwrap();
     app.completed(id).await;
     // What alerts tell progress by.
-    assert!(app.said().contains("work item ended") && app.said().contains("recovery ended"));
+    assert!(app.said().contains("work item completed") && app.said().contains("recovery ended"));
     let of = async |line: &str| bash(&format!("{api}\n{}", line.replace("<id>", id))).await;
     let (asked, said, error) = of(status).await;
     assert!(asked, "{said}{error}");

@@ -77,7 +77,7 @@ async fn tables_that_no_slot_delivers() {
     production
         .sql(
             "create unlogged table fast (id int primary key);
-             create table part (id int primary key) partition by range (id);
+             create table part (id int) partition by range (id);
              create table part_1 partition of part for values from (0) to (10);
              create table steady (id int primary key);
              create publication shop for table part, steady

@@ -160,7 +160,7 @@ pub(super) const CASES: &[Case] = &[
         base: Some(whole("root_2")),
         head: whole("root_2"),
         strategy: "identity",
-        warnings: &["published in the gap"],
+        warnings: &["published by partition"],
         ..CASE
     },
     // Partitions come as months do: that is no drift.
