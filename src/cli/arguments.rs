@@ -20,7 +20,8 @@ use deltacompare::server::SslMode;
 use deltacompare::sink::{EventHubAccess, EventHubOptions};
 use uuid::Uuid;
 
-use super::event_hub::EventHubArguments;
+use super::client::AppCommand;
+use super::event_hub::{EventHubAccessArguments, EventHubArguments};
 
 /// What Debezium's events name as their source unless told otherwise.
 const DEFAULT_TOPIC_PREFIX: &str = "deltacompare";
@@ -65,6 +66,18 @@ pub(super) enum Command {
     Cleanup {
         #[command(flatten)]
         servers: ServerSettings,
+    },
+    #[command(flatten)]
+    App(AppCommand),
+    /// Print completions for a shell.
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual's pages into a folder.
+    Man {
+        /// The folder; it must exist
+        folder: PathBuf,
     },
 }
 
@@ -115,15 +128,11 @@ pub(super) struct SelectionArguments {
     fdw_sslrootcert: Option<String>,
 }
 
+/// What can be asked of a recovery wherever it runs. `client::body` sends it by the same names.
 #[derive(Debug, Args)]
-pub(super) struct RunArguments {
-    #[command(flatten)]
-    pub(super) servers: ServerSettings,
+pub(super) struct RequestArguments {
     #[command(flatten)]
     selection: SelectionArguments,
-    /// Where events go: event-hub:<namespace>/<hub>, ndjson:<file> or delta-table; may be repeated
-    #[arg(long = "sink", value_name = "SINK", required_unless_present = "resume")]
-    sinks: Vec<SinkTarget>,
     /// How an event looks
     #[arg(long, env = "DELTACOMPARE_FORMAT", value_enum, default_value_t = Format::Debezium)]
     format: Format,
@@ -131,12 +140,6 @@ pub(super) struct RunArguments {
     /// all of it
     #[arg(long, env = "DELTACOMPARE_BEFORE", value_enum, default_value_t = BeforeImage::ReplicaIdentity)]
     before: BeforeImage,
-    /// Follow each delete with a message that has its key and no event
-    #[arg(long, env = "DELTACOMPARE_TOMBSTONES")]
-    tombstones: bool,
-    /// Lines of NDJSON files are {"key":…,"value":…}: the message key and the event
-    #[arg(long, env = "DELTACOMPARE_NDJSON_KEYS")]
-    ndjson_keys: bool,
     /// Debezium's topic.prefix, which its events name as their source
     #[arg(long, env = "DELTACOMPARE_TOPIC_PREFIX", value_name = "NAME",
           default_value = DEFAULT_TOPIC_PREFIX)]
@@ -204,6 +207,25 @@ pub(super) struct RunArguments {
     #[arg(long, env = "DELTACOMPARE_RANGE_BLOCKS", value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..))]
     range_blocks: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    #[command(flatten)]
+    pub(super) servers: ServerSettings,
+    #[command(flatten)]
+    asked: RequestArguments,
+    /// Where events go: event-hub:<namespace>/<hub>, ndjson:<file> or delta-table; may be repeated
+    #[arg(long = "sink", value_name = "SINK", required_unless_present = "resume")]
+    sinks: Vec<SinkTarget>,
+    /// Follow each delete with a message that has its key and no event
+    #[arg(long, env = "DELTACOMPARE_TOMBSTONES")]
+    tombstones: bool,
+    /// Lines of NDJSON files are {"key":…,"value":…}: the message key and the event
+    #[arg(long, env = "DELTACOMPARE_NDJSON_KEYS")]
+    ndjson_keys: bool,
+    #[command(flatten)]
+    event_hub_access: EventHubAccessArguments,
     /// Write the report as JSON to this file
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
@@ -326,39 +348,40 @@ impl SelectionArguments {
 impl RunArguments {
     /// How event hubs are reached.
     pub(super) fn event_hub_access(&self) -> EventHubAccess {
-        self.event_hub.access(self.servers.identity())
+        self.event_hub_access.access(self.servers.identity())
     }
 
     /// The request of a new recovery.
     pub(super) fn request(&self) -> Result<Request> {
+        let asked = &self.asked;
         let selection = SelectionArguments {
-            publications: self.selection.publications.clone(),
-            tables: self.selection.tables.clone(),
-            exclude: self.selection.exclude.clone(),
-            recorded: self.selection.recorded.clone(),
-            fdw_host: self.selection.fdw_host.clone(),
-            fdw_sslrootcert: self.selection.fdw_sslrootcert.clone(),
-            ..self.selection
+            publications: asked.selection.publications.clone(),
+            tables: asked.selection.tables.clone(),
+            exclude: asked.selection.exclude.clone(),
+            recorded: asked.selection.recorded.clone(),
+            fdw_host: asked.selection.fdw_host.clone(),
+            fdw_sslrootcert: asked.selection.fdw_sslrootcert.clone(),
+            ..asked.selection
         };
         Ok(Request {
             sinks: self.sinks.iter().map(SinkTarget::absolute).collect::<Result<_>>()?,
-            format: self.format,
-            before: self.before,
+            format: asked.format,
+            before: asked.before,
             tombstones: self.tombstones,
             ndjson_keys: self.ndjson_keys,
-            topic_prefix: self.topic_prefix.clone(),
+            topic_prefix: asked.topic_prefix.clone(),
             debezium: DebeziumOptions {
-                decimal: self.decimal_handling_mode,
-                time_precision: self.time_precision_mode,
-                binary: self.binary_handling_mode,
-                interval: self.interval_handling_mode,
-                hstore: self.hstore_handling_mode,
+                decimal: asked.decimal_handling_mode,
+                time_precision: asked.time_precision_mode,
+                binary: asked.binary_handling_mode,
+                interval: asked.interval_handling_mode,
+                hstore: asked.hstore_handling_mode,
             },
-            event_hub: self.event_hub.options(),
-            verify: self.verify,
-            sample_percent: self.sample_percent,
-            parallel: self.parallel,
-            range_blocks: self.range_blocks,
+            event_hub: asked.event_hub.options(),
+            verify: asked.verify,
+            sample_percent: asked.sample_percent,
+            parallel: asked.parallel,
+            range_blocks: asked.range_blocks,
             ..selection.request()?
         })
     }

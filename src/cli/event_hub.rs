@@ -48,6 +48,11 @@ pub(super) struct EventHubArguments {
     /// The most events that one process sends into the hub in a second
     #[arg(long, env = "DELTACOMPARE_MAX_EVENTS_PER_SECOND", value_name = "N")]
     max_events_per_second: Option<NonZeroU64>,
+}
+
+/// How hubs are reached from here.
+#[derive(Debug, Args)]
+pub(super) struct EventHubAccessArguments {
     /// Where to connect to: amqps://<host>[:<port>], or amqp:// without TLS
     #[arg(long, env = "DELTACOMPARE_EVENT_HUB_ENDPOINT", value_name = "URL")]
     event_hub_endpoint: Option<String>,
@@ -68,7 +73,9 @@ impl EventHubArguments {
             max_events_per_second: self.max_events_per_second,
         }
     }
+}
 
+impl EventHubAccessArguments {
     /// How hubs are reached; the connection string comes from
     /// `DELTACOMPARE_EVENT_HUB_CONNECTION_STRING`.
     pub(super) fn access(&self, identity: Identity) -> EventHubAccess {

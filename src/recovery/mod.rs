@@ -13,6 +13,7 @@ mod sinks;
 mod status;
 mod steps;
 mod store;
+mod trace;
 mod work_item;
 
 pub use plan::{Plan, PlanTable, plan};

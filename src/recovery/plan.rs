@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{Connection, PgConnection};
 
 use super::request::{Request, StrategyChoice, Verify};
@@ -18,7 +18,7 @@ use crate::preflight::{self, Checked, Servers};
 use crate::sql::Relation;
 
 /// What `deltacompare plan` prints.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Plan {
     /// What an operator should know about the recovery as a whole.
     pub warnings: Vec<String>,
@@ -37,7 +37,7 @@ pub struct Plan {
 }
 
 /// One table of a [`Plan`].
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PlanTable {
     /// Its name on head.
     #[serde(flatten)]
