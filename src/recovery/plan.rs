@@ -450,7 +450,7 @@ mod tests {
             (Strategy::Content, 1 << 30, 1, 286),
         ] {
             let blocks = default_range_blocks(strategy, bytes, parallel);
-            assert_eq!(u64::from(blocks) * BLOCK >> 20, megabytes, "{strategy:?} {bytes}");
+            assert_eq!((u64::from(blocks) * BLOCK) >> 20, megabytes, "{strategy:?} {bytes}");
         }
     }
 }
