@@ -356,7 +356,7 @@ async fn status(gap: &Gap, id: &str) -> Vec<(String,)> {
 async fn a_worker_that_lost_its_lease_changes_nothing() {
     let (gap, expected) = gap().await;
     // So that there is a delta table.
-    let first = ["run", "--sink", "delta-table", "--table", "public.empty"];
+    let first = ["run", "--sink", "delta-table", "--format", "landing", "--table", "public.empty"];
     deltacompare(&gap, &first).run().await.assert_completed();
     let sink = hold_the_sink(&gap).await;
     let mut recovery = Recovery::new();
