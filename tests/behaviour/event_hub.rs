@@ -258,3 +258,71 @@ async fn a_wrong_key_is_refused_and_not_shown() {
     assert!(!run.stderr.contains(key) && !run.stdout.contains(key));
     assert!(!run.stderr.contains("sig="), "a signature is in the log");
 }
+
+/// Read back by Microsoft's own client.
+#[tokio::test]
+async fn the_official_client_reads_what_was_sent() {
+    let gap = gap().await;
+    let hub = EventHubs::start(HubOptions::default()).await.unwrap();
+    let run = run(&gap, &hub, &[]).await;
+    run.assert_completed();
+    let stored = hub.events();
+    let count = stored.len().to_string();
+    let read = hub.official_client("read", &[&count]).await.unwrap();
+    let mut seen = BTreeMap::new();
+    for line in read.lines() {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        let number = event["sequence_number"].as_u64().unwrap();
+        assert_eq!(event["offset"], number.to_string());
+        assert_eq!(event["content_type"], "application/json");
+        assert!(event["partition_key"].is_null());
+        assert!(event["enqueued"].as_f64().unwrap() > 1.0e9);
+        seen.insert((event["partition"].as_u64().unwrap() as usize, number), event);
+    }
+    assert_eq!(seen.len(), stored.len());
+    // In the same order, and all of it.
+    for (event, expected) in seen.values().zip(&stored) {
+        assert_eq!(event["partition"], expected.partition);
+        assert_eq!(event["message_id"], expected.id.as_str());
+        assert_eq!(event["body"].as_str().unwrap().as_bytes(), expected.body);
+        assert_eq!(event["properties"]["event_id"], expected.id.as_str());
+        assert_eq!(event["properties"]["table"], expected.properties["table"].as_str());
+        assert_eq!(event["properties"]["op"], expected.properties["op"].as_str());
+    }
+}
+
+/// A row's recovered event is where the stream's, sent by Microsoft's own client under the row's
+/// key, is.
+#[tokio::test]
+async fn keys_meet_in_their_partition() {
+    let gap = gap().await;
+    let hub =
+        EventHubs::start(HubOptions { partitions: 7, ..HubOptions::default() }).await.unwrap();
+    let run = run(&gap, &hub, &["--table", "public.big"]).await;
+    run.assert_completed();
+    let recovered = hub.events();
+    let keys: Vec<String> = (1..=40).map(|id| format!("{{\"id\":{}}}", 2 * id)).collect();
+    let arguments: Vec<&str> = keys.iter().map(String::as_str).collect();
+    hub.official_client("send", &arguments).await.unwrap();
+    let read =
+        hub.official_client("read", &[&(recovered.len() + keys.len()).to_string()]).await.unwrap();
+    let mut streamed = BTreeMap::new();
+    let mut ours = BTreeMap::new();
+    for line in read.lines() {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        let partition = event["partition"].as_u64().unwrap();
+        match event["partition_key"].as_str() {
+            Some(key) => streamed.insert(key.to_owned(), partition),
+            None => {
+                let body: serde_json::Value =
+                    serde_json::from_str(event["body"].as_str().unwrap()).unwrap();
+                let row = if body["after"].is_null() { &body["before"] } else { &body["after"] };
+                ours.insert(format!("{{\"id\":{}}}", row["id"]), partition)
+            }
+        };
+    }
+    assert_eq!(streamed.len(), keys.len());
+    for (key, partition) in streamed {
+        assert_eq!(ours[&key], partition, "{key}");
+    }
+}

@@ -158,6 +158,24 @@ impl EventHubs {
         *lock(&self.hub.issuer) = Some(tokens.clone());
     }
 
+    /// Has Microsoft's own Python client do something here, see `testbed/event_hubs/client.py`.
+    /// Yields what it prints.
+    pub async fn official_client(&self, command: &str, arguments: &[&str]) -> Result<String> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/event_hubs/client.py");
+        let output = tokio::process::Command::new(crate::binaries::event_hubs_python()?)
+            .arg(script)
+            .arg(command)
+            .arg(self.emulator_connection_string())
+            .arg(&self.hub.options.name)
+            .args(arguments)
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "the client failed: {errors}");
+        String::from_utf8(output.stdout).context(errors.into_owned())
+    }
+
     /// From now on these go wrong.
     pub fn inject(&self, faults: Faults) {
         *lock(&self.hub.faults) = faults;
