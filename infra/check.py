@@ -186,7 +186,7 @@ def main():
     except (ValueError, KeyError, IndexError):
         problems.append(f"checkov said: {out[:2000]}")
     if (REPO / ".github/workflows").is_dir():
-        run_tool(problems, "zizmor", "--offline", "--no-progress", ".github/workflows")
+        run_tool(problems, "zizmor", "--offline", "--no-progress", "--config", ".github/zizmor.yml", ".github/workflows")
     for problem in problems:
         print(f"infra: {problem}", file=sys.stderr)
     if problems:

@@ -15,6 +15,7 @@ pub mod gap_proof;
 pub mod identity;
 pub mod lineage;
 pub mod preflight;
+pub mod record;
 pub mod recovery;
 mod secrets;
 pub mod server;

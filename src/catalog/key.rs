@@ -25,3 +25,15 @@ pub enum ReplicaIdentity {
     /// Nothing.
     Nothing,
 }
+
+impl ReplicaIdentity {
+    /// As `ALTER TABLE … REPLICA IDENTITY` says it.
+    pub(crate) fn as_sql(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Index => "using index",
+            Self::Full => "full",
+            Self::Nothing => "nothing",
+        }
+    }
+}

@@ -1,7 +1,9 @@
 //! What the servers' catalogs say of the tables to compare: publications, tables, columns, keys.
 
 mod column;
+mod deviation;
 mod key;
+mod names;
 mod pairing;
 mod publication;
 mod relation;
@@ -9,10 +11,14 @@ mod same_rows;
 mod table;
 
 pub use column::{BaseType, Column};
+pub(crate) use deviation::{Deviation, names};
 pub use key::{Key, ReplicaIdentity};
-pub(crate) use pairing::{TablePair, pair_all};
+pub(crate) use names::{names_of, oids};
+pub(crate) use pairing::{Sides, TablePair};
 pub use publication::Operations;
-pub(crate) use publication::{PublishedTable, Selection, leaves_of_selected, select};
+pub(crate) use publication::{
+    PublishedTable, Selection, leaves_of_selected, publications, published, select,
+};
 pub(crate) use relation::{Relation, RelationKind, relations};
 pub(crate) use same_rows::{SameStorage, Storage, same_rows, storage};
 pub use table::{Table, TableName};

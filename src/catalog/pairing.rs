@@ -1,135 +1,354 @@
 //! Base's and head's tables brought together: what is compared of each, and what is not.
+//!
+//! A table or column that base has under the same name is compared with that: downstream knows
+//! both by their names. One that base has under another name only is found by its lineage: a
+//! restore keeps the oid of a table and the number of a column, whatever they are renamed to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Column, Key, PublishedTable, Relation, ReplicaIdentity, Table, TableName};
+use super::relation::RelationColumn;
+use super::{
+    Column, Deviation, Key, Operations, PublishedTable, Relation, ReplicaIdentity, Table, TableName,
+};
 
 /// A table as it will be compared, with what each server has of it.
 #[derive(Clone, Debug)]
 pub(crate) struct TablePair {
     pub(crate) table: Table,
+    /// As head's publications have it.
     pub(crate) published: PublishedTable,
     pub(crate) head: Relation,
     /// `None`: the table came to be in the gap, all its rows are inserts.
     pub(crate) base: Option<Relation>,
+    /// The compared columns as base has them, in the order of [`Table::columns`]; head's, if base
+    /// does not have the table.
+    pub(crate) base_columns: Vec<Column>,
+    /// The rows that were published on base: an expression over base's columns.
+    pub(crate) base_filter: Option<String>,
+    /// Whether base has an index on the whole key.
+    pub(crate) key_indexed_on_base: bool,
     /// What an operator should know about this table.
     pub(crate) warnings: Vec<String>,
 }
 
-impl TablePair {
-    /// The compared columns as base has them; head's, if base does not have the table.
-    pub(crate) fn base_columns(&self) -> Vec<Column> {
-        let Some(base) = &self.base else { return self.table.columns.clone() };
-        self.table
-            .columns
-            .iter()
-            .map(|column| {
-                let on_base = base.columns.iter().find(|other| other.column.name == column.name);
-                on_base.map_or(column, |other| &other.column).clone()
+/// Both servers' relations, and what is published of them.
+#[derive(Debug, Default)]
+pub(crate) struct Sides {
+    /// The selected tables, as head's publications have them.
+    pub(crate) published: BTreeMap<TableName, PublishedTable>,
+    /// What was published on base; `None` if that cannot be said, and head's publications are
+    /// taken for both.
+    pub(crate) published_on_base: Option<BTreeMap<TableName, PublishedTable>>,
+    pub(crate) head: BTreeMap<TableName, Relation>,
+    /// By base's names.
+    pub(crate) base: BTreeMap<TableName, Relation>,
+    /// Whether oids and column numbers mean the same on both servers.
+    pub(crate) one_lineage: bool,
+}
+
+impl Sides {
+    /// The selected tables that head has, each with base's.
+    pub(crate) fn pair(&self) -> Vec<TablePair> {
+        let by_oid: BTreeMap<u32, &Relation> =
+            self.base.values().map(|relation| (relation.oid, relation)).collect();
+        self.published
+            .values()
+            .filter_map(|published| {
+                let head = self.head.get(&published.name)?;
+                let base = self
+                    .base
+                    .get(&head.name)
+                    .or_else(|| by_oid.get(&head.oid).copied().filter(|_| self.one_lineage));
+                Some(self.pair_one(published.clone(), head.clone(), base))
             })
             .collect()
     }
+
+    fn pair_one(
+        &self,
+        published: PublishedTable,
+        head: Relation,
+        base: Option<&Relation>,
+    ) -> TablePair {
+        let mut found = self.table_drift(&head, base);
+        // What base's publications have of it, where that can be said.
+        let on_base = base
+            .filter(|_| !published.unpublished)
+            .and_then(|base| Some(self.published_on_base.as_ref()?.get(&base.name)));
+        let base_filter = match on_base {
+            Some(Some(on_base)) => {
+                found.extend(publication_drift(&published, on_base));
+                on_base.filter.clone()
+            }
+            Some(None) => {
+                if base.is_some_and(|base| base.logged) {
+                    found.push(Deviation::PublishedInTheGap);
+                }
+                published.filter.clone()
+            }
+            None => published.filter.clone(),
+        };
+        if published.unpublished {
+            found.push(Deviation::Unpublished);
+        }
+        if published.operations != Operations::ALL {
+            found.push(Deviation::PublishList(published.operations));
+        }
+        if published.filters_by_operation {
+            found.push(Deviation::FiltersByOperation);
+        }
+        if published.column_lists_differ {
+            found.push(Deviation::ColumnListsDiffer);
+        }
+        let one_table = self.one_lineage && base.is_some_and(|base| base.oid == head.oid);
+        let matched = match_columns(&head, base, one_table);
+        if let Some(base) = base {
+            found.extend(column_drift(&published, &matched, base));
+        }
+        if let Some(Some(on_base)) = on_base {
+            found.extend(column_list_drift(&published, on_base, &matched));
+        }
+        let compared: Vec<&Matched<'_>> = matched
+            .iter()
+            .filter(|column| published_column(&published, column.head))
+            .filter(|column| base.is_none() || column.base.is_some())
+            .collect();
+        let columns: Vec<Column> =
+            compared.iter().map(|column| column.head.column.clone()).collect();
+        let base_columns: Vec<Column> = compared
+            .iter()
+            .map(|column| column.base.unwrap_or(column.head).column.clone())
+            .collect();
+        let paired = Paired::by_key(&head, base, &columns, &base_columns);
+        found.extend(paired.deviation);
+        if let Some(base) = base
+            && base.replica_identity != head.replica_identity
+        {
+            let (from, to) = (base.replica_identity, head.replica_identity);
+            found.push(Deviation::ReplicaIdentityChanged { from, to });
+        }
+        let table = Table {
+            name: head.name.clone(),
+            columns,
+            key: paired.key,
+            replica_identity: head.replica_identity,
+        };
+        TablePair {
+            table,
+            published,
+            base: base.cloned(),
+            head,
+            base_columns,
+            base_filter,
+            key_indexed_on_base: paired.indexed_on_base,
+            warnings: found.iter().map(Deviation::to_string).collect(),
+        }
+    }
+
+    fn table_drift(&self, head: &Relation, base: Option<&Relation>) -> Vec<Deviation> {
+        let Some(base) = base else { return vec![Deviation::TableAdded] };
+        let mut found = Vec::new();
+        if base.name != head.name {
+            found.push(Deviation::TableRenamed { from: base.name.clone() });
+        } else if self.one_lineage && base.oid != head.oid {
+            found.push(Deviation::TableReplaced);
+        }
+        if !base.logged {
+            found.push(Deviation::WasUnlogged);
+        }
+        found
+    }
 }
 
-/// Pairs one selected table. Columns are those that both sides have by name.
-fn pair(published: PublishedTable, head: Relation, base: Option<Relation>) -> TablePair {
-    let mut warnings = Vec::new();
-    if published.unpublished {
-        warnings.push("it is in no publication: compared whole".to_owned());
+/// A column of head with base's.
+struct Matched<'a> {
+    head: &'a RelationColumn,
+    base: Option<&'a RelationColumn>,
+    /// Both have one of this name, but not the same one.
+    replaced: bool,
+}
+
+/// Each column of head with the one of base that it is compared with.
+fn match_columns<'a>(
+    head: &'a Relation,
+    base: Option<&'a Relation>,
+    one_table: bool,
+) -> Vec<Matched<'a>> {
+    let on_base = || base.into_iter().flat_map(|base| &base.columns);
+    head.columns
+        .iter()
+        .map(|column| {
+            let by_name = on_base().find(|other| other.column.name == column.column.name);
+            let by_number =
+                on_base().find(|other| one_table && other.column.attnum == column.column.attnum);
+            let replaced = one_table
+                && by_name.is_some_and(|other| other.column.attnum != column.column.attnum);
+            Matched { head: column, base: by_name.or(by_number), replaced }
+        })
+        .collect()
+}
+
+fn published_column(published: &PublishedTable, column: &RelationColumn) -> bool {
+    match &published.columns {
+        Some(columns) => columns.contains(&column.column.name),
+        None => !column.generated,
     }
-    let wanted = |name: &str, generated: bool| match &published.columns {
-        Some(columns) => columns.contains(name),
-        None => !generated,
-    };
-    let mut columns = Vec::new();
-    for candidate in &head.columns {
-        let name = &candidate.column.name;
-        if !wanted(name, candidate.generated) {
-            continue;
-        }
-        let on_base = base.as_ref().map(|base| {
-            base.columns.iter().find(|column| &column.column.name == name).map(|c| &c.column)
-        });
-        match on_base {
-            Some(None) => {
-                warnings.push(format!("column {name:?} is not on base: not compared, not sent"));
-                continue;
-            }
-            Some(Some(on_base)) if on_base.declared != candidate.column.declared => {
-                warnings.push(format!(
-                    "column {name:?} was {} on base and is {} on head: compared as printed",
-                    on_base.declared, candidate.column.declared
-                ));
-            }
-            _ => {}
-        }
-        columns.push(candidate.column.clone());
-    }
-    for column in base.iter().flat_map(|base| &base.columns) {
-        let name = &column.column.name;
-        if !head.columns.iter().any(|head| &head.column.name == name) {
-            warnings.push(format!("column {name:?} is not on head any more: not compared"));
-        }
-    }
-    if base.is_none() {
-        warnings.push("it is not on base: every row is an insert".to_owned());
-    }
-    if !published.operations.insert || !published.operations.update || !published.operations.delete
+}
+
+/// What became of the published columns.
+fn column_drift(
+    published: &PublishedTable,
+    matched: &[Matched<'_>],
+    base: &Relation,
+) -> Vec<Deviation> {
+    let mut found = Vec::new();
+    for Matched { head, base, replaced } in
+        matched.iter().filter(|column| published_column(published, column.head))
     {
-        warnings.push(
-            "its publication does not publish every operation: the events restore its state, so \
-             they include operations that the stream leaves out"
-                .to_owned(),
-        );
-    }
-    let mut key = key(&head, &columns);
-    if let (Key::Columns(positions), Some(base)) = (&key, &base) {
-        let names: Vec<&String> = positions.iter().map(|&at| &columns[at].name).collect();
-        let same =
-            |key: &[String]| key.len() == names.len() && names.iter().all(|n| key.contains(n));
-        if !same(&base.primary_key) && !same(&base.identity_index) {
-            warnings.push(
-                "its key is not a key on base: compared as a multiset, an update is a delete and \
-                 an insert"
-                    .to_owned(),
-            );
-            key = Key::WholeRow;
+        let name = &head.column.name;
+        let Some(base) = base else {
+            found.push(Deviation::ColumnAdded(name.clone()));
+            continue;
+        };
+        if *replaced {
+            found.push(Deviation::ColumnReplaced(name.clone()));
         }
-    } else if key == Key::WholeRow && head.replica_identity != ReplicaIdentity::Full {
-        warnings.push(
-            "it has no key: compared as a multiset, an update is a delete and an insert".to_owned(),
-        );
+        if base.column.name != *name {
+            let from = base.column.name.clone();
+            found.push(Deviation::ColumnRenamed { from, to: name.clone() });
+        }
+        if base.column.declared != head.column.declared {
+            found.push(Deviation::ColumnRetyped {
+                column: name.clone(),
+                from: base.column.declared.clone(),
+                to: head.column.declared.clone(),
+            });
+        } else if base.parts != head.parts {
+            let without = |some: &[String], others: &[String]| -> Vec<String> {
+                some.iter().filter(|part| !others.contains(part)).cloned().collect()
+            };
+            found.push(Deviation::TypeChanged {
+                column: name.clone(),
+                gone: without(&base.parts, &head.parts),
+                new: without(&head.parts, &base.parts),
+            });
+        }
     }
-    let table =
-        Table { name: head.name.clone(), columns, key, replica_identity: head.replica_identity };
-    TablePair { table, published, head, base, warnings }
+    let kept: BTreeSet<&str> =
+        matched.iter().filter_map(|column| Some(column.base?.column.name.as_str())).collect();
+    found.extend(
+        base.columns
+            .iter()
+            .filter(|column| !kept.contains(column.column.name.as_str()))
+            .map(|column| Deviation::ColumnDropped(column.column.name.clone())),
+    );
+    found
+}
+
+/// Whether the publications changed what they let through of the table.
+fn publication_drift(head: &PublishedTable, base: &PublishedTable) -> Vec<Deviation> {
+    let mut found = Vec::new();
+    if head.operations != base.operations {
+        let (from, to) = (base.operations, head.operations);
+        found.push(Deviation::PublishListChanged { from, to });
+    }
+    if head.filter != base.filter {
+        let (from, to) = (base.filter.clone(), head.filter.clone());
+        found.push(Deviation::FilterChanged { from, to });
+    }
+    found
+}
+
+/// Columns that both tables have and only one side's publications.
+fn column_list_drift(
+    published: &PublishedTable,
+    on_base: &PublishedTable,
+    matched: &[Matched<'_>],
+) -> Vec<Deviation> {
+    matched
+        .iter()
+        .filter_map(|column| {
+            let before = published_column(on_base, column.base?);
+            let name = column.head.column.name.clone();
+            match (before, published_column(published, column.head)) {
+                (false, true) => Some(Deviation::ColumnPublishedInTheGap(name)),
+                (true, false) => Some(Deviation::ColumnNoLongerPublished(name)),
+                _ => None,
+            }
+        })
+        .collect()
+}
+
+/// How the rows of a table are paired.
+struct Paired {
+    key: Key,
+    indexed_on_base: bool,
+    deviation: Option<Deviation>,
+}
+
+impl Paired {
+    /// By head's key, if it identifies a row on base as well.
+    fn by_key(
+        head: &Relation,
+        base: Option<&Relation>,
+        columns: &[Column],
+        base_columns: &[Column],
+    ) -> Self {
+        let key = key(head, columns);
+        let Key::Columns(positions) = &key else {
+            let deviation = match base {
+                Some(base) if !key_of(base).is_empty() && key_of(base) != key_of(head) => {
+                    Some(Deviation::KeyChanged {
+                        from: key_of(base).to_vec(),
+                        to: key_of(head).to_vec(),
+                        pairs: false,
+                    })
+                }
+                _ => (head.replica_identity != ReplicaIdentity::Full).then_some(Deviation::NoKey),
+            };
+            return Self { key, indexed_on_base: false, deviation };
+        };
+        let Some(base) = base else {
+            return Self { key, indexed_on_base: true, deviation: None };
+        };
+        let names: BTreeSet<&String> = positions.iter().map(|&at| &base_columns[at].name).collect();
+        let unique = [&base.primary_key, &base.identity_index];
+        if unique
+            .iter()
+            .any(|key| names.len() == key.len() && key.iter().all(|n| names.contains(n)))
+        {
+            return Self { key, indexed_on_base: true, deviation: None };
+        }
+        // Columns that hold a key of base's identify a row there, whatever else they hold.
+        let pairs =
+            unique.iter().any(|key| !key.is_empty() && key.iter().all(|name| names.contains(name)));
+        let deviation = Some(Deviation::KeyChanged {
+            from: key_of(base).to_vec(),
+            to: key_of(head).to_vec(),
+            pairs,
+        });
+        let key = if pairs { key } else { Key::WholeRow };
+        Self { key, indexed_on_base: false, deviation }
+    }
 }
 
 /// The columns that identify a row: the replica identity index if one was chosen, else the primary
-/// key. A key is of use only if all its columns are compared.
+/// key.
+fn key_of(relation: &Relation) -> &[String] {
+    match relation.replica_identity {
+        ReplicaIdentity::Index if !relation.identity_index.is_empty() => &relation.identity_index,
+        _ => &relation.primary_key,
+    }
+}
+
+/// A key is of use only if all its columns are compared.
 fn key(head: &Relation, columns: &[Column]) -> Key {
-    let names = match head.replica_identity {
-        ReplicaIdentity::Index if !head.identity_index.is_empty() => &head.identity_index,
-        _ => &head.primary_key,
-    };
-    let positions: Option<Vec<usize>> =
-        names.iter().map(|name| columns.iter().position(|column| &column.name == name)).collect();
+    let positions: Option<Vec<usize>> = key_of(head)
+        .iter()
+        .map(|name| columns.iter().position(|column| &column.name == name))
+        .collect();
     match positions {
         Some(positions) if !positions.is_empty() => Key::Columns(positions),
         _ => Key::WholeRow,
     }
-}
-
-/// Selected tables that head's publications have, with both servers' relations.
-pub(crate) fn pair_all(
-    published: BTreeMap<TableName, PublishedTable>,
-    mut head: BTreeMap<TableName, Relation>,
-    mut base: BTreeMap<TableName, Relation>,
-) -> Vec<TablePair> {
-    published
-        .into_iter()
-        .filter_map(|(name, published)| {
-            Some(pair(published, head.remove(&name)?, base.remove(&name)))
-        })
-        .collect()
 }

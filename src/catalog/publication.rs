@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::TableName;
 use crate::error::{Error, Result};
@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 /// What the operator asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Selection {
-    /// Only this publication's tables; otherwise those of every publication.
-    pub(crate) publication: Option<String>,
+    /// Only these publications' tables; empty for those of every publication.
+    pub(crate) publications: Vec<String>,
     /// Only these tables; otherwise all.
     pub(crate) tables: Vec<TableName>,
     /// Not these tables.
@@ -28,11 +28,13 @@ pub struct Operations {
     pub update: bool,
     /// Deletes.
     pub delete: bool,
+    /// Truncates.
+    pub truncate: bool,
 }
 
 impl Operations {
     /// All of them.
-    pub const ALL: Self = Self { insert: true, update: true, delete: true };
+    pub const ALL: Self = Self { insert: true, update: true, delete: true, truncate: true };
 }
 
 /// A selected table with what its publications let through, together.
@@ -46,6 +48,10 @@ pub(crate) struct PublishedTable {
     pub(crate) operations: Operations,
     /// In none of the publications: named by the operator, compared whole.
     pub(crate) unpublished: bool,
+    /// Its publications do not have the same columns.
+    pub(crate) column_lists_differ: bool,
+    /// Its publications let other rows through for one operation than for another.
+    pub(crate) filters_by_operation: bool,
 }
 
 #[derive(sqlx::FromRow)]
@@ -57,13 +63,11 @@ struct Row {
     pubinsert: bool,
     pubupdate: bool,
     pubdelete: bool,
+    pubtruncate: bool,
 }
 
 /// The selected tables by name, as head's publications have them. Tables of our own are left out
 /// (`FOR ALL TABLES` would publish them).
-///
-/// Several publications with one table are one subscription here: its rows are those of any, its
-/// columns and operations those of all.
 ///
 /// # Errors
 /// Refused: an unknown publication or table, or nothing selected.
@@ -72,11 +76,8 @@ pub(crate) async fn select(
     server_version: u32,
     selection: &Selection,
 ) -> Result<BTreeMap<TableName, PublishedTable>> {
-    if let Some(publication) = &selection.publication {
-        let known: Vec<String> =
-            sqlx::query_scalar("select pubname::text from pg_publication order by 1")
-                .fetch_all(&mut *head)
-                .await?;
+    let known = publications(head).await?;
+    for publication in &selection.publications {
         if !known.contains(publication) {
             return Err(Error::refused(format!(
                 "head has no publication {publication:?}; {}",
@@ -88,47 +89,19 @@ pub(crate) async fn select(
             )));
         }
     }
-    // Column lists and row filters exist since PostgreSQL 15.
-    let sql = if server_version >= 150_000 {
-        r#"
-        select t.schemaname::text, t.tablename::text,
-               -- The view of PostgreSQL 15 names generated columns, which it never sends.
-               array(select a.attname::text
-                       from pg_attribute a
-                       join pg_class c on c.oid = a.attrelid
-                       join pg_namespace n on n.oid = c.relnamespace
-                      where n.nspname = t.schemaname and c.relname = t.tablename
-                        and a.attname = any (t.attnames)
-                        and (a.attgenerated = ''
-                             or current_setting('server_version_num')::int >= 160000)) as attnames,
-               t.rowfilter, p.pubinsert, p.pubupdate, p.pubdelete
-          from pg_publication_tables t
-          join pg_publication p on p.pubname = t.pubname
-         where ($1::text is null or p.pubname = $1)
-           and t.schemaname !~ '^deltacompare(_[0-9a-f]{12})?$'
-         order by 1, 2, p.pubname
-        "#
-    } else {
-        r#"
-        select t.schemaname::text, t.tablename::text, null::text[] as attnames,
-               null::text as rowfilter, p.pubinsert, p.pubupdate, p.pubdelete
-          from pg_publication_tables t
-          join pg_publication p on p.pubname = t.pubname
-         where ($1::text is null or p.pubname = $1)
-           and t.schemaname !~ '^deltacompare(_[0-9a-f]{12})?$'
-         order by 1, 2, p.pubname
-        "#
-    };
-    let rows: Vec<Row> =
-        sqlx::query_as(sql).bind(&selection.publication).fetch_all(&mut *head).await?;
-    let mut tables = merge(rows);
+    let mut tables = published(head, server_version, &selection.publications).await?;
     if !selection.tables.is_empty() {
         let unpublished: Vec<TableName> =
             selection.tables.iter().filter(|name| !tables.contains_key(*name)).cloned().collect();
-        if let (Some(publication), Some(name)) = (&selection.publication, unpublished.first()) {
+        if let (false, Some(name)) = (selection.publications.is_empty(), unpublished.first()) {
             return Err(Error::refused(format!(
-                "publication {publication:?} does not publish {name}: leave --publication or this \
-                 --table out"
+                "publication {} does not publish {name}: leave --publication or this --table out",
+                selection
+                    .publications
+                    .iter()
+                    .map(|publication| format!("{publication:?}"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
             )));
         }
         tables.retain(|name, _| selection.tables.contains(name));
@@ -142,6 +115,8 @@ pub(crate) async fn select(
                     filter: None,
                     operations: Operations::ALL,
                     unpublished: true,
+                    column_lists_differ: false,
+                    filters_by_operation: false,
                 },
             );
         }
@@ -158,6 +133,57 @@ pub(crate) async fn select(
         ));
     }
     Ok(tables)
+}
+
+/// The names of a server's publications, sorted.
+pub(crate) async fn publications(connection: &mut PgConnection) -> Result<Vec<String>> {
+    Ok(sqlx::query_scalar("select pubname::text from pg_publication order by 1")
+        .fetch_all(connection)
+        .await?)
+}
+
+/// The tables of these publications, of all if none is named; without tables of our own. Unlogged,
+/// temporary and foreign tables and views are in none.
+///
+/// Several publications with one table are one subscription here: its rows, columns and operations
+/// are those of any.
+pub(crate) async fn published(
+    connection: &mut PgConnection,
+    server_version: u32,
+    publications: &[String],
+) -> Result<BTreeMap<TableName, PublishedTable>> {
+    // Column lists and row filters exist since PostgreSQL 15.
+    let lists = if server_version >= 150_000 {
+        r#"
+               -- The view of PostgreSQL 15 names generated columns, which it never sends.
+               array(select a.attname::text
+                       from pg_attribute a
+                       join pg_class c on c.oid = a.attrelid
+                       join pg_namespace n on n.oid = c.relnamespace
+                      where n.nspname = t.schemaname and c.relname = t.tablename
+                        and a.attname = any (t.attnames)
+                        and (a.attgenerated = ''
+                             or current_setting('server_version_num')::int >= 160000)) as attnames,
+               t.rowfilter,
+        "#
+    } else {
+        "null::text[] as attnames, null::text as rowfilter,"
+    };
+    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(format!(
+        r#"
+        select t.schemaname::text, t.tablename::text, {lists}
+               p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate
+          from pg_publication_tables t
+          join pg_publication p on p.pubname = t.pubname
+         where (cardinality($1::text[]) = 0 or p.pubname = any ($1))
+           and t.schemaname !~ '^deltacompare(_[0-9a-f]{{12}})?$'
+         order by 1, 2, p.pubname
+        "#
+    )))
+    .bind(publications)
+    .fetch_all(connection)
+    .await?;
+    Ok(merge(rows))
 }
 
 /// Selected partitions whose root is selected too, each with that root. A subscription to several
@@ -198,7 +224,7 @@ pub(crate) async fn leaves_of_selected(
 async fn require_table(head: &mut PgConnection, name: &TableName) -> Result<()> {
     let kind: Option<String> = sqlx::query_scalar(
         r#"
-        select c.relkind::text
+        select case c.relpersistence when 'p' then c.relkind::text else 'not logged' end
           from pg_class c
           join pg_namespace n on n.oid = c.relnamespace
          where n.nspname = $1 and c.relname = $2
@@ -210,6 +236,10 @@ async fn require_table(head: &mut PgConnection, name: &TableName) -> Result<()> 
     .await?;
     match kind.as_deref() {
         Some("r" | "p") => Ok(()),
+        Some("not logged") => Err(Error::refused(format!(
+            "{name} on head is unlogged or temporary: no slot delivers its changes, and a restore \
+             has none of its rows; leave it out"
+        ))),
         Some(_) => Err(Error::refused(format!("{name} on head is not a table"))),
         None => Err(Error::refused(format!(
             "head has no table {name}: check the spelling (unquoted names are folded to lower \
@@ -219,34 +249,54 @@ async fn require_table(head: &mut PgConnection, name: &TableName) -> Result<()> 
 }
 
 fn merge(rows: Vec<Row>) -> BTreeMap<TableName, PublishedTable> {
-    let mut tables = BTreeMap::<TableName, PublishedTable>::new();
+    let mut by_table = BTreeMap::<TableName, Vec<Row>>::new();
     for row in rows {
-        let name = TableName { schema: row.schemaname, name: row.tablename };
-        let columns = row.attnames.map(BTreeSet::from_iter);
-        let operations =
-            Operations { insert: row.pubinsert, update: row.pubupdate, delete: row.pubdelete };
-        match tables.get_mut(&name) {
-            None => {
-                let table = PublishedTable {
-                    name: name.clone(),
-                    columns,
-                    filter: row.rowfilter,
-                    operations,
-                    unpublished: false,
-                };
-                tables.insert(name, table);
-            }
-            Some(table) => {
-                table.columns = table.columns.take().zip(columns).map(|(a, b)| &a | &b);
-                table.filter =
-                    table.filter.take().zip(row.rowfilter).map(|(a, b)| format!("({a}) or ({b})"));
-                table.operations.insert |= operations.insert;
-                table.operations.update |= operations.update;
-                table.operations.delete |= operations.delete;
-            }
-        }
+        let name = TableName { schema: row.schemaname.clone(), name: row.tablename.clone() };
+        by_table.entry(name).or_default().push(row);
     }
-    tables
+    by_table.into_iter().map(|(name, rows)| (name.clone(), together(name, &rows))).collect()
+}
+
+/// One table with what all its publications let through.
+fn together(name: TableName, rows: &[Row]) -> PublishedTable {
+    // As pgoutput combines them: a row passes an operation if it passes the filter of any
+    // publication that publishes the operation.
+    let filters = |has: fn(&Row) -> bool| -> Option<BTreeSet<&str>> {
+        rows.iter().filter(|row| has(row)).map(|row| row.rowfilter.as_deref()).collect()
+    };
+    let operations = Operations {
+        insert: rows.iter().any(|row| row.pubinsert),
+        update: rows.iter().any(|row| row.pubupdate),
+        delete: rows.iter().any(|row| row.pubdelete),
+        truncate: rows.iter().any(|row| row.pubtruncate),
+    };
+    let by_operation = [
+        operations.insert.then(|| filters(|row| row.pubinsert)),
+        operations.update.then(|| filters(|row| row.pubupdate)),
+        operations.delete.then(|| filters(|row| row.pubdelete)),
+    ];
+    let by_operation: BTreeSet<_> = by_operation.into_iter().flatten().collect();
+    let filter = filters(|_| true).map(|filters| match Vec::from_iter(filters)[..] {
+        [filter] => filter.to_owned(),
+        ref filters => {
+            filters.iter().map(|filter| format!("({filter})")).collect::<Vec<_>>().join(" or ")
+        }
+    });
+    let columns: Vec<Option<BTreeSet<&String>>> =
+        rows.iter().map(|row| row.attnames.as_ref().map(|names| names.iter().collect())).collect();
+    PublishedTable {
+        name,
+        columns: columns
+            .iter()
+            .cloned()
+            .collect::<Option<Vec<_>>>()
+            .map(|lists| lists.into_iter().flatten().cloned().collect()),
+        filter,
+        operations,
+        unpublished: false,
+        column_lists_differ: columns.windows(2).any(|pair| pair[0] != pair[1]),
+        filters_by_operation: by_operation.len() > 1,
+    }
 }
 
 #[cfg(test)]
@@ -262,6 +312,7 @@ mod tests {
             pubinsert: true,
             pubupdate: false,
             pubdelete: delete,
+            pubtruncate: false,
         }
     }
 
@@ -271,12 +322,27 @@ mod tests {
         let table = merge(rows).into_values().next().unwrap();
         assert_eq!(table.filter.as_deref(), Some("(a > 1) or (b)"));
         assert_eq!(table.columns.unwrap().len(), 2);
-        assert_eq!(table.operations, Operations { insert: true, update: false, delete: true });
+        let operations = Operations { insert: true, update: false, delete: true, truncate: false };
+        assert_eq!(table.operations, operations);
+        assert!(table.column_lists_differ && table.filters_by_operation);
     }
 
     #[test]
     fn one_publication_without_a_filter_lets_all_rows_through() {
         let tables = merge(vec![row(Some("a > 1"), &["a"], true), row(None, &["a"], true)]);
-        assert_eq!(tables.into_values().next().unwrap().filter, None);
+        let table = tables.into_values().next().unwrap();
+        assert_eq!(table.filter, None);
+        assert!(!table.column_lists_differ && !table.filters_by_operation);
+    }
+
+    #[test]
+    fn a_filter_that_holds_for_one_operation_only_is_told() {
+        let tables = merge(vec![row(Some("a > 1"), &["a"], false), row(None, &["a"], true)]);
+        // Inserts pass without a condition by the second one, and so do deletes.
+        assert!(!tables.into_values().next().unwrap().filters_by_operation);
+        let mut deletes = row(None, &["a"], true);
+        deletes.pubinsert = false;
+        let tables = merge(vec![row(Some("a > 1"), &["a"], false), deletes]);
+        assert!(tables.into_values().next().unwrap().filters_by_operation);
     }
 }

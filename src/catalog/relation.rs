@@ -13,6 +13,8 @@ pub(crate) struct Relation {
     pub(crate) oid: u32,
     pub(crate) name: TableName,
     pub(crate) kind: RelationKind,
+    /// Whether its changes are logged: a restore has no rows of a table that is not.
+    pub(crate) logged: bool,
     /// All columns, generated ones included, in their order.
     pub(crate) columns: Vec<RelationColumn>,
     /// Names of the columns of the primary key, in key order; empty without one.
@@ -54,6 +56,9 @@ pub(crate) enum RelationKind {
 pub(crate) struct RelationColumn {
     pub(crate) column: Column,
     pub(crate) generated: bool,
+    /// The labels of its enum, or the attributes of its composite type; of its elements', if it is
+    /// an array.
+    pub(crate) parts: Vec<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -62,6 +67,7 @@ struct RelationRow {
     schema: String,
     name: String,
     relkind: String,
+    logged: bool,
     has_children: bool,
     relreplident: String,
     primary_key: Vec<String>,
@@ -94,6 +100,7 @@ struct ColumnRow {
     element_schema: Option<String>,
     element_name: Option<String>,
     element_kind: Option<String>,
+    parts: Vec<String>,
 }
 
 /// The named tables that exist on this server, with two queries however many there are.
@@ -122,6 +129,7 @@ pub(crate) async fn relations(
                c.nspname::text as schema,
                c.relname::text as name,
                c.relkind::text,
+               c.relpersistence = 'p' as logged,
                exists (select from pg_inherits i where i.inhparent = c.oid) as has_children,
                c.relreplident::text,
                array(select a.attname::text
@@ -233,7 +241,19 @@ async fn columns(
                e.oid::int8 as element_oid,
                en.nspname::text as element_schema,
                e.typname::text as element_name,
-               e.typtype::text as element_kind
+               e.typtype::text as element_kind,
+               case coalesce(e.typtype, b.typtype)
+                 when 'e' then
+                   array(select l.enumlabel::text from pg_enum l
+                          where l.enumtypid = coalesce(e.oid, b.oid) order by l.enumsortorder)
+                 when 'c' then
+                   array(select format('%s %s', p.attname, format_type(p.atttypid, p.atttypmod))
+                           from pg_attribute p
+                          where p.attrelid = coalesce(e.typrelid, b.typrelid)
+                            and p.attnum > 0 and not p.attisdropped
+                          order by p.attnum)
+                 else '{}'
+               end as parts
           from pg_attribute a
           left join resolved d on d.oid = a.atttypid
           join pg_type b on b.oid = coalesce(d.base, a.atttypid)
@@ -268,6 +288,7 @@ fn relation(row: RelationRow, columns: Vec<RelationColumn>) -> Relation {
             (_, true) => RelationKind::Parent,
             _ => RelationKind::Plain,
         },
+        logged: row.logged,
         columns,
         primary_key: row.primary_key,
         identity_index: row.identity_index,
@@ -312,5 +333,6 @@ fn column(row: ColumnRow) -> RelationColumn {
             not_null: row.not_null,
         },
         generated: row.generated,
+        parts: row.parts,
     }
 }

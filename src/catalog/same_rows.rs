@@ -17,6 +17,8 @@ pub(crate) struct Storage {
     database: u32,
     access_method: String,
     pub(crate) blocks: u32,
+    /// It is a foreign table.
+    pub(crate) foreign: bool,
     /// Each column's place, type and what its type means, all the way down, as text; null where
     /// what it prints depends on more than the stored bytes.
     columns: BTreeMap<String, Option<String>>,
@@ -43,6 +45,7 @@ struct StorageRow {
     database: i64,
     access_method: String,
     blocks: i64,
+    is_foreign: bool,
     names: Vec<String>,
     definitions: Vec<Option<String>>,
 }
@@ -58,7 +61,8 @@ pub(crate) async fn storage(
         with recursive
         leaf (root, oid) as (
           select wanted.oid, coalesce(t.relid, wanted.oid::oid)
-            from unnest($1::int8[]) as wanted (oid)
+            -- A table of base may be compared with two of head's.
+            from (select distinct unnest($1::int8[])) as wanted (oid)
             join pg_class c on c.oid = wanted.oid::oid
             left join lateral pg_partition_tree(c.oid) t on c.relkind = 'p' and t.isleaf
            where c.relkind <> 'p' or t.relid is not null
@@ -130,6 +134,7 @@ pub(crate) async fn storage(
                d.oid::int8 as database,
                coalesce(am.amname, '')::text as access_method,
                pg_relation_size(c.oid) / current_setting('block_size')::int8 as blocks,
+               c.relkind = 'f' as is_foreign,
                columns.names,
                columns.definitions
           from leaf l
@@ -162,6 +167,7 @@ pub(crate) async fn storage(
             database: row.database as u32,
             access_method: row.access_method,
             blocks: u32::try_from(row.blocks).unwrap_or(u32::MAX),
+            foreign: row.is_foreign,
             columns: row.names.into_iter().zip(row.definitions).collect(),
         });
     }
@@ -178,6 +184,9 @@ pub(crate) fn same_rows(
     let Some(base) = &pair.base else { return Err("it is not on base".to_owned()) };
     if base.oid != pair.head.oid {
         return Err("it was created anew in the gap".to_owned());
+    }
+    if pair.base_filter != pair.published.filter {
+        return Err("its row filter changed in the gap".to_owned());
     }
     if on_head.len() != on_base.len() {
         return Err("its partitions are not the same on both sides".to_owned());
@@ -199,12 +208,14 @@ pub(crate) fn same_rows(
                 return Err(format!("{} is not stored as a heap", head.name));
             }
             for (name, definition) in &head.columns {
-                let compared = pair.published.filter.is_some()
-                    || pair.table.columns.iter().any(|column| &column.name == name);
-                if !compared {
-                    continue;
-                }
-                match (definition, base.columns.get(name)) {
+                let compared = pair.table.columns.iter().position(|column| &column.name == name);
+                let name_on_base = match compared {
+                    // A column that was renamed holds the same bytes.
+                    Some(at) => &pair.base_columns[at].name,
+                    None if pair.published.filter.is_some() => name,
+                    None => continue,
+                };
+                match (definition, base.columns.get(name_on_base)) {
                     (None, _) => {
                         return Err(format!(
                             "what column {name:?} prints depends on more than its stored bytes"

@@ -12,6 +12,7 @@ use deltacompare::event::{
     TimePrecision,
 };
 use deltacompare::lineage::Lsn;
+use deltacompare::record::Record;
 use deltacompare::recovery::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
 use deltacompare::server::SslMode;
 use deltacompare::sink::{EventHubAccess, EventHubOptions};
@@ -50,6 +51,14 @@ pub(super) enum Command {
     },
     /// Answer the Azure Functions host, as its custom handler. Settings come from the environment.
     Serve(ServeArguments),
+    /// Keep what the two restores say of their past in a file, for later recoveries. Changes nothing.
+    Record {
+        #[command(flatten)]
+        servers: ServerSettings,
+        /// The file to write; it must not exist
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Remove everything that DeltaCompare created on the two servers, the delta table included.
     Cleanup {
         #[command(flatten)]
@@ -59,9 +68,10 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct SelectionArguments {
-    /// Only this publication's tables [default: every table of every publication]
-    #[arg(long, env = "DELTACOMPARE_PUBLICATION", value_name = "NAME")]
-    publication: Option<String>,
+    /// Only this publication's tables; may be repeated, as a slot may read several [default: every
+    /// table of every publication]
+    #[arg(long = "publication", env = "DELTACOMPARE_PUBLICATION", value_name = "NAME")]
+    publications: Vec<String>,
     /// Only this table; may be repeated
     #[arg(long = "table", value_name = "SCHEMA.TABLE")]
     tables: Vec<TableName>,
@@ -86,6 +96,9 @@ pub(super) struct SelectionArguments {
     /// Go on although the restores do not cover the gap; what they leave out stays lost
     #[arg(long)]
     accept_hole: bool,
+    /// What the record command wrote of these two restores, for where their past can no longer be read
+    #[arg(long, env = "DELTACOMPARE_RECORDED", value_name = "FILE")]
+    recorded: Option<PathBuf>,
     /// Base's host as head knows it [default: the one in --base]
     #[arg(long, env = "DELTACOMPARE_FDW_HOST", value_name = "HOST")]
     fdw_host: Option<String>,
@@ -223,7 +236,7 @@ impl SelectionArguments {
             )));
         }
         Ok(Request {
-            publication: self.publication,
+            publications: self.publications,
             tables: self.tables,
             exclude: self.exclude,
             sinks: Vec::new(),
@@ -244,6 +257,7 @@ impl SelectionArguments {
             new_slot_lsn: self.new_slot_lsn,
             new_slot_restart_lsn: self.new_slot_restart_lsn,
             accept_hole: self.accept_hole,
+            recorded: self.recorded.as_deref().map(Record::read).transpose()?,
             fdw: FdwOverrides {
                 host: self.fdw_host,
                 port: self.fdw_port,
@@ -263,9 +277,10 @@ impl RunArguments {
     /// The request of a new recovery.
     pub(super) fn request(&self) -> Result<Request> {
         let selection = SelectionArguments {
-            publication: self.selection.publication.clone(),
+            publications: self.selection.publications.clone(),
             tables: self.selection.tables.clone(),
             exclude: self.selection.exclude.clone(),
+            recorded: self.selection.recorded.clone(),
             fdw_host: self.selection.fdw_host.clone(),
             fdw_sslrootcert: self.selection.fdw_sslrootcert.clone(),
             ..self.selection

@@ -14,6 +14,7 @@ use clap::{CommandFactory, FromArgMatches};
 use deltacompare::error::{Error, ErrorKind, Result};
 use deltacompare::fdw;
 use deltacompare::functions;
+use deltacompare::record::Record;
 use deltacompare::recovery::{self, Control, Outcome, Progress, Start};
 use tracing_subscriber::EnvFilter;
 
@@ -52,6 +53,13 @@ pub(crate) fn main() -> ExitCode {
                 functions::serve(arguments.port, stop_signal()).await?;
                 // The host takes 0 for intended and never starts it again.
                 Ok(INTERRUPTED)
+            }
+            Command::Record { servers, file } => {
+                let record =
+                    Record::of(&servers.servers().await?).await.map_err(nothing_changed)?;
+                record.write(&file)?;
+                output::recorded(&record, &file);
+                Ok(COMPLETED)
             }
             Command::Cleanup { servers } => {
                 let servers = servers.servers().await?;

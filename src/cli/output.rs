@@ -7,6 +7,7 @@ use std::time::Duration;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table};
 use deltacompare::error::{Error, Result};
+use deltacompare::record::Record;
 use deltacompare::recovery::{Plan, Report};
 use indicatif::{HumanBytes, HumanCount, HumanDuration};
 
@@ -90,6 +91,17 @@ pub(super) fn report(report: &Report) {
         }
     }
     println!("recovery {} {}", report.recovery_id, report.state);
+}
+
+pub(super) fn recorded(record: &Record, file: &Path) {
+    for (side, recorded) in [("base", &record.base), ("head", &record.head)] {
+        match (&recorded.recovery_end, &recorded.history_error) {
+            (Some(end), _) => println!("{side} ended at {end}"),
+            (None, Some(error)) => println!("warning: {error}; record again once it can be"),
+            (None, None) => println!("warning: {side} was never restored"),
+        }
+    }
+    println!("recorded in {}", file.display());
 }
 
 pub(super) fn removed(removed: &[String]) {

@@ -90,3 +90,35 @@ fn the_readme_names_every_exit_code() {
         assert!(README.contains(&format!("\n| {code} | ")), "{code}");
     }
 }
+
+/// The commands in a document's blocks of shell, each with its words.
+fn commands_in(document: &str) -> Vec<Vec<&str>> {
+    document
+        .split("```")
+        .skip(1)
+        .step_by(2)
+        .filter_map(|block| block.strip_prefix("sh\n"))
+        .flat_map(str::lines)
+        .filter_map(|line| line.trim().strip_prefix("deltacompare "))
+        .map(|line| line.split(" #").next().unwrap_or_default().split_whitespace().collect())
+        .collect()
+}
+
+#[test]
+fn the_runbook_and_the_readme_name_commands_and_options_that_exist() {
+    let program = Arguments::command();
+    let mut checked = BTreeSet::new();
+    for document in [README, include_str!("../../docs/runbook.md")] {
+        for words in commands_in(document) {
+            let command = program
+                .find_subcommand(words[0])
+                .unwrap_or_else(|| panic!("there is no command {words:?}"));
+            for option in words.iter().filter_map(|word| word.strip_prefix("--")) {
+                let known = command.get_arguments().any(|it| it.get_long() == Some(option));
+                assert!(known, "--{option} is none of {}", words[0]);
+            }
+            checked.insert(words[0]);
+        }
+    }
+    assert!(["cleanup", "plan", "record", "run"].iter().all(|it| checked.contains(it)));
+}

@@ -150,13 +150,13 @@ async fn checksums(
          where {condition}
          group by 1
         "#,
-        bucket = buckets.of(tables, source, key, "r"),
+        bucket = buckets.of(tables, source, key, "r", bounds.parameters() + 1),
         checksum = checksum::of_row(tables, source, key, "r"),
         rows = source.rows("r"),
         condition = bounds.condition(source, key, "r"),
     );
-    let rows: Vec<(i64, i64, i64)> =
-        bounds.bind(sqlx::query_as(AssertSqlSafe(sql))).fetch_all(connection).await?;
+    let query = buckets.bind(bounds.bind(sqlx::query_as(AssertSqlSafe(sql))));
+    let rows: Vec<(i64, i64, i64)> = query.fetch_all(connection).await?;
     Ok(rows.into_iter().map(|(bucket, count, xor)| (bucket, (count as u64, xor))).collect())
 }
 
@@ -191,14 +191,13 @@ async fn images(
             sqlx::query(AssertSqlSafe(sql)).bind(lows).bind(highs)
         }
         None => {
-            let list: Vec<String> = differing.iter().map(i64::to_string).collect();
+            let parameter = bounds.parameters() + 1;
             sql = format!(
-                "select {image} from {rows} where {condition} and {bucket} in ({list})",
+                "select {image} from {rows} where {condition} and {bucket} = any(${parameter}::int8[])",
                 condition = bounds.condition(source, key, "r"),
-                bucket = buckets.of(tables, source, key, "r"),
-                list = list.join(", "),
+                bucket = buckets.of(tables, source, key, "r", parameter),
             );
-            bounds.bind_query(sqlx::query(AssertSqlSafe(sql)))
+            bounds.bind_query(sqlx::query(AssertSqlSafe(sql))).bind(differing.to_vec())
         }
     };
     let table: &Table = &tables.table;

@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection, raw_sql};
 
-use super::{MARKER, STATUS_SCHEMA, role};
+use super::{ForeignTable, MARKER, STATUS_SCHEMA, role};
 use crate::error::{Error, Result};
 use crate::sql::Ident;
 
@@ -21,9 +21,20 @@ const SERVERS: &str = r#"
        and obj_description(s.oid, 'pg_foreign_server') like $1 || ' %'
 "#;
 
-/// Whether head has this recovery's foreign server.
-pub(crate) async fn is_linked(head: &mut PgConnection, name: &Ident) -> Result<bool> {
-    is_ours(head, SERVERS, name).await
+/// Whether head has this recovery's foreign server and these foreign tables.
+pub(crate) async fn is_linked(
+    head: &mut PgConnection,
+    name: &Ident,
+    foreign: &[ForeignTable],
+) -> Result<bool> {
+    let tables: Vec<String> = foreign.iter().map(|table| table.relation.to_string()).collect();
+    let whole: bool = sqlx::query_scalar(
+        "select coalesce(bool_and(to_regclass(name) is not null), true) from unnest($1::text[]) t (name)",
+    )
+    .bind(tables)
+    .fetch_one(&mut *head)
+    .await?;
+    Ok(whole && is_ours(head, SERVERS, name).await?)
 }
 
 /// Drops what this recovery created on both servers, the status tables aside. May be repeated.

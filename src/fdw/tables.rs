@@ -9,6 +9,8 @@
 //! an inheritance tree, because postgres_fdw knows no `only`, and a table with a row filter, which
 //! base must decide by its own types.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 
@@ -30,10 +32,17 @@ pub(crate) struct ForeignTable {
     pub(crate) relation: Relation,
     /// What it reads on base: the table or its helper view.
     remote: Relation,
-    columns: Vec<Ident>,
+    columns: Vec<ForeignColumn>,
     fetch_size: u64,
     /// The helper view's query, where one is needed.
     view: Option<String>,
+}
+
+/// A column under head's name and the one that the remote side has for it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct ForeignColumn {
+    name: Ident,
+    remote: Ident,
 }
 
 impl ForeignTable {
@@ -41,14 +50,27 @@ impl ForeignTable {
     pub(crate) fn of(link: &Link, pair: &TablePair) -> Option<Self> {
         let base = pair.base.as_ref()?;
         let source = Relation::from(&base.name);
-        let columns: Vec<Ident> =
-            pair.table.columns.iter().map(|column| Ident::new(&column.name)).collect();
-        let local_name = format!("t{}", base.oid);
-        let needs_view = base.kind == RelationKind::Parent || pair.published.filter.is_some();
+        let columns: Vec<ForeignColumn> = pair
+            .table
+            .columns
+            .iter()
+            .zip(&pair.base_columns)
+            .map(|(head, base)| ForeignColumn {
+                name: Ident::new(&head.name),
+                remote: Ident::new(&base.name),
+            })
+            .collect();
+        // A table of base may be compared with two of head's: the one that has its name now, and
+        // the one that it became.
+        let local_name = format!("t{}", pair.head.oid);
+        let needs_view = base.kind == RelationKind::Parent || pair.base_filter.is_some();
         let view = needs_view.then(|| {
-            let list: Vec<String> = columns.iter().map(Ident::to_string).collect();
+            // The view has the table's own names, once each.
+            let list: BTreeSet<String> =
+                columns.iter().map(|column| column.remote.to_string()).collect();
+            let list = Vec::from_iter(list);
             let only = if base.kind == RelationKind::Parent { "only " } else { "" };
-            let filter = pair.published.filter.as_deref();
+            let filter = pair.base_filter.as_deref();
             format!(
                 "select {} from {only}{source}{}",
                 list.join(", "),
@@ -66,8 +88,13 @@ impl ForeignTable {
     }
 
     fn definition(&self, link: &Link) -> String {
-        let columns: Vec<String> =
-            self.columns.iter().map(|column| format!("{column} text")).collect();
+        let columns: Vec<String> = self
+            .columns
+            .iter()
+            .map(|ForeignColumn { name, remote }| {
+                format!("{name} text options (column_name {})", Literal(remote.name()))
+            })
+            .collect();
         // postgres_fdw reads the first line of base's EXPLAIN, which such a name would break.
         let estimate = if self.remote.name.name().contains(['\n', '\r']) {
             ", use_remote_estimate 'false'"

@@ -1,4 +1,5 @@
 //! The Azure Functions app: what the Functions host's custom handler answers, one file a function.
+//! Only health is there yet; what the other functions of [`bindings`] are sent is not found.
 //!
 //! The host starts `deltacompare serve`, forwards HTTP functions as they come, and posts queue
 //! messages and timer ticks to `/<Function>`. State never travels through this process: the status
@@ -18,8 +19,7 @@ use tokio::net::TcpListener;
 use crate::error::{Error, Result};
 use app::App;
 
-/// Answers the Functions host on this port of the loopback address until `stop` resolves; then
-/// running work stores how far it is and gives its items back.
+/// Answers the Functions host on this port of the loopback address until `stop` resolves.
 ///
 /// It answers `GET /` at once, before anything that it depends on is configured or can be reached.
 ///

@@ -1,16 +1,17 @@
 //! Everything that must hold before a recovery may change anything: the servers, the selection, the
 //! rights. All refusals are collected, so that an operator meets them once and not one by one.
 
+mod coverage;
 mod restores;
 mod rights;
 
-pub(crate) use restores::{counts_lost, other_sessions, writers, written};
+pub(crate) use restores::{counts_lost, other_sessions, restore_identity, writers, written};
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use sqlx::{Connection, PgConnection};
+use sqlx::Connection;
 
-use crate::catalog::{self, Key, SameStorage, Selection, Storage, TableName, TablePair};
+use crate::catalog::{self, Key, SameStorage, Selection, Storage, TablePair};
 use crate::diff::ReusedIds;
 use crate::error::{Error, Result};
 use crate::fdw::{self, FdwTarget};
@@ -74,7 +75,10 @@ impl Checked {
     pub(crate) fn same_contents(&self, pair: &TablePair) -> Result<(), String> {
         let Some(base) = &pair.base else { return Err("it is not on base".to_owned()) };
         let Key::Columns(key) = &pair.table.key else { return Ok(()) };
-        let base_columns = pair.base_columns();
+        if !pair.key_indexed_on_base {
+            return Err("base has no index on its key".to_owned());
+        }
+        let base_columns = &pair.base_columns;
         for &at in key {
             let head_column = &pair.table.columns[at];
             if head_column.operator_schema() != pair.table.columns[key[0]].operator_schema() {
@@ -148,7 +152,7 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         return Err(Error::refused(findings.refusals.join("\n")));
     }
     let selection = Selection {
-        publication: request.publication.clone(),
+        publications: request.publications.clone(),
         tables: request.tables.clone(),
         exclude: request.exclude.clone(),
     };
@@ -173,23 +177,20 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         // Everything else would wait for the locks.
         return Err(Error::refused(findings.refusals.join("\n")));
     }
-    let history = lineage(servers, &base_facts, &head_facts, &mut findings).await;
+    let (history, one_lineage) =
+        lineage(servers, request, &base_facts, &head_facts, &mut findings).await;
     let mut gap = gap(request, &history, &mut findings);
     let ends = history.ok().map(|history| (history.base_end, history.head_end));
 
-    let mut published = catalog::select(&mut head, head_facts.version, &selection).await?;
-    for (leaf, root) in catalog::leaves_of_selected(&mut head, &published).await? {
-        findings.warn(format!(
-            "{leaf} is published by itself and as a part of {root}: its rows are sent as {root}'s, \
-             as the stream sends them"
-        ));
-        published.remove(&leaf);
-    }
-    let names: Vec<TableName> = published.keys().cloned().collect();
-    let on_head = catalog::relations(&mut head, &names).await?;
-    let on_base = catalog::relations(&mut base, &names).await?;
-    dropped(&mut base, base_facts.version, &selection, &names, &mut findings).await?;
-    let pairs = catalog::pair_all(published, on_head, on_base);
+    let mut pairs = coverage::pairs(
+        &mut base,
+        &mut head,
+        head_facts.version,
+        &selection,
+        one_lineage,
+        &mut findings,
+    )
+    .await?;
     restores::unwritten(&pairs, request.accept_written, &mut findings);
     let written = |pair: &TablePair| {
         pair.head.written > 0 || pair.base.as_ref().is_some_and(|base| base.written > 0)
@@ -204,6 +205,15 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         pairs.iter().filter_map(|pair| pair.base.as_ref()).map(|base| base.oid).collect();
     let head_storage = catalog::storage(&mut head, &head_oids).await?;
     let base_storage = catalog::storage(&mut base, &base_oids).await?;
+    coverage::partitions(
+        &mut base,
+        &mut head,
+        &base_storage,
+        &head_storage,
+        &mut pairs,
+        &mut findings,
+    )
+    .await?;
 
     let target = FdwTarget::new(&servers.base, &request.fdw, head_facts.version);
     let target = match target {
@@ -295,20 +305,39 @@ fn gap(
     gap
 }
 
-/// Relates the two restores, or says why that cannot be done. What cannot be read is a warning; two
-/// servers given the wrong way round are refused, by their histories if they can be read, else by
-/// their transaction counters.
+/// Relates the two restores, or says why that cannot be done; and whether an oid means the same on
+/// both. Histories that cannot be read are taken from the record, if the request has one. What is
+/// known from neither is a warning; two servers given the wrong way round are refused, by their
+/// histories if they are known, else by their transaction counters.
 async fn lineage(
     servers: &Servers,
+    request: &Request,
     base: &restores::Facts,
     head: &restores::Facts,
     findings: &mut Findings,
-) -> Result<OneHistory, String> {
+) -> (Result<OneHistory, String>, bool) {
     const SWAPPED: &str = "base and head are swapped: head was restored to an earlier moment than \
                            base; exchange --base and --head";
-    let histories = tokio::try_join!(History::read(&servers.base), History::read(&servers.head));
+    let mut histories =
+        tokio::try_join!(History::read(&servers.base), History::read(&servers.head));
+    if let Some(record) = &request.recorded {
+        match (
+            record.histories((&servers.base, &base.restore), (&servers.head, &head.restore)),
+            &histories,
+        ) {
+            (Ok(Some(recorded)), Err(error)) => {
+                findings.warn(format!(
+                    "where the restores ended is as it was recorded at {} and {}: {error}",
+                    record.base.at, record.head.at
+                ));
+                histories = Ok(recorded);
+            }
+            (Ok(_), _) => {}
+            (Err(error), _) => findings.refuse(error.to_string()),
+        }
+    }
     match histories.map(|(base, head)| Lineage::of(&base, &head)) {
-        Ok(Lineage::OneHistory(history)) => return Ok(history),
+        Ok(Lineage::OneHistory(history)) => return (Ok(history), true),
         Ok(Lineage::Swapped) => findings.refuse(SWAPPED),
         Ok(Lineage::Forked) => findings.warn(
             "base is not on head's history (restores of two sides of a failover, or a server that \
@@ -326,34 +355,12 @@ async fn lineage(
                 findings.refuse(SWAPPED);
             }
             findings.warn(format!("that head continues base's history is not proved: {error}"));
-            return Err(format!("that head continues base's history is not proved: {error}"));
+            return (
+                Err(format!("that head continues base's history is not proved: {error}")),
+                base.system_identifier == head.system_identifier,
+            );
         }
     }
-    Err("base is not on head's history".to_owned())
-}
-
-/// Tables that base's publications have and head's do not: reported, not compared.
-async fn dropped(
-    base: &mut PgConnection,
-    base_version: u32,
-    selection: &Selection,
-    selected: &[TableName],
-    findings: &mut Findings,
-) -> Result<()> {
-    if !selection.tables.is_empty() {
-        return Ok(());
-    }
-    let everything = Selection { exclude: Vec::new(), ..selection.clone() };
-    // Base may lack the publication, or have an empty one: then it had nothing to drop.
-    let Ok(on_base) = catalog::select(base, base_version, &everything).await else {
-        return Ok(());
-    };
-    let known: BTreeSet<&TableName> = selected.iter().chain(&selection.exclude).collect();
-    for name in on_base.keys().filter(|name| !known.contains(name)) {
-        findings.warn(format!(
-            "{name} was published on base and is not on head: dropped, renamed or taken out of \
-             the publication in the gap; no events are sent for it"
-        ));
-    }
-    Ok(())
+    // After a fork both sides give the same oids to different tables.
+    (Err("base is not on head's history".to_owned()), false)
 }

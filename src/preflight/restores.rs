@@ -18,6 +18,7 @@ pub(super) struct Facts {
     /// The next transaction id, with its epoch.
     pub(super) next_transaction: i64,
     pub(super) track_counts: bool,
+    pub(super) large_objects: bool,
     /// Cluster, timeline and database: what tells this restore from any other.
     pub(super) restore: String,
 }
@@ -32,6 +33,7 @@ pub(super) async fn facts(connection: &mut PgConnection) -> Result<Facts> {
                     else pg_snapshot_xmax(pg_current_snapshot())::text::int8
                end as next_transaction,
                current_setting('track_counts')::bool as track_counts,
+               exists (select from pg_largeobject_metadata) as large_objects,
                concat_ws('/', (select system_identifier from pg_control_system()),
                          case when not pg_is_in_recovery()
                               then left(pg_walfile_name(pg_current_wal_lsn()), 8) end,
@@ -41,6 +43,12 @@ pub(super) async fn facts(connection: &mut PgConnection) -> Result<Facts> {
     )
     .fetch_one(connection)
     .await?)
+}
+
+/// What tells this restore from any other, and its system identifier.
+pub(crate) async fn restore_identity(connection: &mut PgConnection) -> Result<(String, String)> {
+    let facts = facts(connection).await?;
+    Ok((facts.restore, facts.system_identifier))
 }
 
 /// Whether the counts of writes began anew after the server's restore had ended: a crash takes them
@@ -95,6 +103,12 @@ pub(super) fn comparable(base: &Facts, head: &Facts, findings: &mut Findings) {
                  cannot be seen"
             ));
         }
+    }
+    if base.large_objects || head.large_objects {
+        findings.warn(
+            "there are large objects (pg_largeobject): neither the stream nor the events carry \
+             them; copy those that changed by other means",
+        );
     }
     let (base, head) = (base.version / 10_000, head.version / 10_000);
     if base != head {
@@ -390,7 +404,7 @@ pub(super) async fn locked(
                                (select w.schema, w.name
                                   from unnest($1::text[], $2::text[]) as w (schema, name))
                              or exists (select from pg_publication p
-                                         where ($3::text is null or p.pubname = $3)
+                                         where (cardinality($3::text[]) = 0 or p.pubname = any ($3))
                                            and (p.puballtables
                                                 or exists (select from pg_publication_rel r
                                                             where r.prpubid = p.oid
@@ -404,7 +418,7 @@ pub(super) async fn locked(
     )))
     .bind(&schemas)
     .bind(&names)
-    .bind(&selection.publication)
+    .bind(&selection.publications)
     .fetch_all(connection)
     .await?;
     let mut blocked = false;

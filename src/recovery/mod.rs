@@ -2,6 +2,7 @@
 
 mod executor;
 mod plan;
+mod presence;
 mod progress;
 mod proof;
 mod report;

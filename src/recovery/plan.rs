@@ -134,18 +134,22 @@ pub(crate) async fn planned_items(
         let Choice { strategy, reason, storage } = choose(checked, request, pair);
         let keyless = pair.table.key == Key::WholeRow;
         let foreign = foreign_table(request, link, pair, strategy);
-        let source = |relation: &catalog::Relation, columns| Source {
-            relation: Relation::from(&relation.name),
-            only: relation.kind == RelationKind::Parent,
-            filter: pair.published.filter.clone(),
-            columns,
-        };
+        let source =
+            |relation: &catalog::Relation, filter: &Option<String>, columns: &[_]| Source {
+                relation: Relation::from(&relation.name),
+                only: relation.kind == RelationKind::Parent,
+                filter: filter.clone(),
+                columns: columns.to_vec(),
+            };
         let spec = |scope| WorkItemSpec {
             strategy,
             tables: Tables {
                 table: pair.table.clone(),
-                head: source(&pair.head, pair.table.columns.clone()),
-                base: pair.base.as_ref().map(|base| source(base, pair.base_columns())),
+                head: source(&pair.head, &pair.published.filter, &pair.table.columns),
+                base: pair
+                    .base
+                    .as_ref()
+                    .map(|base| source(base, &pair.base_filter, &pair.base_columns)),
                 foreign: foreign.as_ref().map(|foreign| foreign.relation.clone()),
             },
             scope,
@@ -289,8 +293,9 @@ const HELD_BYTES: u64 = 4 << 20;
 fn rows_at_once(pair: &TablePair, bytes_at_once: u64) -> u32 {
     let width = |relation: &catalog::Relation| match relation.rows {
         Some(rows) if rows > 0 => relation.bytes / rows,
-        // Never counted: rather wide, if there is anything.
-        _ => relation.bytes.min(1024),
+        // Never counted: rather wide, if there is anything, and wider where much lies outside of
+        // the few pages that hold the rows themselves.
+        _ => relation.bytes.min(1024).max(relation.bytes / (50 * relation.pages).max(1)),
     };
     let width = width(&pair.head).max(pair.base.as_ref().map_or(0, width)).max(1);
     (HELD_BYTES / (4 * width)).min(bytes_at_once / width).clamp(1, 8192) as u32

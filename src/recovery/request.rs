@@ -10,14 +10,16 @@ use crate::catalog::TableName;
 use crate::error::Error;
 use crate::event::{BeforeImage, DebeziumOptions, Format};
 use crate::lineage::Lsn;
+use crate::record::Record;
 use crate::server::SslMode;
 use crate::sink::{EventHubOptions, HubAddress};
 
 /// Everything about a recovery but how to log in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Only this publication's tables; otherwise those of every publication.
-    pub publication: Option<String>,
+    /// Only these publications' tables; empty for those of every publication.
+    #[serde(default)]
+    pub publications: Vec<String>,
     /// Only these tables.
     pub tables: Vec<TableName>,
     /// Not these tables.
@@ -60,6 +62,9 @@ pub struct Request {
     pub new_slot_restart_lsn: Option<Lsn>,
     /// Recover what lies between the restores although they do not cover the gap.
     pub accept_hole: bool,
+    /// What the restores said of their past when they were new, for where they no longer do.
+    #[serde(default)]
+    pub recorded: Option<Record>,
     /// How head reaches base.
     pub fdw: FdwOverrides,
 }

@@ -12,10 +12,11 @@ use uuid::Uuid;
 
 use super::executor::{Executor, LiveCounts};
 use super::plan::{foreign_tables, planned_items};
+use super::presence::Presence;
 use super::progress::Progress;
 use super::proof::prove;
 use super::report::Report;
-use super::request::{Request, SinkTarget};
+use super::request::{Request, SinkTarget, Verify};
 use super::store::{NextItem, RecoveryState, Store, StoredRecovery};
 use super::work_item::ItemState;
 use crate::error::{Error, ErrorKind, Result};
@@ -73,7 +74,7 @@ pub async fn run(
     control: &Control<'_>,
     interrupted: impl Future<Output = ()>,
 ) -> Result<Outcome> {
-    let (store, recovery) = match start {
+    let (store, recovery, mut presence) = match start {
         Start::New(request) => begin(servers, &request, control).await?,
         Start::Resume(id) => resume(servers, id, control).await?,
     };
@@ -114,21 +115,29 @@ pub async fn run(
                 let stopped = async {
                     let _ = working.await;
                 };
-                return Ok(interrupt(servers, &store, id, control, stopped).await);
+                return Ok(interrupt(servers, &store, id, presence, control, stopped).await);
             }
-            Some(Err(error)) => return Err(stopped_by(error, servers, &store, id).await),
+            Some(Err(error)) => return Err(stopped_by(error, servers, &store, id, presence).await),
             Some(Ok(())) => {}
         }
-        let proved = tokio::select! {
-            proved = prove(servers, &store, &recovery, control.progress) => Some(proved),
+        // Other processes that have nothing left to do wait here for the one that proves.
+        let closing = async {
+            presence.prove_alone().await?;
+            if stored(&store, id).await?.state == RecoveryState::Running {
+                prove(servers, &store, &recovery, control.progress).await?;
+                store.finish(id).await?;
+            }
+            Ok(())
+        };
+        let closed = tokio::select! {
+            closed = closing => Some(closed),
             () = interrupted => None,
         };
-        match proved {
-            None => return Ok(interrupt(servers, &store, id, control, async {}).await),
-            Some(Err(error)) => return Err(stopped_by(error, servers, &store, id).await),
+        match closed {
+            None => return Ok(interrupt(servers, &store, id, presence, control, async {}).await),
+            Some(Err(error)) => return Err(stopped_by(error, servers, &store, id, presence).await),
             Some(Ok(())) => {}
         }
-        store.finish(id).await?;
     }
     let recovery = stored(&store, id).await?;
     if !control.keep_objects
@@ -137,15 +146,22 @@ pub async fn run(
         remove_objects(servers, id).await?;
     }
     let report = Report::new(recovery, store.items(id).await?);
+    presence.leave().await;
     store.close().await;
     control.progress.finish();
     Ok(Outcome::Finished(Box::new(report)))
 }
 
 /// Leaves a recovery that cannot go on for now, and says how it can later.
-async fn stopped_by(error: Error, servers: &Servers, store: &Store, id: Uuid) -> Error {
+async fn stopped_by(
+    error: Error,
+    servers: &Servers,
+    store: &Store,
+    id: Uuid,
+    presence: Presence,
+) -> Error {
     // The error is what matters; what cannot be given back comes back with its lease.
-    let _ = tokio::time::timeout(STOP_WITHIN, leave(servers, store, id)).await;
+    let _ = tokio::time::timeout(STOP_WITHIN, leave(servers, store, id, presence)).await;
     let sentence = error.to_string();
     let next = if sentence.contains("--resume") {
         String::new()
@@ -160,13 +176,14 @@ async fn interrupt(
     servers: &Servers,
     store: &Store,
     id: Uuid,
+    presence: Presence,
     control: &Control<'_>,
     stopped: impl Future<Output = ()>,
 ) -> Outcome {
     control.progress.interrupt();
     let leaving = tokio::time::timeout(STOP_WITHIN, async {
         stopped.await;
-        leave(servers, store, id).await
+        leave(servers, store, id, presence).await
     });
     if !matches!(leaving.await, Ok(Ok(()))) {
         tracing::warn!("not everything could be removed; resume, or run cleanup");
@@ -181,7 +198,7 @@ async fn begin(
     servers: &Servers,
     request: &Request,
     control: &Control<'_>,
-) -> Result<(Store, StoredRecovery)> {
+) -> Result<(Store, StoredRecovery, Presence)> {
     let files = refuse_bad_sinks(request, control.event_hub).await?;
     let id = Uuid::new_v4();
     control.progress.say("checking the two servers");
@@ -198,8 +215,9 @@ async fn begin(
     reserve_files(&files)?;
     store.create_recovery(id, request, servers, &checked).await?;
     control.progress.say(&format!("recovery {id}"));
+    let presence = Presence::join(&servers.head, id).await?;
     set_up_and_start(servers, &store, id, request, &checked, control).await?;
-    Ok((store.clone(), stored(&store, id).await?))
+    Ok((store.clone(), stored(&store, id).await?, presence))
 }
 
 /// Whether head can be let read the tables that it must read. Changes nothing.
@@ -221,7 +239,7 @@ async fn resume(
     servers: &Servers,
     id: Uuid,
     control: &Control<'_>,
-) -> Result<(Store, StoredRecovery)> {
+) -> Result<(Store, StoredRecovery, Presence)> {
     let unknown = || {
         Error::refused(format!(
             "{} knows no recovery {id}: check the id and that this is the head it ran on",
@@ -231,6 +249,7 @@ async fn resume(
     let store = Store::open_existing(&servers.head).await?.ok_or_else(unknown)?;
     let recovery = store.recovery(id).await?.ok_or_else(unknown)?;
     control.progress.say(&format!("resuming recovery {id} ({})", recovery.state.as_str()));
+    let mut presence = Presence::join(&servers.head, id).await?;
     match recovery.state {
         RecoveryState::Planning => {
             let checked = preflight::check(servers, &recovery.request).await?;
@@ -240,11 +259,11 @@ async fn resume(
         RecoveryState::Running => {
             let checked = preflight::check(servers, &recovery.request).await?;
             same_restores(&recovery, &checked)?;
-            set_up_again(servers, &store, id, checked.target).await?;
+            set_up_again(servers, &store, &recovery, checked.target, &mut presence).await?;
         }
         RecoveryState::Completed | RecoveryState::Failed | RecoveryState::Cancelled => {}
     }
-    Ok((store.clone(), stored(&store, id).await?))
+    Ok((store.clone(), stored(&store, id).await?, presence))
 }
 
 /// A recovery goes on with the two restores that it began with, and with no others.
@@ -289,29 +308,39 @@ async fn set_up_and_start(
 
 /// Sets the link up for what is left of a recovery, with a new password, unless other processes
 /// are using the one that is there.
-async fn set_up_again(servers: &Servers, store: &Store, id: Uuid, target: FdwTarget) -> Result<()> {
-    let asked = store.now().await?;
-    let Some(turn) = store.set_up_turn(id, asked).await? else { return Ok(()) };
-    if store.others_at_work(id).await? && is_linked(servers, id).await? {
-        return Ok(());
-    }
+async fn set_up_again(
+    servers: &Servers,
+    store: &Store,
+    recovery: &StoredRecovery,
+    target: FdwTarget,
+    presence: &mut Presence,
+) -> Result<()> {
+    let id = recovery.id;
+    let alone = presence.alone().await?;
+    let turn = store.set_up_turn(id, store.now().await?).await?;
+    let verified = recovery.request.verify == Verify::Full;
     let foreign: Vec<ForeignTable> = store
         .items(id)
         .await?
         .into_iter()
-        .filter(|item| matches!(item.state, ItemState::Pending | ItemState::Running))
+        .filter(|item| verified || matches!(item.state, ItemState::Pending | ItemState::Running))
         .filter_map(|item| item.spec.foreign)
         .collect();
-    remove_objects(servers, id).await?;
-    set_up_link(servers, &Link::new(id, target), &foreign).await?;
-    turn.commit().await?;
-    Ok(())
+    if let Some(turn) = turn
+        && (alone || !is_linked(servers, id, &foreign).await?)
+    {
+        remove_objects(servers, id).await?;
+        set_up_link(servers, &Link::new(id, target), &foreign).await?;
+        turn.commit().await?;
+    }
+    if alone { presence.share().await } else { Ok(()) }
 }
 
-/// Whether head has the link that other processes use: one that was interrupted may be gone with it.
-async fn is_linked(servers: &Servers, id: Uuid) -> Result<bool> {
+/// Whether head has the whole link that other processes use: one that was interrupted may be gone
+/// with it, or may not have finished it.
+async fn is_linked(servers: &Servers, id: Uuid, foreign: &[ForeignTable]) -> Result<bool> {
     let mut head = servers.head.connect("deltacompare set-up").await?;
-    let linked = fdw::is_linked(&mut head, &Ident::new(fdw::object_name(id))).await?;
+    let linked = fdw::is_linked(&mut head, &Ident::new(fdw::object_name(id)), foreign).await?;
     let _ = head.close().await;
     Ok(linked)
 }
@@ -342,11 +371,12 @@ async fn remove_objects(servers: &Servers, id: Uuid) -> Result<()> {
 /// Leaves an interrupted recovery so that it can be resumed at once: gives this process's items
 /// back and, unless other processes work on, ends its sessions (they may be in the middle of a long
 /// join) and leaves no role behind on base. Resuming sets everything up again.
-async fn leave(servers: &Servers, store: &Store, id: Uuid) -> Result<()> {
+async fn leave(servers: &Servers, store: &Store, id: Uuid, mut presence: Presence) -> Result<()> {
     store.release(id).await?;
-    if !store.others_at_work(id).await? {
+    if presence.alone().await? {
         remove_objects(servers, id).await?;
     }
+    presence.leave().await;
     Ok(())
 }
 

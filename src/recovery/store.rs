@@ -254,9 +254,13 @@ impl Store {
         }
         let wait: Option<f64> = sqlx::query_scalar(
             r#"
-            select extract(epoch from min(lease_until) - clock_timestamp())::float8
+            select extract(epoch from min(coalesce(lease_until, clock_timestamp()))
+                                      - clock_timestamp())::float8
               from deltacompare.work_item
-             where recovery_id = $1 and state = 'running'
+             where recovery_id = $1
+               -- One that is pending is being claimed by somebody else at this moment.
+               and state in ('pending', 'running')
+               and exists (select from deltacompare.recovery where id = $1 and state = 'running')
             "#,
         )
         .bind(recovery)
@@ -395,21 +399,6 @@ impl Store {
         .execute(&self.pool)
         .await?;
         Ok(())
-    }
-
-    /// Whether another process holds a lease that has not run out.
-    pub(crate) async fn others_at_work(&self, recovery: Uuid) -> Result<bool> {
-        Ok(sqlx::query_scalar(
-            r#"
-            select exists (select from deltacompare.work_item
-                            where recovery_id = $1 and worker <> $2 and state = 'running'
-                              and lease_until > clock_timestamp())
-            "#,
-        )
-        .bind(recovery)
-        .bind(self.worker)
-        .fetch_one(&self.pool)
-        .await?)
     }
 
     /// Lets one process at a time set the recovery up, for as long as the returned transaction is

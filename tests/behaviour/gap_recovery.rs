@@ -67,7 +67,7 @@ async fn changes_come_out_and_nothing_else() {
             .collect();
         let expected = match strategy {
             "auto" | "identity" => ["identity"; 3],
-            "content" => ["content", "content", "full"],
+            "content" => ["content"; 3],
             _ => ["full"; 3],
         };
         assert_eq!(strategies, expected);

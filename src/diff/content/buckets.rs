@@ -1,5 +1,9 @@
 //! How a step's keys are dealt into buckets, in the same way on both sides.
 
+use sqlx::Postgres;
+use sqlx::postgres::PgArguments;
+use sqlx::query::QueryAs;
+
 use super::{BUCKETS, checksum};
 use crate::diff::{Source, Tables};
 use crate::sql::Ident;
@@ -25,17 +29,36 @@ impl Buckets {
         }
     }
 
-    /// The number of a row's bucket, as an expression.
-    pub(super) fn of(self, tables: &Tables, source: &Source, key: &[usize], alias: &str) -> String {
+    /// The number of a row's bucket, as an expression. The parameters from this number on are
+    /// those of [`Buckets::bind`], so that all steps share one prepared statement.
+    pub(super) fn of(
+        self,
+        tables: &Tables,
+        source: &Source,
+        key: &[usize],
+        alias: &str,
+        parameter: usize,
+    ) -> String {
         match self {
             Self::Hashed => {
                 let hash = checksum::of_key(tables, source, key, alias);
                 format!("({hash} & {})", BUCKETS - 1)
             }
-            Self::Ranges { first, width, .. } => {
+            Self::Ranges { .. } => {
                 let column = Ident::new(&source.columns[key[0]].name);
-                format!("(({alias}.{column}::int8 - ({first})) / {width})")
+                let width = parameter + 1;
+                format!("(({alias}.{column}::int8 - ${parameter}::int8) / ${width}::int8)")
             }
+        }
+    }
+
+    pub(super) fn bind<'q, O>(
+        self,
+        query: QueryAs<'q, Postgres, O, PgArguments>,
+    ) -> QueryAs<'q, Postgres, O, PgArguments> {
+        match self {
+            Self::Hashed => query,
+            Self::Ranges { first, width, .. } => query.bind(first).bind(width),
         }
     }
 

@@ -31,8 +31,14 @@ impl Bounds {
                 .map(|&at| {
                     let column = &source.columns[at];
                     parameter += 1;
-                    let value = format!("${parameter}::text::{}", type_of(column));
-                    (format!("{alias}.{}", Ident::new(&column.name)), value)
+                    let base = type_of(column);
+                    let value = format!("${parameter}::text::{base}");
+                    let name = Ident::new(&column.name);
+                    // No operator takes a domain over an enum and that enum; others take their
+                    // base type as it is.
+                    let cast =
+                        if column.base.kind == 'e' { format!("::{base}") } else { String::new() };
+                    (format!("{alias}.{name}{cast}"), value)
                 })
                 .unzip();
             // The planner has seen to it that all columns' operators lie in one schema.
@@ -46,6 +52,11 @@ impl Bounds {
         let conditions: Vec<String> =
             [compare(">=", &self.from), compare("<", &self.to)].into_iter().flatten().collect();
         if conditions.is_empty() { "true".to_owned() } else { conditions.join(" and ") }
+    }
+
+    /// How many parameters [`Bounds::condition`] has.
+    pub(super) fn parameters(&self) -> usize {
+        self.values().count()
     }
 
     fn values(&self) -> impl Iterator<Item = &String> {

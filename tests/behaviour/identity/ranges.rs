@@ -175,8 +175,9 @@ async fn an_item_goes_on_at_its_checkpoint() {
     )
     .await;
     for strategy in ["identity", "content"] {
-        let mut program =
-            to_file(program(&gap, strategy, &["--lease-seconds", "1", "--verify", "none"]));
+        // One item, so that there is one checkpoint to look at.
+        let one = ["--lease-seconds", "1", "--verify", "none", "--range-blocks", "131072"];
+        let mut program = to_file(program(&gap, strategy, &one));
         let (mut child, id) = begin(&mut program).await;
         let checkpoint = format!(
             "select coalesce((select done ->> 'updates' from deltacompare.work_item

@@ -45,10 +45,29 @@ pub(crate) async fn rows(server: &Server, table: &TableName) -> Vec<Row> {
     .fetch_one(&mut connection)
     .await
     .unwrap();
-    let text = connection
-        .copy_out_raw(&format!("copy (select {} from {only} {table}) to stdout", list.join(", ")))
+    copied(&mut connection, &format!("select {} from {only} {table}", list.join(", ")), &columns)
         .await
-        .unwrap()
+}
+
+/// The rows of a query of these columns, each `name` or `expression as name`.
+pub(crate) async fn covered_rows(
+    server: &Server,
+    columns: &[&str],
+    from: &str,
+    filter: &str,
+) -> Vec<Row> {
+    let mut connection = printer(server).await;
+    let names: Vec<String> =
+        columns.iter().map(|column| column.rsplit(" as ").next().unwrap().to_owned()).collect();
+    let query = format!("select {} from {from} where {filter}", columns.join(", "));
+    copied(&mut connection, &query, &names).await
+}
+
+async fn copied(connection: &mut PgConnection, query: &str, columns: &[String]) -> Vec<Row> {
+    let text = connection
+        .copy_out_raw(&format!("copy ({query}) to stdout"))
+        .await
+        .unwrap_or_else(|error| panic!("{query}: {error}"))
         .try_fold(Vec::new(), |mut all, part| async move {
             all.extend_from_slice(&part);
             Ok(all)

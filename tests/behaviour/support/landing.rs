@@ -35,6 +35,16 @@ impl LandingEvent {
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         Self { line: line.to_owned(), ..event }
     }
+
+    /// What it says of the old row, each value as text.
+    pub(crate) fn before_row(&self) -> Option<Row> {
+        self.before.as_ref().map(texts)
+    }
+
+    /// The new row.
+    pub(crate) fn after_row(&self) -> Option<Row> {
+        self.after.as_ref().map(texts)
+    }
 }
 
 /// The texts to cast to the columns' types.

@@ -45,6 +45,22 @@ impl State {
         state
     }
 
+    /// What a publication covers of a table, as the test says it: by columns (`name`, or
+    /// `expression as name`), from a from item, where a condition holds.
+    pub(crate) async fn covered(
+        server: &Server,
+        key: &[&str],
+        columns: &[&str],
+        from: &str,
+        filter: &str,
+    ) -> Self {
+        let mut state = Self::keyed(key.iter().map(|&name| name.to_owned()).collect());
+        for row in image::covered_rows(server, columns, from, filter).await {
+            state.insert(row);
+        }
+        state
+    }
+
     /// No rows, with this key.
     pub(crate) fn keyed(key: Vec<String>) -> Self {
         Self { key, rows: BTreeMap::new() }

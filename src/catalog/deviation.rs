@@ -1,0 +1,250 @@
+//! What differs between base and head, or between a table's state and what a stream can say of it.
+//! Each has a name that stays the same, and a sentence for the operator; `docs/drift.md` has all.
+
+use std::fmt;
+
+use super::{Operations, ReplicaIdentity, TableName};
+
+/// One thing about a table that its events alone do not tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Deviation {
+    TableAdded,
+    TableRenamed { from: TableName },
+    TableReplaced,
+    WasUnlogged,
+    PartitionsAttached(Vec<TableName>),
+    PartitionsDetached(Vec<TableName>),
+    PartitionsDropped(Vec<TableName>),
+    Unpublished,
+    PublishedInTheGap,
+    PublishList(Operations),
+    PublishListChanged { from: Operations, to: Operations },
+    FiltersByOperation,
+    FilterChanged { from: Option<String>, to: Option<String> },
+    ColumnListsDiffer,
+    ColumnPublishedInTheGap(String),
+    ColumnNoLongerPublished(String),
+    ColumnAdded(String),
+    ColumnDropped(String),
+    ColumnRenamed { from: String, to: String },
+    ColumnReplaced(String),
+    ColumnRetyped { column: String, from: String, to: String },
+    TypeChanged { column: String, gone: Vec<String>, new: Vec<String> },
+    KeyChanged { from: Vec<String>, to: Vec<String>, pairs: bool },
+    NoKey,
+    ReplicaIdentityChanged { from: ReplicaIdentity, to: ReplicaIdentity },
+}
+
+impl Deviation {
+    /// Its name in plans, reports and documentation.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::TableAdded => "table added",
+            Self::TableRenamed { .. } => "table renamed",
+            Self::TableReplaced => "table replaced",
+            Self::WasUnlogged => "was unlogged",
+            Self::PartitionsAttached(_) => "partition attached",
+            Self::PartitionsDetached(_) => "partition detached",
+            Self::PartitionsDropped(_) => "partition dropped",
+            Self::Unpublished => "unpublished",
+            Self::PublishedInTheGap => "published in the gap",
+            Self::PublishList(_) => "publish list",
+            Self::PublishListChanged { .. } => "publish list changed",
+            Self::FiltersByOperation => "filters by operation",
+            Self::FilterChanged { .. } => "row filter changed",
+            Self::ColumnListsDiffer => "column lists differ",
+            Self::ColumnPublishedInTheGap(_) => "column published in the gap",
+            Self::ColumnNoLongerPublished(_) => "column no longer published",
+            Self::ColumnAdded(_) => "column added",
+            Self::ColumnDropped(_) => "column dropped",
+            Self::ColumnRenamed { .. } => "column renamed",
+            Self::ColumnReplaced(_) => "column replaced",
+            Self::ColumnRetyped { .. } => "column retyped",
+            Self::TypeChanged { .. } => "type changed",
+            Self::KeyChanged { .. } => "key changed",
+            Self::NoKey => "no key",
+            Self::ReplicaIdentityChanged { .. } => "replica identity changed",
+        }
+    }
+}
+
+impl fmt::Display for Deviation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.name())?;
+        match self {
+            Self::TableAdded => f.write_str("it is not on base: every row is an insert"),
+            Self::TableRenamed { from } => {
+                write!(f, "it was {from} on base: compared with that, events carry the new name")
+            }
+            Self::TableReplaced => f.write_str(
+                "the table of this name on base is another one: columns are matched by name, and \
+                 what both have of a row is compared",
+            ),
+            Self::WasUnlogged => f.write_str(
+                "it was unlogged on base, so a restore has none of its rows: every row is an \
+                 insert, which the stream would not have sent",
+            ),
+            Self::PartitionsAttached(partitions) => write!(
+                f,
+                "{} became part of it in the gap: the rows are inserts, which the stream does not \
+                 send",
+                names(partitions)
+            ),
+            Self::PartitionsDetached(partitions) => write!(
+                f,
+                "{} is no part of it any more: the rows are deletes, which the stream does not \
+                 send",
+                names(partitions)
+            ),
+            Self::PartitionsDropped(partitions) => write!(
+                f,
+                "{} was dropped in the gap: the rows are deletes, which the stream does not send",
+                names(partitions)
+            ),
+            Self::Unpublished => f.write_str("it is in no publication: compared whole"),
+            Self::PublishedInTheGap => f.write_str(
+                "no publication had it on base: what changed since then is sent; older rows are \
+                 not, so load it downstream as any newly published table",
+            ),
+            Self::PublishList(published) => write!(
+                f,
+                "its publication leaves out {}: the events restore its state all the same, with \
+                 operations that the stream does not send",
+                operations(published, false)
+            ),
+            Self::PublishListChanged { from, to } => write!(
+                f,
+                "its publication had {} on base and has {} on head: the events restore the state",
+                operations(from, true),
+                operations(to, true)
+            ),
+            Self::FiltersByOperation => f.write_str(
+                "its publications filter inserts, updates and deletes differently: rows that any \
+                 of them lets through are compared",
+            ),
+            Self::FilterChanged { from, to } => {
+                let filter = |filter: &Option<String>| {
+                    filter.clone().unwrap_or_else(|| "all rows".to_owned())
+                };
+                write!(
+                    f,
+                    "{} on base, {} on head: rows that only head's lets through are inserts, rows \
+                     that only base's did are deletes, which the stream does not send",
+                    filter(from),
+                    filter(to)
+                )
+            }
+            Self::ColumnListsDiffer => f.write_str(
+                "its publications have different columns, which one slot cannot decode: columns of \
+                 any are compared; name the slot's own with --publication",
+            ),
+            Self::ColumnPublishedInTheGap(column) => write!(
+                f,
+                "{column:?} was not published on base: rows whose value did not change are not \
+                 sent, so load it downstream"
+            ),
+            Self::ColumnNoLongerPublished(column) => {
+                write!(f, "{column:?} was published on base: not compared, not sent")
+            }
+            Self::ColumnAdded(column) => write!(
+                f,
+                "{column:?} is not on base: not compared, not sent; fill it downstream from head"
+            ),
+            Self::ColumnDropped(column) => {
+                write!(f, "{column:?} is not on head any more: not compared, not sent")
+            }
+            Self::ColumnRenamed { from, to } => write!(
+                f,
+                "{from:?} on base is {to:?} on head: compared with each other, events carry the \
+                 new name"
+            ),
+            Self::ColumnReplaced(column) => write!(
+                f,
+                "{column:?} is another column than the one of that name on base: compared by name, \
+                 as downstream knows it"
+            ),
+            Self::ColumnRetyped { column, from, to } => {
+                write!(f, "{column:?} was {from} on base and is {to} on head: compared as printed")
+            }
+            Self::TypeChanged { column, gone, new } => {
+                write!(f, "the type of {column:?} ")?;
+                match (&gone[..], &new[..]) {
+                    ([], []) => f.write_str("has its labels or attributes in another order")?,
+                    (gone, []) => write!(f, "lost {}", list(gone))?,
+                    ([], new) => write!(f, "gained {}", list(new))?,
+                    (gone, new) => write!(f, "lost {} and gained {}", list(gone), list(new))?,
+                }
+                f.write_str(": compared as printed")
+            }
+            Self::KeyChanged { from, to, pairs: true } => write!(
+                f,
+                "({}) on base, ({}) on head: rows are paired by the latter, which is unique on \
+                 both",
+                from.join(", "),
+                to.join(", ")
+            ),
+            Self::KeyChanged { from, to, pairs: false } => write!(
+                f,
+                "({}) on base, ({}) on head, which need not be unique on base: compared as a \
+                 multiset, an update is a delete and an insert",
+                from.join(", "),
+                to.join(", ")
+            ),
+            Self::NoKey => {
+                f.write_str("compared as a multiset: an update is a delete and an insert")
+            }
+            Self::ReplicaIdentityChanged { from, to } => write!(
+                f,
+                "{} on base, {} on head: events say of old rows what the latter would",
+                from.as_sql(),
+                to.as_sql()
+            ),
+        }
+    }
+}
+
+fn operations(operations: &Operations, published: bool) -> String {
+    let Operations { insert, update, delete, truncate } = *operations;
+    let chosen: Vec<&str> =
+        [("inserts", insert), ("updates", update), ("deletes", delete), ("truncates", truncate)]
+            .into_iter()
+            .filter(|&(_, has)| has == published)
+            .map(|(name, _)| name)
+            .collect();
+    if chosen.is_empty() { "nothing".to_owned() } else { chosen.join(", ") }
+}
+
+/// Names of tables in a sentence of bounded length.
+pub(crate) fn names(tables: &[TableName]) -> String {
+    list(tables)
+}
+
+fn list(names: &[impl fmt::Display]) -> String {
+    const NAMED: usize = 10;
+    let named: Vec<String> = names.iter().take(NAMED).map(ToString::to_string).collect();
+    match names.len().saturating_sub(NAMED) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_names_are_one_short_sentence() {
+        let table = |n: usize| TableName { schema: "s".into(), name: format!("t{n}") };
+        let tables: Vec<TableName> = (0..500).map(table).collect();
+        assert_eq!(names(&tables[..2]), "s.t0, s.t1");
+        assert!(names(&tables).ends_with("s.t9 and 490 more"));
+    }
+
+    #[test]
+    fn a_publish_list_names_what_it_leaves_out() {
+        let list = Operations { insert: true, update: true, delete: false, truncate: false };
+        let sentence = Deviation::PublishList(list).to_string();
+        assert!(sentence.starts_with("publish list: "), "{sentence}");
+        assert!(sentence.contains("leaves out deletes, truncates:"), "{sentence}");
+    }
+}

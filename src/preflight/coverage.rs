@@ -1,0 +1,216 @@
+//! Which tables are compared with which: what head's and base's publications cover, and what became
+//! of it in the gap.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::PgConnection;
+
+use super::Findings;
+use crate::catalog::{
+    self, Deviation, PublishedTable, RelationKind, Selection, Sides, Storage, TableName, TablePair,
+};
+use crate::error::Result;
+
+/// The selected tables, each with base's. What is not compared is told once for all of a kind,
+/// however many tables it meets.
+///
+/// # Errors
+/// Refused: an unknown publication or table, or nothing selected.
+pub(super) async fn pairs(
+    base: &mut PgConnection,
+    head: &mut PgConnection,
+    server_version: u32,
+    selection: &Selection,
+    one_lineage: bool,
+    findings: &mut Findings,
+) -> Result<Vec<TablePair>> {
+    let mut published = catalog::select(head, server_version, selection).await?;
+    let leaves = sent_as_their_roots(head, &mut published).await?;
+    for (root, leaves) in leaves {
+        findings.warn(format!(
+            "sent as its root: {} published by itself and as a part of {root}: the rows are sent \
+             as {root}'s, as the stream sends them",
+            match &leaves[..] {
+                [leaf] => format!("{leaf} is"),
+                leaves => format!("{} are each", catalog::names(leaves)),
+            }
+        ));
+    }
+    let published_on_base =
+        published_on_base(base, server_version, selection, &published, findings).await?;
+    let names: Vec<TableName> = published.keys().cloned().collect();
+    let on_head = catalog::relations(head, &names).await?;
+    let mut on_base = catalog::relations(base, &names).await?;
+    if one_lineage {
+        let unknown = on_head.values().filter(|head| !on_base.contains_key(&head.name));
+        let unknown: Vec<u32> = unknown.map(|relation| relation.oid).collect();
+        let renamed: Vec<TableName> =
+            catalog::names_of(base, unknown).await?.into_values().collect();
+        on_base.extend(catalog::relations(base, &renamed).await?);
+    }
+    let sides = Sides { published, published_on_base, head: on_head, base: on_base, one_lineage };
+    let pairs = sides.pair();
+    if let Some(on_base) = sides.published_on_base.filter(|_| selection.tables.is_empty()) {
+        not_compared(base, head, selection, &pairs, &on_base, findings).await?;
+    }
+    Ok(pairs)
+}
+
+/// Takes the partitions out whose root is published too, and yields them by root.
+async fn sent_as_their_roots(
+    connection: &mut PgConnection,
+    published: &mut BTreeMap<TableName, PublishedTable>,
+) -> Result<BTreeMap<TableName, Vec<TableName>>> {
+    let mut leaves = BTreeMap::<TableName, Vec<TableName>>::new();
+    for (leaf, root) in catalog::leaves_of_selected(connection, published).await? {
+        published.remove(&leaf);
+        leaves.entry(root).or_default().push(leaf);
+    }
+    Ok(leaves)
+}
+
+/// What base's publications cover; `None` if base has none of those that are asked for, and head's
+/// are taken for both.
+async fn published_on_base(
+    base: &mut PgConnection,
+    server_version: u32,
+    selection: &Selection,
+    published: &BTreeMap<TableName, PublishedTable>,
+    findings: &mut Findings,
+) -> Result<Option<BTreeMap<TableName, PublishedTable>>> {
+    if published.values().all(|table| table.unpublished) {
+        return Ok(None);
+    }
+    let known = catalog::publications(base).await?;
+    let wanted: Vec<String> = match &selection.publications[..] {
+        [] => known,
+        wanted => wanted.iter().filter(|name| known.contains(name)).cloned().collect(),
+    };
+    if wanted.is_empty() {
+        findings.warn(
+            "publication created in the gap: base does not have it, so what it covers on head is \
+             taken for both sides",
+        );
+        return Ok(None);
+    }
+    let mut on_base = catalog::published(base, server_version, &wanted).await?;
+    sent_as_their_roots(base, &mut on_base).await?;
+    Ok(Some(on_base))
+}
+
+/// Tables that base's publications cover and head's do not.
+async fn not_compared(
+    base: &mut PgConnection,
+    head: &mut PgConnection,
+    selection: &Selection,
+    pairs: &[TablePair],
+    published_on_base: &BTreeMap<TableName, PublishedTable>,
+    findings: &mut Findings,
+) -> Result<()> {
+    let compared: BTreeSet<&TableName> =
+        pairs.iter().filter_map(|pair| Some(&pair.base.as_ref()?.name)).collect();
+    let left: Vec<TableName> = published_on_base
+        .keys()
+        .filter(|name| !compared.contains(name) && !selection.exclude.contains(name))
+        .cloned()
+        .collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    let on_base = catalog::oids(base, &left).await?;
+    let by_oid = catalog::names_of(head, on_base.values().copied()).await?;
+    let by_name = catalog::oids(head, &left).await?;
+    let mut dropped = Vec::new();
+    let mut unpublished = Vec::new();
+    for (name, oid) in on_base {
+        match by_oid.get(&oid).or_else(|| by_name.get_key_value(&name).map(|(name, _)| name)) {
+            Some(now) if selection.exclude.contains(now) => {}
+            Some(_) => unpublished.push(name),
+            None => dropped.push(name),
+        }
+    }
+    let tables = |tables: &[TableName]| match tables.len() {
+        1 => "1 table that was published on base".to_owned(),
+        many => format!("{many} tables that were published on base"),
+    };
+    if !dropped.is_empty() {
+        findings.warn(format!(
+            "table dropped: {}: no events are sent for {}",
+            tables(&dropped),
+            catalog::names(&dropped)
+        ));
+    }
+    if !unpublished.is_empty() {
+        findings.warn(format!(
+            "no longer published: {}, taken out of the publication, made unlogged, or attached to \
+             a table that is published in its stead: no events are sent for {}",
+            tables(&unpublished),
+            catalog::names(&unpublished)
+        ));
+    }
+    Ok(())
+}
+
+/// Partitions that came or went under a published root, on the pairs that they concern; partitions
+/// that no slot reads are refused.
+pub(super) async fn partitions(
+    base: &mut PgConnection,
+    head: &mut PgConnection,
+    base_storage: &BTreeMap<u32, Vec<Storage>>,
+    head_storage: &BTreeMap<u32, Vec<Storage>>,
+    pairs: &mut [TablePair],
+    findings: &mut Findings,
+) -> Result<()> {
+    for (side, storage) in [("base", base_storage), ("head", head_storage)] {
+        let foreign = storage.values().flatten().filter(|leaf| leaf.foreign);
+        let foreign: Vec<TableName> = foreign.map(|leaf| leaf.name.clone()).collect();
+        if !foreign.is_empty() {
+            findings.refuse(format!(
+                "partitions on {side} are foreign tables, whose rows no slot delivers: {}; detach \
+                 them on this copy, or leave their root out with --exclude",
+                catalog::names(&foreign)
+            ));
+        }
+    }
+    let leaves = |storage: &BTreeMap<u32, Vec<Storage>>, root: u32| -> BTreeMap<u32, TableName> {
+        let leaves = storage.get(&root).into_iter().flatten();
+        leaves.map(|leaf| (leaf.oid, leaf.name.clone())).collect()
+    };
+    let mut came = BTreeMap::new();
+    let mut went = BTreeMap::new();
+    for (at, pair) in pairs.iter().enumerate() {
+        let Some(root) = &pair.base else { continue };
+        if pair.head.kind != RelationKind::Partitioned || root.oid != pair.head.oid {
+            continue;
+        }
+        let (on_base, on_head) = (leaves(base_storage, root.oid), leaves(head_storage, root.oid));
+        let only = |some: &BTreeMap<u32, TableName>, others: &BTreeMap<u32, TableName>| {
+            let only = some.iter().filter(|(oid, _)| !others.contains_key(oid));
+            only.map(|(&oid, name)| (oid, (at, name.clone()))).collect::<Vec<_>>()
+        };
+        came.extend(only(&on_head, &on_base));
+        went.extend(only(&on_base, &on_head));
+    }
+    // One that base does not have at all was created in the gap, and its rows streamed.
+    let were_tables = catalog::names_of(base, came.keys().copied()).await?;
+    let are_tables = catalog::names_of(head, went.keys().copied()).await?;
+    let mut found = BTreeMap::<usize, [Vec<TableName>; 3]>::new();
+    for (oid, (at, name)) in came {
+        if were_tables.contains_key(&oid) {
+            found.entry(at).or_default()[0].push(name);
+        }
+    }
+    for (oid, (at, name)) in went {
+        let kind = if are_tables.contains_key(&oid) { 1 } else { 2 };
+        found.entry(at).or_default()[kind].push(name);
+    }
+    for (at, [attached, detached, dropped]) in found {
+        let deviations = [
+            (!attached.is_empty()).then_some(Deviation::PartitionsAttached(attached)),
+            (!detached.is_empty()).then_some(Deviation::PartitionsDetached(detached)),
+            (!dropped.is_empty()).then_some(Deviation::PartitionsDropped(dropped)),
+        ];
+        pairs[at].warnings.extend(deviations.iter().flatten().map(Deviation::to_string));
+    }
+    Ok(())
+}

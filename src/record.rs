@@ -1,0 +1,231 @@
+//! What two restores say of their past right after they were made, kept in a file.
+//!
+//! A recovery reads the timeline histories itself. Where it cannot (the role has lost REPLICATION,
+//! or the service offers no replication connections later on), it takes them from such a file, if
+//! the file is of these very restores.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufReader, Write};
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::lineage::{History, Lsn};
+use crate::preflight::{Servers, restore_identity};
+use crate::server::Server;
+
+/// The record of a pair of restores. Holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// The restore to the moment when the slot was lost.
+    pub base: Recorded,
+    /// The restore to the moment when the slot was back.
+    pub head: Recorded,
+}
+
+/// The record of one restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recorded {
+    /// When it was recorded, by the server's clock.
+    pub at: Timestamp,
+    /// When the server was started. Its `last_replayed` means nothing if it was restarted before.
+    pub started_at: Timestamp,
+    /// Host, port and database. Two restores of one timeline differ in nothing else that every role
+    /// may read.
+    pub server: String,
+    /// Cluster, timeline and database, as the server says them.
+    pub restore: String,
+    /// The cluster's identity, equal in all restores of one server.
+    pub system_identifier: String,
+    /// `pg_last_wal_replay_lsn()`: NULL after a restart. For people to compare with the history.
+    pub last_replayed: Option<Lsn>,
+    /// Where its recovery ended, by its history.
+    pub recovery_end: Option<Lsn>,
+    /// Its timelines.
+    pub history: Option<History>,
+    /// Why there is no history.
+    pub history_error: Option<String>,
+}
+
+impl Record {
+    /// Asks both servers. Changes nothing on either.
+    ///
+    /// A history that cannot be read is no error: the record says why.
+    ///
+    /// # Errors
+    /// If a server cannot be reached, or is still being restored.
+    pub async fn of(servers: &Servers) -> Result<Self> {
+        let (base, head) =
+            tokio::try_join!(Recorded::of(&servers.base), Recorded::of(&servers.head))?;
+        Ok(Self { base, head })
+    }
+
+    /// Reads a record from a file.
+    ///
+    /// # Errors
+    /// Refused if there is none, or what is there is not one.
+    pub fn read(path: &Path) -> Result<Self> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Error::refused(format!(
+                "{} is not a record: {error}; name the file that deltacompare record wrote",
+                path.display()
+            ))
+        };
+        let file = File::open(path).map_err(|error| failed(&error))?;
+        serde_json::from_reader(BufReader::new(file)).map_err(|error| failed(&error))
+    }
+
+    /// Writes it to a new file, durably. An older record is not overwritten: what it has may be
+    /// gone from the servers.
+    ///
+    /// # Errors
+    /// Refused if there is such a file, or it cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let failed = |error: std::io::Error| {
+            Error::refused(format!(
+                "the record cannot be written to {}: {error}; name a new file in a folder that \
+                 exists",
+                path.display()
+            ))
+            .because(error)
+        };
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|error| failed(std::io::Error::other(error)))?;
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).open(path).map_err(failed)?;
+        file.write_all((text + "\n").as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
+    }
+
+    /// The two histories, if the record is of these restores and has them.
+    ///
+    /// # Errors
+    /// Refused if the record is of other restores.
+    pub(crate) fn histories(
+        &self,
+        base: (&Server, &str),
+        head: (&Server, &str),
+    ) -> Result<Option<(History, History)>> {
+        for (recorded, (server, restore)) in [(&self.base, base), (&self.head, head)] {
+            let found = (address(server), restore);
+            if (recorded.server.as_str(), recorded.restore.as_str()) != (found.0.as_str(), found.1)
+            {
+                return Err(Error::refused(format!(
+                    "the record is of another restore than {} ({}, {} was recorded; {}, {} is \
+                     there): name the record of these two servers by the names that it has, or \
+                     leave --recorded out",
+                    server.side(),
+                    recorded.server,
+                    recorded.restore,
+                    found.0,
+                    found.1
+                )));
+            }
+        }
+        Ok(self.base.history.clone().zip(self.head.history.clone()))
+    }
+}
+
+impl Recorded {
+    async fn of(server: &Server) -> Result<Self> {
+        let mut connection = server.connect("deltacompare record").await?;
+        let (in_recovery, at, started_at, last_replayed): (bool, i64, i64, Option<String>) =
+            sqlx::query_as(
+                r#"
+                select pg_is_in_recovery(),
+                       (extract(epoch from clock_timestamp()) * 1000)::int8,
+                       (extract(epoch from pg_postmaster_start_time()) * 1000)::int8,
+                       pg_last_wal_replay_lsn()::text
+                "#,
+            )
+            .fetch_one(&mut connection)
+            .await?;
+        let side = server.side();
+        if in_recovery {
+            return Err(Error::refused(format!(
+                "{side} is still in recovery: wait until its restore has ended"
+            )));
+        }
+        let (restore, system_identifier) = restore_identity(&mut connection).await?;
+        let moment = |milliseconds| {
+            Timestamp::from_millisecond(milliseconds)
+                .map_err(|error| Error::item(format!("{side}'s clock is wrong")).because(error))
+        };
+        let (history, history_error) = match History::read(server).await {
+            Ok(history) => (Some(history), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        Ok(Self {
+            at: moment(at)?,
+            started_at: moment(started_at)?,
+            server: address(server),
+            restore,
+            system_identifier,
+            last_replayed: last_replayed.map(|lsn| lsn.parse()).transpose()?,
+            recovery_end: history.as_ref().and_then(History::recovery_end),
+            history,
+            history_error,
+        })
+    }
+}
+
+fn address(server: &Server) -> String {
+    format!("{}:{}/{}", server.host(), server.port(), server.database())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::Side;
+
+    fn recorded(restore: &str) -> Recorded {
+        Recorded {
+            at: Timestamp::UNIX_EPOCH,
+            started_at: Timestamp::UNIX_EPOCH,
+            server: "db:5432/shop".to_owned(),
+            restore: restore.to_owned(),
+            system_identifier: "7".to_owned(),
+            last_replayed: Some(Lsn(100)),
+            recovery_end: Some(Lsn(100)),
+            history: Some(History {
+                system_identifier: "7".to_owned(),
+                timeline: 2,
+                ancestors: Vec::new(),
+            }),
+            history_error: None,
+        }
+    }
+
+    #[test]
+    fn a_file_gives_back_what_was_written_and_is_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recorded.json");
+        let record = Record { base: recorded("7/00000002/5"), head: recorded("7/00000003/5") };
+        record.write(&path).unwrap();
+        assert_eq!(Record::read(&path).unwrap(), record);
+        let other = Record { base: recorded("8/00000002/5"), ..record.clone() };
+        assert!(other.write(&path).is_err());
+        assert_eq!(Record::read(&path).unwrap(), record);
+    }
+
+    #[test]
+    fn a_record_of_other_restores_is_refused() {
+        let server = |url| Server::parse(Side::Base, url, None).unwrap();
+        let (here, elsewhere) =
+            (server("postgres://me@db/shop"), server("postgres://me@other/shop"));
+        let record = Record { base: recorded("7/2/5"), head: recorded("7/3/5") };
+        let histories =
+            |record: &Record, base, head| record.histories((&here, base), (&here, head));
+        assert!(histories(&record, "7/2/5", "7/3/5").unwrap().is_some());
+        for (base, head) in [("7/4/5", "7/3/5"), ("7/2/5", "7/2/5")] {
+            assert!(histories(&record, base, head).is_err());
+        }
+        assert!(record.histories((&here, "7/2/5"), (&elsewhere, "7/3/5")).is_err());
+        let unread = Recorded { history: None, ..recorded("7/3/5") };
+        let record = Record { head: unread, ..record };
+        assert!(histories(&record, "7/2/5", "7/3/5").unwrap().is_none());
+    }
+}

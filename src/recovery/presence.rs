@@ -1,0 +1,62 @@
+//! Which processes work on a recovery right now, in the control database's advisory locks: they end
+//! with the session that holds them, however its process ends.
+
+use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::server::Server;
+
+/// This process's presence at a recovery, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Presence {
+    session: PgConnection,
+    recovery: Uuid,
+}
+
+impl Presence {
+    /// Joins a recovery. Waits while somebody who is alone with it sets it up or tidies it up.
+    pub(super) async fn join(control: &Server, recovery: Uuid) -> Result<Self> {
+        let mut session = control.connect("deltacompare presence").await?;
+        // Whoever proves a recovery may take hours.
+        sqlx::query("set lock_timeout = 0").execute(&mut session).await?;
+        let mut presence = Self { session, recovery };
+        presence
+            .call("select pg_advisory_lock_shared(hashtextextended($1, 0))", "at work on")
+            .await?;
+        Ok(presence)
+    }
+
+    /// Whether no other process works on the recovery. If so, none joins until [`Self::share`].
+    pub(super) async fn alone(&mut self) -> Result<bool> {
+        let alone = sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended($1, 0))")
+            .bind(self.key("at work on"))
+            .fetch_one(&mut self.session)
+            .await?;
+        Ok(alone)
+    }
+
+    /// Lets others join again, after [`Self::alone`].
+    pub(super) async fn share(&mut self) -> Result<()> {
+        self.call("select pg_advisory_unlock(hashtextextended($1, 0))", "at work on").await
+    }
+
+    /// Waits until no other process proves the recovery; from then on, none does.
+    pub(super) async fn prove_alone(&mut self) -> Result<()> {
+        self.call("select pg_advisory_lock(hashtextextended($1, 0))", "proving").await
+    }
+
+    /// Leaves the recovery.
+    pub(super) async fn leave(self) {
+        let _ = self.session.close().await;
+    }
+
+    fn key(&self, what: &str) -> String {
+        format!("deltacompare {what} {}", self.recovery)
+    }
+
+    async fn call(&mut self, statement: &'static str, what: &str) -> Result<()> {
+        sqlx::query(statement).bind(self.key(what)).execute(&mut self.session).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,127 @@
+//! Who is measured, and how each is run.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use deltacompare_testbed::Role;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::process::Command;
+
+use crate::data::TABLE;
+use crate::measured::Measured;
+use crate::pair::{Pair, Way};
+use crate::process::{self, Servers};
+use crate::{reladiff, seed};
+
+/// A way to find what changed, or to count rows, which any way must outdo or bear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Contender {
+    /// `select count(*)` on base, then on head
+    Floor,
+    /// The program as it chooses
+    Auto,
+    /// The program with --strategy identity
+    Identity,
+    /// The program with --strategy content
+    Content,
+    /// The program with --strategy full
+    Full,
+    /// The seed's SQL: a FULL JOIN over postgres_fdw
+    Seed,
+    /// reladiff 0.6.0 with four threads
+    Reladiff,
+}
+
+impl Contender {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Floor => "count(*) on both",
+            Self::Auto => "auto",
+            Self::Identity => "identity",
+            Self::Content => "content",
+            Self::Full => "full",
+            Self::Seed => "seed's SQL",
+            Self::Reladiff => "reladiff",
+        }
+    }
+
+    /// One run of it, directly or through relays that count what passes.
+    pub(crate) async fn run(
+        self,
+        pair: &Pair,
+        reladiff: Option<&Path>,
+        relayed: bool,
+    ) -> Result<Measured> {
+        let way = pair.way(relayed).await?;
+        let servers = Servers::of(pair).await?;
+        let mut measured = match self {
+            Self::Floor => floor(&way).await?,
+            Self::Auto | Self::Identity | Self::Content | Self::Full => {
+                self.program(pair, &way).await?
+            }
+            Self::Seed => seed::run(pair, &way).await?,
+            Self::Reladiff => {
+                let program = reladiff
+                    .context("name reladiff's executable: --reladiff, or run scripts/bench")?;
+                reladiff::run(program, pair, &way).await?
+            }
+        };
+        measured.servers = servers.since(pair).await?;
+        measured.moved = way.moved();
+        Ok(measured)
+    }
+
+    /// The program on the table, less the program on an empty one: preflight, set-up and the wait
+    /// before the last look for writes do not depend on the table.
+    async fn program(self, pair: &Pair, way: &Way) -> Result<Measured> {
+        let empty = self.program_on(pair, way, "nothing").await?;
+        way.forget();
+        let mut measured = self.program_on(pair, way, TABLE).await?;
+        measured.fixed_seconds = empty.seconds;
+        measured.seconds -= empty.seconds;
+        Ok(measured)
+    }
+
+    async fn program_on(self, pair: &Pair, way: &Way, table: &str) -> Result<Measured> {
+        let program = std::env::current_exe()?.with_file_name("deltacompare");
+        ensure!(program.exists(), "{} is missing: run scripts/bench", program.display());
+        let (events, report) = (pair.file("events.ndjson"), pair.file("report.json"));
+        for file in [&events, &report] {
+            let _ = std::fs::remove_file(file);
+        }
+        let strategy = match self {
+            Self::Identity => "identity",
+            Self::Content => "content",
+            Self::Full => "full",
+            _ => "auto",
+        };
+        let mut command = Command::new(program);
+        command
+            .args(["run", "--quiet", "--strategy", strategy, "--table", &format!("public.{table}")])
+            .args(["--sink", &format!("ndjson:{}", events.display())])
+            .arg("--report")
+            .arg(&report)
+            .env("DELTACOMPARE_BASE", way.base_url())
+            .env("DELTACOMPARE_HEAD", way.head_url())
+            .env("DELTACOMPARE_BASE_PASSWORD", pair.base.password(Role::Admin))
+            .env("DELTACOMPARE_HEAD_PASSWORD", pair.head.password(Role::Admin));
+        let mut measured = process::run(command, &pair.file("output")).await?;
+        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&report)?)?;
+        let totals = &report["totals"];
+        let count = |name: &str| totals[name].as_u64().unwrap_or(0);
+        measured.changes = Some(count("inserts") + count("updates") + count("deletes"));
+        measured.written_bytes = std::fs::metadata(&events)?.len();
+        Ok(measured)
+    }
+}
+
+async fn floor(way: &Way) -> Result<Measured> {
+    let since = std::time::Instant::now();
+    for url in [way.base_url_with_password(), way.head_url_with_password()] {
+        let mut connection = PgConnection::connect(&url).await?;
+        let count = AssertSqlSafe(format!("select count(*) from {TABLE}"));
+        let rows: i64 = sqlx::query_scalar(count).fetch_one(&mut connection).await?;
+        ensure!(rows > 0, "an empty table");
+    }
+    Ok(Measured::new(since.elapsed()))
+}

@@ -1,0 +1,244 @@
+//! Several processes at one recovery, and recoveries beside each other: nobody takes from another
+//! what that one is using.
+
+use std::time::Duration;
+
+use deltacompare_testbed::{Options, Postgres, Production};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tokio::process::Child;
+
+use crate::support::{Gap, Program, assert_events_turn_base_into_head, deltacompare, leftovers};
+
+const SHOP: &str = "
+    create table one (id int primary key, v text);
+    create table two (id int primary key, v text);
+    insert into one select i, 'v' from generate_series(1, 100) i;
+    insert into two select i, 'v' from generate_series(1, 100) i;
+    create publication shop for all tables";
+
+/// A gap on whose head there is a status store already.
+async fn gap() -> Gap {
+    let gap = Gap::between(SHOP, "update one set v = 'w' where id < 10; delete from two").await;
+    let run = deltacompare(&gap, &["run", "--sink", "delta-table", "--table", "public.one"]);
+    run.run().await.assert_completed();
+    gap.head.sql("truncate deltacompare.recovery, deltacompare.delta cascade").await.unwrap();
+    gap
+}
+
+/// A recovery whose events go to the delta table, and a file with what it says.
+fn program(gap: &Gap, arguments: &[&str]) -> Program {
+    let program = deltacompare(gap, arguments);
+    let stderr = std::fs::File::create(program.folder().join("stderr")).unwrap();
+    program.stderr(stderr)
+}
+
+fn said(program: &Program) -> String {
+    std::fs::read_to_string(program.folder().join("stderr")).unwrap()
+}
+
+/// Nobody can write to the delta table until this is closed: whoever has events in hand waits.
+async fn hold_the_sink(gap: &Gap) -> PgConnection {
+    let mut session = gap.head.connect().await.unwrap();
+    session.execute("begin; lock table deltacompare.delta in exclusive mode").await.unwrap();
+    session
+}
+
+/// Waits until a query on head is true, at most for a while.
+async fn until(gap: &Gap, condition: &str) {
+    for _ in 0..3000 {
+        if gap.head.value::<bool>(condition).await.unwrap_or(false) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {condition}");
+}
+
+fn waiting_for_the_sink(workers: usize) -> String {
+    format!(
+        "select count(*) = {workers} from pg_locks
+          where not granted and relation = to_regclass('deltacompare.delta')"
+    )
+}
+
+async fn link(gap: &Gap) -> Vec<(i64,)> {
+    let servers = "select oid::int8 from pg_foreign_server where srvname like 'deltacompare%'";
+    gap.head.rows(servers).await.unwrap()
+}
+
+async fn recovery_id(gap: &Gap) -> String {
+    gap.head.value("select id::text from deltacompare.recovery").await.unwrap()
+}
+
+async fn assert_ends_well(gap: &Gap, program: &Program, child: &mut Child) {
+    let code = child.wait().await.unwrap().code();
+    assert_eq!(code, Some(0), "{}", said(program));
+    let state: String = gap.head.value("select state from deltacompare.recovery").await.unwrap();
+    assert_eq!(state, "completed");
+}
+
+const RUN: [&str; 9] = [
+    "run",
+    "--sink",
+    "delta-table",
+    "--format",
+    "landing",
+    "--strategy",
+    "full",
+    "--parallel",
+    "1",
+];
+
+/// Also when the others have no lease at that moment, as between two tables.
+#[tokio::test]
+async fn who_joins_or_leaves_does_not_take_the_link_away() {
+    let gap = gap().await;
+    let sink = hold_the_sink(&gap).await;
+    let mut first = program(&gap, &RUN);
+    let mut at_work = first.spawn();
+    until(&gap, &waiting_for_the_sink(1)).await;
+    let id = recovery_id(&gap).await;
+    let before = link(&gap).await;
+    assert_eq!(before.len(), 1);
+    gap.head
+        .sql(
+            "update deltacompare.work_item set lease_until = now() - interval '1 h'
+               where state = 'running'",
+        )
+        .await
+        .unwrap();
+    // One joins and is told to stop, another stays.
+    let mut leaving = program(&gap, &["run", "--resume", &id]);
+    let mut left = leaving.spawn();
+    until(&gap, &waiting_for_the_sink(2)).await;
+    assert_eq!(link(&gap).await, before, "the link was made anew under its user");
+    let pid = left.id().unwrap().to_string();
+    let kill = tokio::process::Command::new("kill").args(["-INT", &pid]).status().await.unwrap();
+    assert!(kill.success());
+    assert_eq!(left.wait().await.unwrap().code(), Some(130), "{}", said(&leaving));
+    assert_eq!(link(&gap).await, before, "the link went with one of its users");
+    let mut second = program(&gap, &["run", "--resume", &id]);
+    let mut joined = second.spawn();
+    until(&gap, &waiting_for_the_sink(2)).await;
+    sink.close().await.unwrap();
+    assert_ends_well(&gap, &first, &mut at_work).await;
+    assert_ends_well(&gap, &second, &mut joined).await;
+    assert_eq!(leftovers(&gap).await, Vec::<String>::new());
+    let events = crate::support::Events::delta_of(&gap.head, &id).await;
+    assert_events_turn_base_into_head(&gap, &["one", "two"], &events).await;
+}
+
+/// Whoever ends first proves the result; the others wait, and none takes the foreign tables away
+/// from under the proof.
+#[tokio::test]
+async fn one_process_proves() {
+    let gap = gap().await;
+    let sink = hold_the_sink(&gap).await;
+    let full = [&RUN[..], &["--verify", "full"]].concat();
+    let mut first = program(&gap, &full);
+    let mut one = first.spawn();
+    until(&gap, &waiting_for_the_sink(1)).await;
+    let id = recovery_id(&gap).await;
+    let mut second = program(&gap, &["run", "--resume", &id]);
+    let mut two = second.spawn();
+    until(&gap, &waiting_for_the_sink(2)).await;
+    // The proof is somebody else's for now.
+    let mut proving = gap.head.connect().await.unwrap();
+    let lock = format!("select pg_advisory_lock(hashtextextended('deltacompare proving {id}', 0))");
+    sqlx::query(AssertSqlSafe(lock)).execute(&mut proving).await.unwrap();
+    sink.close().await.unwrap();
+    until(
+        &gap,
+        "select count(*) = 2 from pg_stat_activity
+          where application_name = 'deltacompare presence' and wait_event_type = 'Lock'",
+    )
+    .await;
+    let state: String = gap.head.value("select state from deltacompare.recovery").await.unwrap();
+    assert_eq!(state, "running");
+    proving.close().await.unwrap();
+    assert_ends_well(&gap, &first, &mut one).await;
+    assert_ends_well(&gap, &second, &mut two).await;
+    let verified = [&first, &second].iter().filter(|p| said(p).contains("verifying")).count();
+    assert!(verified <= 1, "verified twice");
+    assert_eq!(leftovers(&gap).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn cleanup_is_refused_while_a_recovery_is_at_work() {
+    let gap = gap().await;
+    let sink = hold_the_sink(&gap).await;
+    let mut at_work = program(&gap, &RUN);
+    let mut child = at_work.spawn();
+    until(&gap, &waiting_for_the_sink(1)).await;
+    let cleanup = deltacompare(&gap, &["cleanup"]).run().await;
+    assert_eq!(cleanup.code, Some(2), "{}", cleanup.stderr);
+    let id = recovery_id(&gap).await;
+    assert!(cleanup.stderr.contains(&format!("recovery {id} is at work")), "{}", cleanup.stderr);
+    sink.close().await.unwrap();
+    assert_ends_well(&gap, &at_work, &mut child).await;
+    deltacompare(&gap, &["cleanup"]).run().await.assert_completed();
+}
+
+#[tokio::test]
+async fn two_recoveries_cannot_take_one_new_file() {
+    let gap = gap().await;
+    let folder = tempfile::tempdir().unwrap();
+    let sink = format!("ndjson:{}", folder.path().join("events").display());
+    let arguments = ["run", "--format", "landing", "--sink", &sink];
+    let (one, two) =
+        tokio::join!(deltacompare(&gap, &arguments).run(), deltacompare(&gap, &arguments).run());
+    let mut codes = [one.code, two.code];
+    codes.sort();
+    assert_eq!(codes, [Some(0), Some(2)], "{}\n---\n{}", one.stderr, two.stderr);
+    let refused = if one.code == Some(2) { &one } else { &two };
+    assert!(refused.stderr.contains("--sink ndjson:"), "{}", refused.stderr);
+    let events = crate::support::Events::read(&folder.path().join("events"));
+    assert_eq!(events.by_id().len(), events.0.len());
+    assert_events_turn_base_into_head(&gap, &["one", "two"], &events).await;
+}
+
+#[tokio::test]
+async fn a_recovery_goes_on_with_its_own_restores_only() {
+    let production =
+        Production::start(&Postgres::find(None).unwrap(), Options::default()).await.unwrap();
+    production.sql(SHOP).await.unwrap();
+    production.base_backup().await.unwrap();
+    let lost = production.restore_point("lost").await.unwrap();
+    production.sql("update one set v = 'w' where id < 10").await.unwrap();
+    let later = production.restore_point("later").await.unwrap();
+    production.sql("delete from two").await.unwrap();
+    let back = production.restore_point("back").await.unwrap();
+    let (base, other, head) = tokio::try_join!(
+        production.restore(&lost),
+        production.restore(&later),
+        production.restore(&back)
+    )
+    .unwrap();
+    let gap = Gap::of(base, head).await;
+    let first = deltacompare(&gap, &["run", "--sink", "delta-table", "--table", "public.one"]);
+    first.run().await.assert_completed();
+    let sink = hold_the_sink(&gap).await;
+    let mut program = program(&gap, &["run", "--sink", "delta-table", "--table", "public.two"]);
+    let mut child = program.spawn();
+    until(&gap, &waiting_for_the_sink(1)).await;
+    child.kill().await.unwrap();
+    sink.close().await.unwrap();
+    let id: String = gap
+        .head
+        .value("select id::text from deltacompare.recovery where state = 'running'")
+        .await
+        .unwrap();
+    let elsewhere = deltacompare(&gap, &["run", "--resume", &id])
+        .env("DELTACOMPARE_BASE", &other.url(deltacompare_testbed::Role::Admin))
+        .run()
+        .await;
+    assert_eq!(elsewhere.code, Some(2), "{}", elsewhere.stderr);
+    assert!(elsewhere.stderr.contains("began with other restores"), "{}", elsewhere.stderr);
+    deltacompare(&gap, &["run", "--resume", &id]).run().await.assert_completed();
+    let deletes: i64 = gap
+        .head
+        .value(format!("select count(*) from deltacompare.delta where recovery_id = '{id}'"))
+        .await
+        .unwrap();
+    assert_eq!(deletes, 100);
+}
