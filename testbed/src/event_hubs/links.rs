@@ -94,7 +94,11 @@ pub(super) async fn session(mut session: ListenerSessionHandle, connected: Arc<C
     let acceptor =
         LinkAcceptor::builder().max_message_size(connected.hub.options.largest_message).build();
     while let Some(attach) = session.next_incoming_attach().await {
-        let (node, other) = ends(&attach);
+        let (mut node, other) = ends(&attach);
+        if node == "$management" {
+            // Python's name for it.
+            node = format!("{}/{node}", connected.hub.options.name);
+        }
         if let Ok(endpoint) = acceptor.accept_incoming_attach(attach.clone(), &mut session).await {
             let connected = Arc::clone(&connected);
             match endpoint {
