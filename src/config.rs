@@ -1,5 +1,7 @@
-//! Where the two servers are and how to log in to them, as the command line, the environment and the
-//! app's settings say it: one definition for all three.
+//! Where the two servers and event hubs are and how to log in to them, as the command line, the
+//! environment and the app's settings say it: one definition for all three.
+
+mod event_hub;
 
 use std::sync::Arc;
 
@@ -15,6 +17,9 @@ use crate::secrets::{
     find_in_pgpass,
 };
 use crate::server::{Server, Side};
+use crate::sink::EventHubAccess;
+
+pub use event_hub::EventHubSettings;
 
 /// How our own sessions log in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -67,20 +72,24 @@ pub struct ServerSettings {
     identity_client_id: Option<String>,
 }
 
-#[derive(Debug, Parser)]
-struct Environment {
+/// All that a process is told about where things are and who it is. No part of a request.
+#[derive(Clone, Debug, Parser)]
+pub struct Settings {
+    /// The two servers.
     #[command(flatten)]
-    settings: ServerSettings,
+    pub servers: ServerSettings,
+    /// Event hubs.
+    #[command(flatten)]
+    pub event_hub: EventHubSettings,
 }
 
-impl ServerSettings {
+impl Settings {
     /// The settings of this process's environment, as the app has them.
     ///
     /// # Errors
     /// Refused if one is missing or is not what it must be; names it.
     pub fn from_environment() -> Result<Self> {
-        Environment::try_parse_from(["deltacompare"])
-            .map(|environment| environment.settings)
+        Self::try_parse_from(["deltacompare"])
             .map_err(|error| {
                 // clap speaks of options; the app has only variables.
                 let missing = [("--base", "DELTACOMPARE_BASE"), ("--head", "DELTACOMPARE_HEAD")];
@@ -103,6 +112,24 @@ impl ServerSettings {
             })
     }
 
+    /// How event hubs are reached.
+    ///
+    /// # Errors
+    /// As [`EventHubSettings::access`].
+    pub fn event_hub_access(&self) -> Result<EventHubAccess> {
+        self.event_hub.access(&self.servers)
+    }
+}
+
+impl ServerSettings {
+    /// The servers' part of [`Settings::from_environment`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_environment() -> Result<Self> {
+        Settings::from_environment().map(|settings| settings.servers)
+    }
+
     /// The program's identity in Microsoft Entra.
     pub fn identity(&self) -> Identity {
         Identity { kind: self.identity, client_id: self.identity_client_id.clone() }
@@ -114,14 +141,17 @@ impl ServerSettings {
     /// Refused if something is missing, cannot be used, or is said twice. The message holds no
     /// secret.
     pub async fn servers(&self) -> Result<Servers> {
-        let vault = match &self.vault {
-            Some(url) => Some(KeyVault::new(url, self.identity().credential()?)?),
-            None => None,
-        };
+        let vault = self.vault()?;
         Ok(Servers {
             base: self.server(Side::Base, &self.base, &self.base_secret, vault.as_ref()).await?,
             head: self.server(Side::Head, &self.head, &self.head_secret, vault.as_ref()).await?,
         })
+    }
+
+    /// The vault, if one is named.
+    fn vault(&self) -> Result<Option<KeyVault>> {
+        let open = |url| KeyVault::new(url, self.identity().credential()?);
+        self.vault.as_deref().map(open).transpose()
     }
 
     async fn server(

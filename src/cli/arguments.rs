@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser, Subcommand};
 use deltacompare::catalog::TableName;
-use deltacompare::config::ServerSettings;
+use deltacompare::config::{ServerSettings, Settings};
 use deltacompare::error::{Error, Result};
 use deltacompare::event::{
     BeforeImage, BinaryMode, DebeziumOptions, DecimalMode, Format, HstoreMode, IntervalMode,
@@ -15,10 +15,10 @@ use deltacompare::lineage::Lsn;
 use deltacompare::record::Record;
 use deltacompare::recovery::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
 use deltacompare::server::SslMode;
-use deltacompare::sink::{EventHubAccess, EventHubOptions};
+use deltacompare::sink::EventHubOptions;
 use uuid::Uuid;
 
-use super::event_hub::EventHubArguments;
+use super::event_hub::{EventHubArguments, PaceArguments};
 
 /// What Debezium's events name as their source unless told otherwise.
 const DEFAULT_TOPIC_PREFIX: &str = "deltacompare";
@@ -45,6 +45,8 @@ pub(super) enum Command {
         servers: ServerSettings,
         #[command(flatten)]
         selection: SelectionArguments,
+        #[command(flatten)]
+        pace: PaceArguments,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -116,7 +118,7 @@ pub(super) struct SelectionArguments {
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
     #[command(flatten)]
-    pub(super) servers: ServerSettings,
+    pub(super) settings: Settings,
     #[command(flatten)]
     selection: SelectionArguments,
     /// Where events go: event-hub:<namespace>/<hub>, ndjson:<file> or delta-table; may be repeated
@@ -269,11 +271,6 @@ impl SelectionArguments {
 }
 
 impl RunArguments {
-    /// How event hubs are reached.
-    pub(super) fn event_hub_access(&self) -> EventHubAccess {
-        self.event_hub.access(self.servers.identity())
-    }
-
     /// The request of a new recovery.
     pub(super) fn request(&self) -> Result<Request> {
         let selection = SelectionArguments {
@@ -335,7 +332,7 @@ pub(super) fn refuse_passwords_in_sight(matches: &ArgMatches) -> Result<()> {
 }
 
 /// What a resumption may be told anew: how to log in, and what concerns this process alone.
-const RESUME_TAKES: [&str; 15] = [
+const RESUME_TAKES: [&str; 17] = [
     "base",
     "head",
     "vault",
@@ -346,6 +343,8 @@ const RESUME_TAKES: [&str; 15] = [
     "identity_client_id",
     "event_hub_endpoint",
     "event_hub_sslrootcert",
+    "event_hub_connection_string_secret",
+    "event_hub_patience_seconds",
     "resume",
     "report",
     "lease_seconds",

@@ -9,6 +9,7 @@ mod report;
 mod request;
 mod run;
 mod store;
+mod throughput;
 mod work_item;
 
 pub use plan::{Plan, plan};
@@ -16,4 +17,5 @@ pub use progress::Progress;
 pub use report::{Report, TableReport};
 pub use request::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
 pub use run::{Control, Outcome, Start, run};
+pub use throughput::Throughput;
 pub use work_item::Counts;

@@ -1,10 +1,12 @@
 """Microsoft's own client, for tests: `client.py read|send <connection string> <hub> …`.
 
-read <count>   prints a JSON line for each event, from the beginning of every partition
-send <key> …   sends a batch of one event for each partition key
+read <count> <recovery id>   prints a JSON line for each of so many events of a recovery, or of any
+                             if the id is empty, from the beginning of every partition
+send <key> …                 sends a batch of one event for each partition key
 """
 
 import json
+import os
 import sys
 import threading
 
@@ -20,13 +22,16 @@ def text(value):
     return value.decode() if isinstance(value, bytes) else value
 
 
-def read(connection, hub, count):
+def read(connection, hub, count, recovery):
     consumer = EventHubConsumerClient.from_connection_string(
         connection, consumer_group="$Default", eventhub_name=hub
     )
     lock, seen = threading.Lock(), [0]
 
     def on_event(partition, event):
+        properties = {text(k): text(v) for k, v in (event.properties or {}).items()}
+        if recovery and properties.get("recovery_id") != recovery:
+            return
         line = {
             "partition": int(partition.partition_id),
             "sequence_number": event.sequence_number,
@@ -35,7 +40,7 @@ def read(connection, hub, count):
             "partition_key": text(event.partition_key),
             "message_id": event.message_id,
             "content_type": event.content_type,
-            "properties": {text(k): text(v) for k, v in (event.properties or {}).items()},
+            "properties": properties,
             "body": event.body_as_str(),
         }
         with lock:
@@ -46,7 +51,7 @@ def read(connection, hub, count):
 
     def give_up():
         print(f"only {seen[0]} of {count} came", file=sys.stderr)
-        consumer.close()
+        os._exit(1)
 
     timer = threading.Timer(60, give_up)
     timer.daemon = True
@@ -68,6 +73,6 @@ def send(connection, hub, keys):
 if __name__ == "__main__":
     command, connection, hub, *rest = sys.argv[1:]
     if command == "read":
-        read(connection, hub, int(rest[0]))
+        read(connection, hub, int(rest[0]), rest[1])
     else:
         send(connection, hub, rest)

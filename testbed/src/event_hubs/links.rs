@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fe2o3_amqp::acceptor::{LinkAcceptor, LinkEndpoint, ListenerSessionHandle};
-use fe2o3_amqp::types::definitions::{self, AmqpError, LinkError, Role};
+use fe2o3_amqp::types::definitions::{self, AmqpError, LinkError, ReceiverSettleMode, Role};
 use fe2o3_amqp::types::messaging::annotations::AnnotationKey;
 use fe2o3_amqp::types::messaging::{
     ApplicationProperties, Body, IntoBody, Message, Modified, Properties,
@@ -93,7 +93,10 @@ pub(super) async fn session(mut session: ListenerSessionHandle, connected: Arc<C
     let mut links = JoinSet::new();
     let acceptor =
         LinkAcceptor::builder().max_message_size(connected.hub.options.largest_message).build();
-    while let Some(attach) = session.next_incoming_attach().await {
+    while let Some(mut attach) = session.next_incoming_attach().await {
+        // Python asks to settle second; the service settles with its outcome all the same, and the
+        // client waits for no less.
+        attach.rcv_settle_mode = ReceiverSettleMode::First;
         let (mut node, other) = ends(&attach);
         if node == "$management" {
             // Python's name for it.

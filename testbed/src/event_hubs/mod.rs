@@ -16,6 +16,7 @@ mod faults;
 mod frames;
 mod links;
 mod log;
+mod official_client;
 mod tokens;
 
 use std::collections::HashSet;
@@ -38,6 +39,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub use faults::{Fault, Faults};
 pub use log::{Keep, StoredEvent};
+pub use official_client::OfficialClient;
 
 use frames::FullFrames;
 use links::Connected;
@@ -91,7 +93,7 @@ pub struct EventHubs {
 #[derive(Debug)]
 struct Hub {
     options: HubOptions,
-    policy: Policy,
+    policy: Mutex<Policy>,
     /// Whose tokens of Entra are good.
     issuer: Mutex<Option<crate::Tokens>>,
     logs: Vec<Log>,
@@ -116,7 +118,7 @@ impl EventHubs {
             false => None,
         };
         let hub = Arc::new(Hub {
-            policy: Policy::random(),
+            policy: Mutex::new(Policy::random()),
             issuer: Mutex::default(),
             logs: (0..options.partitions).map(|_| Log::new(options.keep)).collect(),
             faults: Mutex::default(),
@@ -162,14 +164,14 @@ impl EventHubs {
 
     /// A connection string of its policy, which is for the namespace.
     pub fn connection_string(&self) -> String {
-        let Policy { name, key } = &self.hub.policy;
+        let Policy { name, key } = &*lock(&self.hub.policy);
         let namespace = &self.hub.options.namespace;
         format!("Endpoint=sb://{namespace}/;SharedAccessKeyName={name};SharedAccessKey={key}")
     }
 
     /// The same as Microsoft's emulator gives it: it says where to connect, and without TLS.
     pub fn emulator_connection_string(&self) -> String {
-        let Policy { name, key } = &self.hub.policy;
+        let Policy { name, key } = &*lock(&self.hub.policy);
         let address = self.address;
         format!(
             "Endpoint=sb://{address};SharedAccessKeyName={name};SharedAccessKey={key};\
@@ -177,27 +179,14 @@ impl EventHubs {
         )
     }
 
+    /// Gives the policy another key. Who was let in by the old one stays until the token ends.
+    pub fn change_key(&self) {
+        *lock(&self.hub.policy) = Policy::random();
+    }
+
     /// Lets in whoever has a token of these that is for Event Hubs and has not ended.
     pub fn trust(&self, tokens: &crate::Tokens) {
         *lock(&self.hub.issuer) = Some(tokens.clone());
-    }
-
-    /// Has Microsoft's own Python client do something here, see `testbed/event_hubs/client.py`.
-    /// Yields what it prints.
-    pub async fn official_client(&self, command: &str, arguments: &[&str]) -> Result<String> {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/event_hubs/client.py");
-        let output = tokio::process::Command::new(crate::binaries::event_hubs_python()?)
-            .arg(script)
-            .arg(command)
-            .arg(self.emulator_connection_string())
-            .arg(&self.hub.options.name)
-            .args(arguments)
-            .kill_on_drop(true)
-            .output()
-            .await?;
-        let errors = String::from_utf8_lossy(&output.stderr);
-        anyhow::ensure!(output.status.success(), "the client failed: {errors}");
-        String::from_utf8(output.stdout).context(errors.into_owned())
     }
 
     /// From now on these go wrong.
