@@ -89,27 +89,26 @@ impl Settings {
     /// # Errors
     /// Refused if one is missing or is not what it must be; names it.
     pub fn from_environment() -> Result<Self> {
-        Self::try_parse_from(["deltacompare"])
-            .map_err(|error| {
-                // clap speaks of options; the app has only variables.
-                let missing = [("--base", "DELTACOMPARE_BASE"), ("--head", "DELTACOMPARE_HEAD")];
-                let missing: Vec<&str> = missing
-                    .into_iter()
-                    .filter(|(option, _)| error.to_string().contains(&format!("{option} <")))
-                    .map(|(_, variable)| variable)
-                    .collect();
-                match missing.as_slice() {
-                    [] => Error::refused(format!(
-                        "a setting cannot be used: {}",
-                        error.to_string().lines().next().unwrap_or_default()
-                    )),
-                    missing => Error::refused(format!(
-                        "the setting {} is missing: set it to the server's URL, \
+        Self::try_parse_from(["deltacompare"]).map_err(|error| {
+            // clap speaks of options; the app has only variables.
+            let missing = [("--base", "DELTACOMPARE_BASE"), ("--head", "DELTACOMPARE_HEAD")];
+            let missing: Vec<&str> = missing
+                .into_iter()
+                .filter(|(option, _)| error.to_string().contains(&format!("{option} <")))
+                .map(|(_, variable)| variable)
+                .collect();
+            match missing.as_slice() {
+                [] => Error::refused(format!(
+                    "a setting cannot be used: {}",
+                    error.to_string().lines().next().unwrap_or_default()
+                )),
+                missing => Error::refused(format!(
+                    "the setting {} is missing: set it to the server's URL, \
                          postgres://user@host:5432/database?sslmode=verify-full",
-                        missing.join(" and ")
-                    )),
-                }
-            })
+                    missing.join(" and ")
+                )),
+            }
+        })
     }
 
     /// How event hubs are reached.

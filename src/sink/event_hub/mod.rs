@@ -142,7 +142,8 @@ impl EventHub {
         recovered_at: Timestamp,
         control: PgPool,
     ) -> Result<Self> {
-        let producer = Producer::shared(access.connector(address).await?, options, access.patience).await?;
+        let producer =
+            Producer::shared(access.connector(address).await?, options, access.patience).await?;
         Ok(Self {
             router: Router::new(options, producer.partitions()),
             producer,
@@ -162,9 +163,7 @@ impl EventHub {
         address: &HubAddress,
         options: &EventHubOptions,
     ) -> Result<()> {
-        Producer::shared(access.connector(address).await?, options, access.patience)
-            .await
-            .map(drop)
+        Producer::shared(access.connector(address).await?, options, access.patience).await.map(drop)
     }
 }
 

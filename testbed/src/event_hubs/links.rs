@@ -73,7 +73,10 @@ impl Connected {
     /// Until when an entity may be used.
     fn granted_until(&self, entity: &str) -> Option<Instant> {
         let grants = lock(&self.grants);
-        let good = grants.iter().filter(|grant| entity.starts_with(&grant.path));
+        // Python writes `consumergroups` in one place and `ConsumerGroups` in the other.
+        let entity = entity.to_ascii_lowercase();
+        let good =
+            grants.iter().filter(|grant| entity.starts_with(&grant.path.to_ascii_lowercase()));
         good.map(|grant| grant.until).max().filter(|until| *until > Instant::now())
     }
 

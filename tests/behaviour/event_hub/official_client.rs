@@ -60,10 +60,7 @@ async fn the_official_client_reads_what_was_sent() {
         assert_eq!(body["op"] == "d", property("op") == "D");
         assert_eq!(event["message_id"], property("cloudEvents:id"));
         assert_eq!(property("cloudEvents:specversion"), "1.0");
-        assert_eq!(
-            property("cloudEvents:source"),
-            format!("/deltacompare/recoveries/{recovery}")
-        );
+        assert_eq!(property("cloudEvents:source"), format!("/deltacompare/recoveries/{recovery}"));
         let table = format!("{}.{}", property("schema"), property("table"));
         assert_eq!(property("cloudEvents:subject"), table);
         let partition = event["partition"].as_u64().unwrap();
