@@ -98,9 +98,20 @@ def check_settings(problems):
     for name in sorted(desk):
         if name.split("__")[0] not in known | DESK_SETTINGS:
             problems.append(f"local.settings.example.json: nothing reads {name}")
-    for needed in sorted(name for name in deployed if name in ("DELTACOMPARE_BASE", "DELTACOMPARE_HEAD")):
-        if needed not in desk:
-            problems.append(f"local.settings.example.json: {needed} is missing")
+    for name in ("DELTACOMPARE_BASE", "DELTACOMPARE_HEAD", "DELTACOMPARE_QUEUES", "AzureWebJobsStorage"):
+        for place, settings in (("modules/app.bicep", deployed), ("local.settings.example.json", desk)):
+            if name not in {setting.split("__")[0] for setting in settings}:
+                problems.append(f"{place}: {name} is missing")
+    # Who logs in, and whose password the vault has.
+    prepared = (INFRA / "modules/prepared_server.bicep").read_text()
+    app = (INFRA / "modules/app.bicep").read_text()
+    for side in ("base", "head"):
+        if f"postgres://${{administratorLogin}}@${{{side}ServerName}}." not in app:
+            problems.append(f"modules/app.bicep: the app does not log in to {side} as the administrator")
+        if f"DELTACOMPARE_{side.upper()}_SECRET: '${{{side}ServerName}}-password'" not in app:
+            problems.append(f"modules/app.bicep: {side}'s secret is not the one that prepare.bicep writes")
+    if "administratorLoginPassword: password" not in prepared or "name: '${name}-password'" not in prepared:
+        problems.append("modules/prepared_server.bicep: the administrator's password is not the vault's")
 
 
 def check_functions(problems):
@@ -162,6 +173,46 @@ def check_the_checks(problems):
         problems.append("check.py: an API version that does not exist passes")
 
 
+def azure_commands(text):
+    """The commands of the Azure CLI in a script, a document or a workflow, joined to one line each."""
+    text = text.replace("\\\n", " ")
+    return re.findall(r"(?:^|[ `(=])(az (?:[a-z-]+ )+[^`\n|]*)", text, re.M)
+
+
+def check_azure_commands(problems):
+    """Each command and option is one that azure-cli has, each template's parameter one that it declares."""
+    facts = json.loads((REPO / "testbed/az/commands.json").read_text())
+    paths = [REPO / "README.md", *(REPO / "docs").glob("*.md"), *(REPO / "scripts").iterdir(),
+             *(REPO / ".github/workflows").glob("*.yml")]
+    seen = 0
+    for path in paths:
+        for line in azure_commands(path.read_text()):
+            words = line.split()
+            end = next((at for at, word in enumerate(words) if not re.fullmatch(r"[a-z-]+", word)), len(words))
+            end = next((n for n in range(end, 1, -1) if " ".join(words[1:n]) in facts["commands"]), 0)
+            if not end:
+                # A sentence may speak of a group of commands.
+                if "--" in line:
+                    problems.append(f"{path.name}: testbed/az/commands.json has no such command: {line}")
+                continue
+            seen += 1
+            options = facts["commands"][" ".join(words[1:end])] | facts["global"]
+            names = {name for option in options.values() for name in option["names"]}
+            for option in re.findall(r"(?<![\w-])--[\w-]+", line):
+                if option not in names:
+                    problems.append(f"{path.name}: {' '.join(words[:end])} has no {option}")
+            template = re.search(r"--template-file (infra/\w+\.bicep)", line)
+            if template:
+                declared = parameters((REPO / template[1]).read_text())
+                given = re.findall(r"(?<=[ ])(\w+)=", line.split("--parameters")[1])
+                problems.extend(f"{path.name}: {template[1]} has no parameter {n}" for n in given if n not in declared)
+                if ".parameters.json" not in line and '"$PARAMETERS"' not in line:
+                    missing = [n for n, must in declared.items() if must and n not in given]
+                    problems.extend(f"{path.name}: {template[1]} needs {n}" for n in missing)
+    if seen < 10:
+        problems.append(f"check.py: only {seen} commands of the Azure CLI were found")
+
+
 def run_tool(problems, name, *arguments):
     tool = Path(sys.executable).with_name(name)
     done = subprocess.run([tool, *arguments], cwd=REPO, capture_output=True, text=True, check=False)
@@ -176,6 +227,7 @@ def main():
     check_templates(problems)
     check_settings(problems)
     check_functions(problems)
+    check_azure_commands(problems)
     out = run_tool(problems, "checkov", "--config-file", "infra/checkov.yaml", "-d", "infra", "-o", "json")
     try:
         summary = json.loads(out)
@@ -185,8 +237,10 @@ def main():
             problems.append(f"checkov: {passed} checks passed, {broken} templates could not be read")
     except (ValueError, KeyError, IndexError):
         problems.append(f"checkov said: {out[:2000]}")
-    if (REPO / ".github/workflows").is_dir():
-        run_tool(problems, "zizmor", "--offline", "--no-progress", "--config", ".github/zizmor.yml", ".github/workflows")
+    workflows = sorted(str(path.relative_to(REPO)) for path in (REPO / ".github/workflows").glob("*.yml"))
+    run_tool(problems, "zizmor", "--offline", "--no-progress", ".github/workflows")
+    run_tool(problems, "actionlint", "-no-color", *workflows)
+    run_tool(problems, "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
     for problem in problems:
         print(f"infra: {problem}", file=sys.stderr)
     if problems:

@@ -21,9 +21,11 @@ param tags object = { project: 'deltacompare' }
 param baseServerName string = ''
 param headServerName string = ''
 
-@description('The database to recover, and the role that logs in to both servers.')
+@description('The database to recover.')
 param databaseName string = ''
-param databaseRole string = ''
+
+@description('The source\'s administrator, which the restores have too. The app logs in as it, with the password that prepare.bicep makes.')
+param administratorLogin string = ''
 
 @description('TLS from head to base. verify-full needs a head of PostgreSQL 16 or newer, or an authority\'s certificate on head.')
 @allowed(['require', 'verify-full'])
@@ -172,7 +174,7 @@ module app 'modules/app.bicep' = {
     baseServerName: baseServerName
     headServerName: headServerName
     databaseName: databaseName
-    databaseRole: databaseRole
+    administratorLogin: administratorLogin
     fdwSslMode: fdwSslMode
     maximumInstanceCount: maximumInstanceCount
     instanceMemoryMB: instanceMemoryMB

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::lineage::{History, Lsn};
-use crate::preflight::{Servers, restore_identity};
+use crate::preflight::{Servers, restore_identity, same_restore};
 use crate::server::Server;
 
 /// The record of a pair of restores. Holds no secret.
@@ -111,8 +111,7 @@ impl Record {
     ) -> Result<Option<(History, History)>> {
         for (recorded, (server, restore)) in [(&self.base, base), (&self.head, head)] {
             let found = (address(server), restore);
-            if (recorded.server.as_str(), recorded.restore.as_str()) != (found.0.as_str(), found.1)
-            {
+            if recorded.server != found.0 || !same_restore(&recorded.restore, found.1) {
                 return Err(Error::refused(format!(
                     "the record is of another restore than {} ({}, {} was recorded; {}, {} is \
                      there): name the record of these two servers by the names that it has, or \

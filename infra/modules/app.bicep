@@ -16,7 +16,7 @@ param appSubnetId string
 param baseServerName string
 param headServerName string
 param databaseName string
-param databaseRole string
+param administratorLogin string
 param fdwSslMode string
 param maximumInstanceCount int
 param instanceMemoryMB int
@@ -41,10 +41,10 @@ var identitySettings = {
 }
 
 // prepare.bicep writes the two secrets.
-var serverSettings = empty(baseServerName) || empty(headServerName) ? {} : {
-  DELTACOMPARE_BASE: 'postgres://${databaseRole}@${baseServerName}.${postgresSuffix}:5432/${databaseName}?sslmode=verify-full'
+var serverSettings = empty(baseServerName) || empty(headServerName) || empty(databaseName) || empty(administratorLogin) ? {} : {
+  DELTACOMPARE_BASE: 'postgres://${administratorLogin}@${baseServerName}.${postgresSuffix}:5432/${databaseName}?sslmode=verify-full'
   DELTACOMPARE_BASE_SECRET: '${baseServerName}-password'
-  DELTACOMPARE_HEAD: 'postgres://${databaseRole}@${headServerName}.${postgresSuffix}:5432/${databaseName}?sslmode=verify-full'
+  DELTACOMPARE_HEAD: 'postgres://${administratorLogin}@${headServerName}.${postgresSuffix}:5432/${databaseName}?sslmode=verify-full'
   DELTACOMPARE_HEAD_SECRET: '${headServerName}-password'
   DELTACOMPARE_FDW_SSLMODE: fdwSslMode
 }

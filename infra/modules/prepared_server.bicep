@@ -81,6 +81,8 @@ resource vault 'Microsoft.KeyVault/vaults@2024-11-01' existing = {
 
   resource secret 'secrets' = {
     name: '${name}-password'
+    // scripts/teardown removes only what has them.
+    tags: tags
     properties: {
       value: password
       contentType: 'password'

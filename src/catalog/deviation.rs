@@ -17,6 +17,9 @@ pub(crate) enum Deviation {
     PartitionsDropped(Vec<TableName>),
     Unpublished,
     PublishedInTheGap,
+    FilterNotOnBase,
+    PublishedAsItsRoot,
+    PublishedByPartition { root: TableName },
     PublishList(Operations),
     PublishListChanged { from: Operations, to: Operations },
     FiltersByOperation,
@@ -48,6 +51,9 @@ impl Deviation {
             Self::PartitionsDropped(_) => "partition dropped",
             Self::Unpublished => "unpublished",
             Self::PublishedInTheGap => "published in the gap",
+            Self::FilterNotOnBase => "filter not on base",
+            Self::PublishedAsItsRoot => "published as its root",
+            Self::PublishedByPartition { .. } => "published by partition",
             Self::PublishList(_) => "publish list",
             Self::PublishListChanged { .. } => "publish list changed",
             Self::FiltersByOperation => "filters by operation",
@@ -105,6 +111,19 @@ impl fmt::Display for Deviation {
             Self::PublishedInTheGap => f.write_str(
                 "no publication had it on base: what changed since then is sent; older rows are \
                  not, so load it downstream as any newly published table",
+            ),
+            Self::FilterNotOnBase => f.write_str(
+                "no publication had it on base, which cannot decide its row filter (a column or a \
+                 type is another there): every row that passes is an insert",
+            ),
+            Self::PublishedAsItsRoot => f.write_str(
+                "on base its partitions were published one by one: what changed since then is \
+                 sent as this table's, which the stream does only since the publication changed",
+            ),
+            Self::PublishedByPartition { root } => write!(
+                f,
+                "on base it was published as a part of {root}: what changed since then is sent as \
+                 this table's, which the stream does only since the publication changed"
             ),
             Self::PublishList(published) => write!(
                 f,

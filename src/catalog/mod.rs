@@ -17,7 +17,7 @@ pub(crate) use names::{names_of, oids};
 pub(crate) use pairing::{Sides, TablePair};
 pub use publication::Operations;
 pub(crate) use publication::{
-    PublishedTable, Selection, leaves_of_selected, publications, published, select,
+    PublishedTable, Selection, partitions_among, publications, published, select,
 };
 pub(crate) use relation::{Relation, RelationKind, relations};
 pub(crate) use same_rows::{SameStorage, Storage, same_rows, storage};

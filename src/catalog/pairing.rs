@@ -42,6 +42,11 @@ pub(crate) struct Sides {
     pub(crate) head: BTreeMap<TableName, Relation>,
     /// By base's names.
     pub(crate) base: BTreeMap<TableName, Relation>,
+    /// Partitions on base that are published on one server and a root of them on the other, each
+    /// with that root.
+    pub(crate) regrouped: BTreeMap<TableName, TableName>,
+    /// Tables of head whose row filter base cannot decide.
+    pub(crate) undecided: BTreeSet<TableName>,
     /// Whether oids and column numbers mean the same on both servers.
     pub(crate) one_lineage: bool,
 }
@@ -59,6 +64,7 @@ impl Sides {
                     .base
                     .get(&head.name)
                     .or_else(|| by_oid.get(&head.oid).copied().filter(|_| self.one_lineage));
+                let base = base.filter(|_| !self.undecided.contains(&head.name));
                 Some(self.pair_one(published.clone(), head.clone(), base))
             })
             .collect()
@@ -81,9 +87,8 @@ impl Sides {
                 on_base.filter.clone()
             }
             Some(None) => {
-                if base.is_some_and(|base| base.logged) {
-                    found.push(Deviation::PublishedInTheGap);
-                }
+                found
+                    .extend(base.filter(|base| base.logged).map(|base| self.newly_published(base)));
                 published.filter.clone()
             }
             None => published.filter.clone(),
@@ -145,8 +150,24 @@ impl Sides {
         }
     }
 
+    /// How a table comes to be published on head that was not on base.
+    fn newly_published(&self, base: &Relation) -> Deviation {
+        if let Some(root) = self.regrouped.get(&base.name) {
+            Deviation::PublishedByPartition { root: root.clone() }
+        } else if self.regrouped.values().any(|root| *root == base.name) {
+            Deviation::PublishedAsItsRoot
+        } else {
+            Deviation::PublishedInTheGap
+        }
+    }
+
     fn table_drift(&self, head: &Relation, base: Option<&Relation>) -> Vec<Deviation> {
-        let Some(base) = base else { return vec![Deviation::TableAdded] };
+        let Some(base) = base else {
+            return vec![match self.undecided.contains(&head.name) {
+                true => Deviation::FilterNotOnBase,
+                false => Deviation::TableAdded,
+            }];
+        };
         let mut found = Vec::new();
         if base.name != head.name {
             found.push(Deviation::TableRenamed { from: base.name.clone() });

@@ -186,14 +186,15 @@ pub(crate) async fn published(
     Ok(merge(rows))
 }
 
-/// Selected partitions whose root is selected too, each with that root. A subscription to several
-/// publications sends a row once, as the topmost table's that any of them publishes.
-pub(crate) async fn leaves_of_selected(
-    head: &mut PgConnection,
-    selected: &BTreeMap<TableName, PublishedTable>,
-) -> Result<Vec<(TableName, TableName)>> {
+/// Those of these tables that are partitions of others of them, each with the topmost of these. A
+/// subscription to several publications sends a row once, as the topmost table's that any of them
+/// publishes.
+pub(crate) async fn partitions_among(
+    connection: &mut PgConnection,
+    tables: &BTreeSet<&TableName>,
+) -> Result<BTreeMap<TableName, TableName>> {
     let (schemas, names): (Vec<&str>, Vec<&str>) =
-        selected.keys().map(|name| (name.schema.as_str(), name.name.as_str())).unzip();
+        tables.iter().map(|name| (name.schema.as_str(), name.name.as_str())).unzip();
     let pairs: Vec<(String, String, String, String)> = sqlx::query_as(
         r#"
         select ln.nspname::text, l.relname::text, rn.nspname::text, r.relname::text
@@ -209,16 +210,16 @@ pub(crate) async fn leaves_of_selected(
     )
     .bind(&schemas)
     .bind(&names)
-    .fetch_all(head)
+    .fetch_all(connection)
     .await?;
-    let mut leaves = BTreeMap::new();
+    let mut partitions = BTreeMap::new();
     for (schema, name, root_schema, root_name) in pairs {
         let root = TableName { schema: root_schema, name: root_name };
-        if selected.contains_key(&root) {
-            leaves.entry(TableName { schema, name }).or_insert(root);
+        if tables.contains(&root) {
+            partitions.entry(TableName { schema, name }).or_insert(root);
         }
     }
-    Ok(leaves.into_iter().collect())
+    Ok(partitions)
 }
 
 async fn require_table(head: &mut PgConnection, name: &TableName) -> Result<()> {

@@ -91,34 +91,122 @@ fn the_readme_names_every_exit_code() {
     }
 }
 
-/// The commands in a document's blocks of shell, each with its words.
-fn commands_in(document: &str) -> Vec<Vec<&str>> {
-    document
-        .split("```")
-        .skip(1)
-        .step_by(2)
-        .filter_map(|block| block.strip_prefix("sh\n"))
-        .flat_map(str::lines)
-        .filter_map(|line| line.trim().strip_prefix("deltacompare "))
-        .map(|line| line.split(" #").next().unwrap_or_default().split_whitespace().collect())
-        .collect()
+/// A command as a document has it.
+struct Written {
+    words: Vec<String>,
+    /// In a block of shell, to be copied; else within a sentence, where options may be left out.
+    to_be_copied: bool,
+}
+
+/// A placeholder such as `<recovery id>`, until [`example`] fills it in.
+const PLACEHOLDER: &str = "\u{1}";
+
+/// The words of a line of shell. Quotes are taken off, `<…>` and variables are placeholders.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+    let mut characters = line.chars().peekable();
+    while let Some(character) = characters.next() {
+        match (character, quote) {
+            ('\'' | '"', None) => quote = Some(character),
+            (_, Some(open)) if character == open => quote = None,
+            ('#', None) if word.is_empty() => break,
+            (' ', None) if word.is_empty() => {}
+            (' ', None) => words.push(std::mem::take(&mut word)),
+            ('<', None) => {
+                word.push_str(PLACEHOLDER);
+                while characters.next_if(|&inside| inside != '>').is_some() {}
+                characters.next();
+            }
+            ('$', None | Some('"')) => {
+                word.push_str(PLACEHOLDER);
+                while characters.next_if(|it| it.is_alphanumeric() || *it == '_').is_some() {}
+            }
+            _ => word.push(character),
+        }
+    }
+    words.extend(Some(word).filter(|word| !word.is_empty()));
+    words
+}
+
+/// A word with its placeholders filled in so that this option, or what stands alone, can take it.
+fn example(word: &str, before: &str) -> String {
+    let value = match before {
+        "--resume" => "3b5c972e-e2ae-415b-b15a-b3ddf4a338ff",
+        option if option.ends_with("-lsn") => "0/1",
+        option if option.starts_with("--") => "x",
+        _ => "3b5c972e-e2ae-415b-b15a-b3ddf4a338ff",
+    };
+    word.replace(PLACEHOLDER, value)
+}
+
+/// The program's commands in a document: in blocks of shell, and within sentences.
+fn commands_in(document: &str) -> Vec<Written> {
+    let mut found = Vec::new();
+    for (at, part) in document.split("```").enumerate() {
+        let to_be_copied = at % 2 == 1;
+        let lines: Vec<String> = if !to_be_copied {
+            part.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+        } else if let Some(block) = part.strip_prefix("sh\n") {
+            block.replace("\\\n", " ").lines().map(str::to_owned).collect()
+        } else {
+            continue;
+        };
+        for line in lines {
+            if line.trim_start().starts_with("deltacompare ") {
+                found.push(Written { words: words(&line), to_be_copied });
+            }
+        }
+    }
+    found
+}
+
+/// What the environment gives: a command in a document need not repeat it.
+fn from_environment(command: &clap::Command, words: &[String]) -> Vec<String> {
+    let mut more = Vec::new();
+    let mut supply = |option: String, value: &str| {
+        if !words.contains(&option) {
+            more.extend([option, value.to_owned()]);
+        }
+    };
+    for argument in command.get_arguments() {
+        let option = format!("--{}", argument.get_long().unwrap_or_default());
+        if ["--base", "--head"].contains(&option.as_str()) {
+            supply(option, "postgres://user@host/database");
+        } else if argument.is_required_set() && argument.get_env().is_some() {
+            supply(option, "https://example.com");
+        }
+    }
+    more
 }
 
 #[test]
-fn the_runbook_and_the_readme_name_commands_and_options_that_exist() {
-    let program = Arguments::command();
-    let mut checked = BTreeSet::new();
-    for document in [README, include_str!("../../docs/runbook.md")] {
-        for words in commands_in(document) {
-            let command = program
-                .find_subcommand(words[0])
-                .unwrap_or_else(|| panic!("there is no command {words:?}"));
-            for option in words.iter().filter_map(|word| word.strip_prefix("--")) {
-                let known = command.get_arguments().any(|it| it.get_long() == Some(option));
-                assert!(known, "--{option} is none of {}", words[0]);
+fn every_command_in_the_documents_can_be_run() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documents = std::fs::read_dir(folder.join("docs")).unwrap();
+    let mut documents: Vec<_> = documents.map(|entry| entry.unwrap().path()).collect();
+    documents.extend(["README.md", "testbed/README.md"].map(|name| folder.join(name)));
+    let mut copied = BTreeSet::new();
+    for document in documents.iter().filter(|path| path.extension().is_some_and(|it| it == "md")) {
+        for Written { words, to_be_copied } in
+            commands_in(&std::fs::read_to_string(document).unwrap())
+        {
+            let shown = format!("{}: {}", document.display(), words.join(" "));
+            let program = Arguments::command();
+            let command = program.find_subcommand(&words[1]);
+            let command = command.unwrap_or_else(|| panic!("there is no such command\n{shown}"));
+            let mut line: Vec<String> = words[..1].to_vec();
+            line.extend(words.windows(2).map(|pair| example(&pair[1], &pair[0])));
+            line.extend(from_environment(command, &words));
+            if let Err(error) = Arguments::command().try_get_matches_from(&line) {
+                let is_part = error.kind() == clap::error::ErrorKind::MissingRequiredArgument;
+                assert!(is_part && !to_be_copied, "{shown}\n{error}");
             }
-            checked.insert(words[0]);
+            if to_be_copied {
+                copied.insert(words[1].clone());
+            }
         }
     }
-    assert!(["cleanup", "plan", "record", "run"].iter().all(|it| checked.contains(it)));
+    for command in ["cleanup", "plan", "record", "run"] {
+        assert!(copied.contains(command), "no document shows how to {command}");
+    }
 }

@@ -45,7 +45,7 @@ fn update() -> Change {
 }
 
 fn encode(settings: &EncoderSettings, table: &Table, change: &Change) -> (Event, Value) {
-    let event = Encoder::new(settings, table).encode(change).unwrap();
+    let event = Encoder::new(settings, table, &table.columns).encode(change).unwrap();
     assert!(!event.body.contains(&b'\n'));
     let body = serde_json::from_slice(&event.body).unwrap();
     (event, body)
@@ -154,11 +154,14 @@ fn rows_without_a_key_are_told_apart_by_their_ordinal() {
 fn the_same_change_is_the_same_bytes() {
     for format in [Format::Landing, Format::Debezium] {
         let (settings, table) = (settings(format), keyed(ReplicaIdentity::Full));
-        let mut encoder = Encoder::new(&settings, &table);
+        let mut encoder = Encoder::new(&settings, &table, &table.columns);
         let first = encoder.encode(&update()).unwrap();
         encoder.encode(&delete()).unwrap();
         assert_eq!(encoder.encode(&update()).unwrap(), first);
-        assert_eq!(Encoder::new(&settings, &table).encode(&update()).unwrap(), first);
+        assert_eq!(
+            Encoder::new(&settings, &table, &table.columns).encode(&update()).unwrap(),
+            first
+        );
     }
 }
 
@@ -180,7 +183,7 @@ fn hostile_names_stay_names() {
 #[test]
 fn errors_name_the_place_and_not_the_value() {
     let settings = settings(Format::Landing);
-    let mut encoder = Encoder::new(&settings, &keyed(ReplicaIdentity::Default));
+    let mut encoder = Encoder::new(&settings, &keyed(ReplicaIdentity::Default), &columns());
     let secret = image(&[Some("secret"), Some("2"), Some("x"), None]);
     let message = encoder.encode(&change(RowChange::Insert(secret))).unwrap_err().to_string();
     assert!(message.starts_with("public.t, column b of type int4: the value is not an integer;"));
@@ -189,6 +192,33 @@ fn errors_name_the_place_and_not_the_value() {
     let message = encoder.encode(&change(RowChange::Insert(short))).unwrap_err().to_string();
     assert!(message.contains("a row of 1 values for 4 columns"), "{message}");
     assert!(encoder.encode(&update()).is_ok());
+}
+
+#[test]
+fn old_rows_are_told_by_the_types_that_they_had() {
+    let table = keyed(ReplicaIdentity::Full);
+    let mut base = columns();
+    // `b` was text, `t` a range and `n` a type that the connector leaves out.
+    base[0] = column("b", "text", 25);
+    base[2] = column("t", "int4range", 3904);
+    base[3] = column("n", "int4multirange", 4451);
+    let old = || image(&[Some("one"), Some("2"), Some("[1,5)"), Some("{}")]);
+    for format in [Format::Landing, Format::Debezium] {
+        let settings = settings(format);
+        let mut encoder = Encoder::new(&settings, &table, &base);
+        let delete = encoder.encode(&change(RowChange::Delete(old()))).unwrap();
+        let key: Value = serde_json::from_slice(&delete.key.unwrap()).unwrap();
+        assert_eq!(key, json!({"a": 2, "b": "one"}));
+        let update = change(RowChange::Update { before: old(), after: new() });
+        let update: Value = serde_json::from_slice(&encoder.encode(&update).unwrap().body).unwrap();
+        assert_eq!(update["before"], json!({"b": "one", "a": 2, "t": "[1,5)", "n": "{}"}));
+        assert_eq!(update["after"], json!({"b": 1, "a": 2, "t": "new", "n": null}));
+    }
+    let settings = settings(Format::Debezium);
+    let mut encoder = Encoder::new(&settings, &keyed(ReplicaIdentity::Default), &base);
+    let delete = encoder.encode(&change(RowChange::Delete(old()))).unwrap();
+    let delete: Value = serde_json::from_slice(&delete.body).unwrap();
+    assert_eq!(delete["before"], json!({"b": "one", "a": 2, "t": null, "n": null}));
 }
 
 #[test]
@@ -210,7 +240,7 @@ fn columns_that_debezium_does_not_know_are_left_out_with_a_warning() {
     let table = table(columns, Key::Columns(vec![0]), ReplicaIdentity::Default);
     let row = image(&[Some("1"), Some("{[1,5)}"), Some("me")]);
     let insert = change(RowChange::Insert(row));
-    let mut encoder = Encoder::new(&settings(Format::Debezium), &table);
+    let mut encoder = Encoder::new(&settings(Format::Debezium), &table, &table.columns);
     let event = encoder.encode(&insert).unwrap();
     let sent: Value = serde_json::from_slice(&event.body).unwrap();
     assert_eq!(sent["after"], json!({"id": 1, "owner": null}));
@@ -220,5 +250,5 @@ fn columns_that_debezium_does_not_know_are_left_out_with_a_warning() {
     let landing = settings(Format::Landing);
     let sent = body(&landing, &table, &insert);
     assert_eq!(sent["after"], json!({"id": 1, "span": "{[1,5)}", "owner": "me"}));
-    assert!(Encoder::new(&landing, &table).warnings().is_empty());
+    assert!(Encoder::new(&landing, &table, &table.columns).warnings().is_empty());
 }

@@ -12,7 +12,7 @@ use super::landing::{LandingEnvelope, LandingValue};
 use super::row::{Columns, MalformedAt};
 use super::settings::{BeforeImage, EncoderSettings, Format};
 use super::value::WriteValue;
-use crate::catalog::{Key, ReplicaIdentity, Table, TableName};
+use crate::catalog::{Column, Key, ReplicaIdentity, Table, TableName};
 use crate::diff::{Change, Image, RowChange};
 
 /// What an event does to its row.
@@ -95,23 +95,24 @@ impl Before {
 }
 
 impl Encoder {
-    /// Prepares the encoder of a table.
-    pub fn new(settings: &EncoderSettings, table: &Table) -> Self {
+    /// Prepares the encoder of a table. Old rows are told by the types that their columns had: those
+    /// of `base_columns`, in the order of the table's.
+    pub fn new(settings: &EncoderSettings, table: &Table, base_columns: &[Column]) -> Self {
         let mut warnings = Vec::new();
         let body = match settings.format {
             Format::Landing => Body::Landing(
                 LandingEnvelope::new(settings, &table.name),
-                Columns::new(table, |column| Some(LandingValue::of(column))),
+                Columns::new(table, base_columns, |column| Some(LandingValue::of(column))),
             ),
             Format::Debezium => {
-                let columns = Columns::new(table, |column| {
-                    let chosen = DebeziumValue::of(column, &settings.debezium);
-                    if let Some(why) = chosen.warning {
-                        let (name, declared) = (&column.name, &column.declared);
-                        warnings.push(format!("{}: column {name} ({declared}): {why}", table.name));
-                    }
-                    chosen.value
+                let columns = Columns::new(table, base_columns, |column| {
+                    DebeziumValue::of(column, &settings.debezium).value
                 });
+                warnings.extend(table.columns.iter().filter_map(|column| {
+                    let why = DebeziumValue::of(column, &settings.debezium).warning?;
+                    let (name, declared) = (&column.name, &column.declared);
+                    Some(format!("{}: column {name} ({declared}): {why}", table.name))
+                }));
                 Body::Debezium(DebeziumEnvelope::new(settings, &table.name), columns)
             }
         };
@@ -217,7 +218,13 @@ impl Row<'_> {
         let start = out.len();
         let key = match &columns.key {
             Some(fields) => {
-                fields.write(&columns.writers, self.identity, |_| true, lost, out)?;
+                fields.write(
+                    self.writers_of_identity(columns),
+                    self.identity,
+                    |_| true,
+                    lost,
+                    out,
+                )?;
                 Some((start, out.len()))
             }
             None => {
@@ -228,7 +235,7 @@ impl Row<'_> {
         out.extend_from_slice(b",\"before\":");
         match (self.old, self.before, &columns.key) {
             (Some(old), Before::KeyOfDeletes, Some(fields)) if self.op == Op::Delete => {
-                fields.write(&columns.writers, old, |_| true, lost, out)?;
+                fields.write(&columns.old_writers, old, |_| true, lost, out)?;
             }
             _ => self.write_before(columns, lost, out)?,
         }
@@ -252,8 +259,13 @@ impl Row<'_> {
         envelope.close(self.op, id, out);
         let Some(fields) = &columns.key else { return Ok(None) };
         let start = out.len();
-        fields.write(&columns.writers, self.identity, |_| true, &mut 0, out)?;
+        fields.write(self.writers_of_identity(columns), self.identity, |_| true, &mut 0, out)?;
         Ok(Some((start, out.len())))
+    }
+
+    /// The row that names a delete is the old one.
+    fn writers_of_identity<'c, W>(&self, columns: &'c Columns<W>) -> &'c [W] {
+        if self.op == Op::Delete { &columns.old_writers } else { &columns.writers }
     }
 
     fn write_before<W: WriteValue>(
@@ -262,7 +274,7 @@ impl Row<'_> {
         lost: &mut u64,
         out: &mut Vec<u8>,
     ) -> Result<(), MalformedAt> {
-        let writers = &columns.writers;
+        let writers = &columns.old_writers;
         match (self.old, self.before, self.op) {
             (Some(old), Before::Whole, _) | (Some(old), Before::WholeOfDeletes, Op::Delete) => {
                 columns.row.write(writers, old, |_| true, lost, out)

@@ -9,6 +9,8 @@ use crate::diff::Image;
 pub(super) struct Columns<W> {
     /// One a column of the image, also of those that are left out.
     pub(super) writers: Vec<W>,
+    /// The same for old rows.
+    pub(super) old_writers: Vec<W>,
     pub(super) row: Fields,
     pub(super) key: Option<Fields>,
     /// Whether a column belongs to the key.
@@ -16,9 +18,14 @@ pub(super) struct Columns<W> {
 }
 
 impl<W: WriteValue + Default> Columns<W> {
-    /// `choose` yields no writer for a column that the format leaves out.
-    pub(super) fn new(table: &Table, choose: impl FnMut(&Column) -> Option<W>) -> Self {
-        let chosen: Vec<Option<W>> = table.columns.iter().map(choose).collect();
+    /// `choose` yields no writer for a column that the format leaves out. Whether one is left out is
+    /// decided by head's type; an old value of a type that the format leaves out is its text.
+    pub(super) fn new(
+        table: &Table,
+        base_columns: &[Column],
+        choose: impl Fn(&Column) -> Option<W>,
+    ) -> Self {
+        let chosen: Vec<Option<W>> = table.columns.iter().map(&choose).collect();
         let sent: Vec<bool> = chosen.iter().map(Option::is_some).collect();
         let named = |column: usize| (column, table.columns[column].name.as_str());
         let row = Fields::new((0..sent.len()).filter(|&column| sent[column]).map(named));
@@ -32,7 +39,9 @@ impl<W: WriteValue + Default> Columns<W> {
             }
         };
         let writers = chosen.into_iter().map(Option::unwrap_or_default).collect();
-        Self { writers, row, key, in_key }
+        let old_writers =
+            base_columns.iter().map(|column| choose(column).unwrap_or_default()).collect();
+        Self { writers, old_writers, row, key, in_key }
     }
 }
 

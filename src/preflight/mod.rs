@@ -5,7 +5,9 @@ mod coverage;
 mod restores;
 mod rights;
 
-pub(crate) use restores::{counts_lost, other_sessions, restore_identity, writers, written};
+pub(crate) use restores::{
+    counts_lost, other_sessions, restore_identity, same_restore, writers, written,
+};
 
 use std::collections::BTreeMap;
 
@@ -127,6 +129,9 @@ impl Findings {
     }
 }
 
+/// Why two restores that cover the gap prove nothing.
+pub(crate) const WRITTEN_TO: &str = "a restore was written to";
+
 /// Checks a request against both servers. Changes nothing on either.
 ///
 /// # Errors
@@ -196,7 +201,7 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         pair.head.written > 0 || pair.base.as_ref().is_some_and(|base| base.written > 0)
     };
     if matches!(gap, GapProof::Proven { .. }) && pairs.iter().any(written) {
-        gap = GapProof::NotProvable { why: "a restore was written to".to_owned() };
+        gap = GapProof::NotProvable { why: WRITTEN_TO.to_owned() };
     }
     rights::check(&mut base, &mut head, &pairs, &mut findings).await?;
 

@@ -19,12 +19,13 @@ pub(super) struct Facts {
     pub(super) next_transaction: i64,
     pub(super) track_counts: bool,
     pub(super) large_objects: bool,
-    /// Cluster, timeline and database: what tells this restore from any other.
+    /// Cluster, timeline, database and, for a role that may see it, the second in which the restore
+    /// ended: what tells this restore from any other.
     pub(super) restore: String,
 }
 
 pub(super) async fn facts(connection: &mut PgConnection) -> Result<Facts> {
-    Ok(sqlx::query_as(
+    let mut facts: Facts = sqlx::query_as(
         r#"
         select current_setting('server_version_num')::int as version,
                pg_is_in_recovery() as in_recovery,
@@ -41,8 +42,43 @@ pub(super) async fn facts(connection: &mut PgConnection) -> Result<Facts> {
                ) as restore
         "#,
     )
-    .fetch_one(connection)
+    .fetch_one(&mut *connection)
+    .await?;
+    if !facts.in_recovery
+        && sees_wal_files(connection).await?
+        && let Some(second) = restore_ended(connection).await?
+    {
+        facts.restore += &format!("/{second}");
+    }
+    Ok(facts)
+}
+
+/// Whether this role may look at the files of the write-ahead log: it needs `pg_monitor`.
+async fn sees_wal_files(connection: &mut PgConnection) -> Result<bool> {
+    Ok(sqlx::query_scalar("select has_function_privilege('pg_catalog.pg_ls_waldir()', 'execute')")
+        .fetch_one(connection)
+        .await?)
+}
+
+/// The second in which the server's restore ended: then the history of its timeline is written, and
+/// never again.
+async fn restore_ended(connection: &mut PgConnection) -> Result<Option<i64>> {
+    Ok(sqlx::query_scalar(
+        r#"
+        select extract(epoch from modification)::int8
+          from pg_ls_waldir()
+         where name = left(pg_walfile_name(pg_current_wal_lsn()), 8) || '.history'
+        "#,
+    )
+    .fetch_optional(connection)
     .await?)
+}
+
+/// Whether two identities are of one restore, as far as both tell. The end of the restore is not told
+/// to every role.
+pub(crate) fn same_restore(one: &str, other: &str) -> bool {
+    let parts = |text: &str| text.split('/').map(str::to_owned).collect::<Vec<_>>();
+    parts(one).iter().zip(parts(other)).all(|(one, other)| *one == other)
 }
 
 /// What tells this restore from any other, and its system identifier.
@@ -56,15 +92,11 @@ pub(crate) async fn restore_identity(connection: &mut PgConnection) -> Result<(S
 /// restore ended (in whole seconds). `false` where that cannot be seen: without `pg_monitor`, and on
 /// PostgreSQL 14, which begins to count only some time after the file is there.
 pub(crate) async fn counts_lost(connection: &mut PgConnection) -> Result<bool> {
-    let visible: bool = sqlx::query_scalar(
-        r#"
-        select current_setting('server_version_num')::int >= 150000
-               and has_function_privilege('pg_catalog.pg_ls_waldir()', 'execute')
-        "#,
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    if !visible {
+    let counts_early: bool =
+        sqlx::query_scalar("select current_setting('server_version_num')::int >= 150000")
+            .fetch_one(&mut *connection)
+            .await?;
+    if !counts_early || !sees_wal_files(connection).await? {
         return Ok(false);
     }
     Ok(sqlx::query_scalar(
@@ -193,20 +225,23 @@ pub(crate) async fn writers(connection: &mut PgConnection) -> Result<Vec<i32>> {
 #[derive(Clone, Copy, Debug, sqlx::FromRow)]
 pub(crate) struct OtherSession {
     pub(crate) pid: i32,
-    /// It is in a transaction, within which it keeps counts of earlier writes to itself.
+    /// It may keep counts of earlier writes to itself for as long as it stays as it is: within a
+    /// transaction, and before PostgreSQL 15 until its next one.
     pub(crate) holds_counts_back: bool,
 }
 
-/// Sessions whose counts of writes may not have been told yet. One that was told something a moment
+/// Sessions whose counts of writes may not have been told yet. One that told something a moment
 /// before keeps the rest for up to ten seconds while it is idle (PostgreSQL sources, pgstat.c,
-/// `PGSTAT_IDLE_INTERVAL`). `pg_locks` shows to every role who is in a transaction.
+/// `PGSTAT_IDLE_INTERVAL`), before PostgreSQL 15 until its next transaction. `pg_locks` shows to
+/// every role who is in a transaction.
 pub(crate) async fn other_sessions(connection: &mut PgConnection) -> Result<Vec<OtherSession>> {
     Ok(sqlx::query_as(
         r#"
         select a.pid,
-               exists (select from pg_locks l
-                           where l.pid = a.pid and l.locktype = 'virtualxid'
-                             and l.mode = 'ExclusiveLock' and l.granted) as holds_counts_back
+               (current_setting('server_version_num')::int < 150000
+                or exists (select from pg_locks l
+                            where l.pid = a.pid and l.locktype = 'virtualxid'
+                              and l.mode = 'ExclusiveLock' and l.granted)) as holds_counts_back
           from pg_stat_activity a
          where a.datname = current_database()
            and a.usesysid is not null

@@ -158,7 +158,9 @@ impl Executor {
         done: &mut Done,
     ) -> Result<Vec<String>> {
         let spec = &claim.item.spec;
-        let mut encoder = Encoder::new(&self.settings, &spec.tables.table);
+        let table = &spec.tables.table;
+        let base_columns = spec.tables.base.as_ref().map_or(&table.columns, |base| &base.columns);
+        let mut encoder = Encoder::new(&self.settings, table, base_columns);
         let (mut base, mut head) = tokio::try_join!(
             self.servers.base.connect(&self.session_name),
             self.servers.head.connect(&self.session_name),

@@ -15,6 +15,7 @@ use super::work_item::{ItemState, WorkItem};
 use crate::catalog::TableName;
 use crate::diff::{self, Digest, Scope, Sessions, Step, Strategy, Tables};
 use crate::error::{Error, ErrorKind, Result};
+use crate::gap_proof::GapProof;
 use crate::preflight::{self, Servers};
 use crate::server::Side;
 
@@ -25,7 +26,7 @@ const STATISTICS_LAG: Duration = Duration::from_secs(2);
 /// The same where sessions of others live on, which keep counts to themselves for ten seconds.
 const HELD_BACK_COUNTS_LAG: Duration = Duration::from_secs(12);
 
-/// How long sessions of others may keep a transaction open when everything has been read.
+/// How long sessions of others may hold counts of writes back when everything has been read.
 const SESSIONS_END_WITHIN: Duration = Duration::from_secs(30);
 
 /// What is left once every table has ended: tables that cannot be vouched for fail.
@@ -75,15 +76,14 @@ async fn verify_tables(
 }
 
 /// The last look: whoever wrote to a restore while it was read makes the result of these tables
-/// worthless.
+/// worthless. Where the request accepts writes, only that of tables whose row versions were compared:
+/// their writes were counted after the strategy had been chosen.
 async fn look_for_writes(
     servers: &Servers,
     store: &Store,
     recovery: &StoredRecovery,
 ) -> Result<()> {
-    if recovery.request.accept_written {
-        return Ok(());
-    }
+    let accepted = recovery.request.accept_written;
     let last_read = Instant::now();
     let completed: Vec<WorkItem> = store
         .items(recovery.id)
@@ -96,10 +96,14 @@ async fn look_for_writes(
         && preflight::other_sessions(&mut head).await?.is_empty();
     let lag = if alone { STATISTICS_LAG } else { HELD_BACK_COUNTS_LAG };
     tokio::time::sleep_until((last_read + lag).into()).await;
+    let by_row_versions = |item: &WorkItem| item.spec.strategy == Strategy::Identity;
     for (side, connection) in [(Side::Base, &mut base), (Side::Head, &mut head)] {
-        wait_for_counts(side, connection, recovery.id).await?;
+        if !accepted || completed.iter().any(by_row_versions) {
+            wait_for_counts(side, connection, recovery.id).await?;
+        }
     }
     let mut disproved = Vec::new();
+    let mut any_written = false;
     type Oid = fn(&WorkItem) -> Option<u32>;
     let base_oid: Oid = |item| item.spec.base_oid;
     let head_oid: Oid = |item| Some(item.spec.head_oid);
@@ -107,9 +111,12 @@ async fn look_for_writes(
         let oids: BTreeSet<i64> = completed.iter().filter_map(oid).map(i64::from).collect();
         let oids: Vec<i64> = oids.into_iter().collect();
         let written = preflight::written(connection, &oids).await?;
+        any_written |= !written.is_empty();
         for (written_oid, rows) in written {
-            for item in
-                completed.iter().filter(|item| oid(item).map(i64::from) == Some(written_oid))
+            for item in completed
+                .iter()
+                .filter(|item| oid(item).map(i64::from) == Some(written_oid))
+                .filter(|item| !accepted || by_row_versions(item))
             {
                 disproved.push((
                     item.number,
@@ -122,7 +129,7 @@ async fn look_for_writes(
             }
         }
         if preflight::counts_lost(connection).await? {
-            for item in completed.iter().filter(|item| item.spec.strategy == Strategy::Identity) {
+            for item in completed.iter().filter(|item| by_row_versions(item)) {
                 disproved.push((
                     item.number,
                     format!(
@@ -139,6 +146,10 @@ async fn look_for_writes(
         }
     }
     store.disprove(recovery.id, &disproved).await?;
+    if any_written && matches!(recovery.gap, GapProof::Proven { .. }) {
+        let why = preflight::WRITTEN_TO.to_owned();
+        store.judge_gap(recovery.id, &GapProof::NotProvable { why }).await?;
+    }
     let _ = tokio::join!(base.close(), head.close());
     Ok(())
 }
@@ -162,8 +173,8 @@ async fn wait_for_counts(side: Side, connection: &mut PgConnection, recovery: Uu
         if since.elapsed() >= SESSIONS_END_WITHIN {
             return Err(Error::recovery(format!(
                 "whether {side} was written to cannot be said while other sessions have \
-                 transactions open there (pids {}): end them, then go on with --resume {recovery}; \
-                 nothing is read again",
+                 transactions open there, or on PostgreSQL 14 are connected at all (pids {}): end \
+                 them, then go on with --resume {recovery}; nothing is read again",
                 silent.join(", "),
             )));
         }

@@ -273,7 +273,12 @@ fn same_restores(recovery: &StoredRecovery, checked: &preflight::Checked) -> Res
         (Some(then), Some(now)) => then == now,
         _ => true,
     };
-    if recovery.restores == checked.restores && same_ends {
+    let same_restores = recovery
+        .restores
+        .split(' ')
+        .zip(checked.restores.split(' '))
+        .all(|(then, now)| preflight::same_restore(then, now));
+    if same_restores && same_ends {
         return Ok(());
     }
     Err(Error::refused(format!(

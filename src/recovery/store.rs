@@ -454,6 +454,18 @@ impl Store {
         Ok(())
     }
 
+    /// Stores another verdict on whether the restores cover the gap.
+    pub(crate) async fn judge_gap(&self, recovery: Uuid, gap: &GapProof) -> Result<()> {
+        sqlx::query(
+            "update deltacompare.recovery set gap = $2 where id = $1 and state = 'running'",
+        )
+        .bind(recovery)
+        .bind(Json(gap))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     /// Closes the recovery if all its items have ended: completed if none failed. Decided and
     /// stored in one statement; a repetition changes nothing.
     pub(crate) async fn finish(&self, recovery: Uuid) -> Result<()> {

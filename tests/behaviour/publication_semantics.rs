@@ -15,6 +15,7 @@ macro_rules! on_every_major {
     };
 }
 
+mod altered;
 mod drift;
 mod gap;
 

@@ -1,6 +1,7 @@
 //! What the README promises.
 
-use deltacompare_testbed::Postgres;
+use deltacompare_testbed::{Options, Postgres, Production, Role};
+use sqlx::Connection;
 
 use crate::support::{Gap, assert_events_turn_base_into_head, deltacompare, url};
 
@@ -34,14 +35,18 @@ const GAP: &str = r#"
     update lorry set load = 100 where id = 12;
 "#;
 
-#[tokio::test]
-async fn the_rights_in_the_readme_suffice() {
+/// Base and head, where row filters are to be had with one.
+async fn gap(postgres: &Postgres, more: &str) -> Gap {
+    let production = Production::start(postgres, Options::default()).await.unwrap();
     // Row filters came with 15.
-    let filters = Postgres::find(None).unwrap().major() >= 15;
+    let filters = postgres.major() >= 15;
     let shop = if filters { SHOP.to_owned() } else { SHOP.replace(" where (vip)", "") };
-    let gap = Gap::between(&shop, GAP).await;
-    gap.base.sql(sql("On base:")).await.unwrap();
-    gap.head.sql(sql("On head:")).await.unwrap();
+    production.sql(shop + more).await.unwrap();
+    Gap::after(production, GAP).await
+}
+
+/// Recovers as the roles that the README creates.
+async fn assert_recovers(gap: &Gap) {
     for strategy in ["auto", "full"] {
         let file = format!("ndjson:{{dir}}/{strategy}");
         let arguments = [
@@ -55,7 +60,7 @@ async fn the_rights_in_the_readme_suffice() {
             "--strategy",
             strategy,
         ];
-        let run = deltacompare(&gap, &arguments)
+        let run = deltacompare(gap, &arguments)
             .env("DELTACOMPARE_BASE", &url(&gap.base, "recovery", "a secret"))
             .env("DELTACOMPARE_HEAD", &url(&gap.head, "recovery", "another secret"))
             .run()
@@ -63,7 +68,46 @@ async fn the_rights_in_the_readme_suffice() {
         run.assert_completed();
         assert!(!run.stderr.contains("not proved"), "{}", run.stderr);
         let events = run.events(strategy);
-        assert_events_turn_base_into_head(&gap, &["log"], &events).await;
+        assert_events_turn_base_into_head(gap, &["log"], &events).await;
         assert!(!events.of("customer").is_empty());
     }
+}
+
+#[tokio::test]
+async fn the_rights_in_the_readme_suffice() {
+    let gap = gap(&Postgres::find(None).unwrap(), "").await;
+    gap.base.sql(sql("On base:")).await.unwrap();
+    gap.head.sql(sql("On head:")).await.unwrap();
+    assert_recovers(&gap).await;
+}
+
+/// On Azure nobody is a superuser: the administrator has its rights as a member of a group, and
+/// hands them on itself. Before 16 stock PostgreSQL lets only superusers hand on REPLICATION.
+#[tokio::test]
+async fn an_administrator_can_hand_these_rights_on() {
+    let Some(postgres) = Postgres::available().into_iter().find(|it| it.major() >= 16) else {
+        println!("skipped: no PostgreSQL 16 or newer is installed (scripts/setup 16)");
+        return;
+    };
+    let as_on_azure = "
+        create role azure_pg_admin;
+        grant pg_read_all_data, pg_monitor to azure_pg_admin with admin option;
+        revoke pg_read_all_data, pg_monitor, pg_signal_backend from azure_admin;
+        grant azure_pg_admin to azure_admin;";
+    let gap = gap(&postgres, as_on_azure).await;
+    for (server, side) in [(&gap.base, "On base:"), (&gap.head, "On head:")] {
+        let mut administrator = server.connect_as(Role::Admin).await.unwrap();
+        let powers: bool = sqlx::query_scalar(
+            "select rolsuper or rolbypassrls from pg_roles where rolname = current_user",
+        )
+        .fetch_one(&mut administrator)
+        .await
+        .unwrap();
+        assert!(!powers);
+        sqlx::raw_sql(sql(side)).execute(&mut administrator).await.unwrap();
+        administrator.close().await.unwrap();
+    }
+    // What creating the extension brings on Azure is a superuser's to hand on here.
+    gap.head.sql("grant usage on foreign data wrapper postgres_fdw to recovery").await.unwrap();
+    assert_recovers(&gap).await;
 }

@@ -220,7 +220,7 @@ fn rows_are_written_as_the_connector_writes_them() {
     for (mode, events) in recorded.events {
         let mut settings = testing::settings(Format::Debezium);
         settings.debezium = options(&mode);
-        let mut encoder = Encoder::new(&settings, &table);
+        let mut encoder = Encoder::new(&settings, &table, &table.columns);
         for (op, theirs) in events {
             let row = match op.as_str() {
                 "insert" => RowChange::Insert(image.clone()),

@@ -11,16 +11,20 @@ use super::temporal::{DateStyle, TimeUnit};
 use super::{array, decimal, geometry, hstore, interval, temporal};
 
 /// The writer of a column, and what stands for its value where only the key is known.
-#[derive(Default)]
 pub(in super::super) struct DebeziumValue {
     pub(super) kind: Kind,
     pub(super) absent: Vec<u8>,
 }
 
+impl Default for DebeziumValue {
+    fn default() -> Self {
+        Self { kind: Kind::Text, absent: b"null".to_vec() }
+    }
+}
+
 /// What a writer does; [`super::column`] says which type gets which.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    #[default]
     Text,
     Boolean,
     Integer,
