@@ -9,6 +9,8 @@ create table recovery (
   -- Where base and head are: user, host, port, database.
   base text not null,
   head text not null,
+  -- The one that is compared, on both; the status may be in another one of head's.
+  database text not null,
   -- What tells the two restores from any others: cluster, timeline and database of each.
   restores text not null,
   warnings jsonb not null default '[]',
@@ -21,7 +23,20 @@ create table recovery (
   created_at timestamptz not null default clock_timestamp(),
   -- When foreign server and tables were last set up.
   set_up_at timestamptz,
-  finished_at timestamptz
+  finished_at timestamptz,
+  -- Why it cannot go on as a whole, or not now; what a table failed of stands with the table.
+  error text,
+  -- Whether queue messages drive it, and not one program from beginning to end.
+  queued boolean not null default false,
+  -- When the message for its next step was last sent; null: none is on its way.
+  sent_at timestamptz,
+  -- Whether its objects on the servers stay when it has ended.
+  keep_objects boolean not null default false,
+  -- When it had ended and nothing of it was left on the two servers.
+  cleaned_at timestamptz,
+  -- What the request came with, to know a repetition by.
+  idempotency_key text unique,
+  body jsonb
 );
 
 create table work_item (
@@ -43,6 +58,11 @@ create table work_item (
   -- While it runs: when another process may take it over, and which one has it.
   lease_until timestamptz,
   worker uuid,
+  -- When its message was last sent, or will be seen; null: none is on its way.
+  sent_at timestamptz,
+  -- How much trouble workers had with it, in a row and without headway; one that died counts
+  -- fourfold, since it may have died of this item and took others with it.
+  failures int not null default 0,
   -- How far the item is: everything before is durable in every sink. Null: nothing yet.
   checkpoint jsonb,
   -- What was found up to the checkpoint.
@@ -56,6 +76,8 @@ create table work_item (
   rows_compared bigint not null default 0,
   -- Time spent in the attempt that completed or failed it.
   seconds double precision,
+  -- Whether `full` has found the same (--verify full).
+  verified boolean not null default false,
   warnings jsonb not null default '[]',
   error text,
   primary key (recovery_id, number),

@@ -5,7 +5,8 @@ mod event_hub;
 
 use std::sync::Arc;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::builder::Resettable;
+use clap::{Arg, Args, Parser, ValueEnum};
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -81,6 +82,25 @@ pub struct Settings {
     /// Event hubs.
     #[command(flatten)]
     pub event_hub: EventHubSettings,
+}
+
+/// Arguments that are complete with what the environment says. A variable that is empty is not set:
+/// app settings often are.
+///
+/// # Errors
+/// clap's.
+pub fn read_settings<P: Parser>(
+    arguments: impl IntoIterator<Item = &'static str>,
+) -> std::result::Result<P, clap::Error> {
+    let is_empty = |argument: &Arg| {
+        let variable = argument.get_env().and_then(std::env::var_os);
+        variable.is_some_and(|value| value.is_empty())
+    };
+    let command = P::command().mut_args(|argument| match is_empty(&argument) {
+        true => argument.env(Resettable::Reset),
+        false => argument,
+    });
+    P::from_arg_matches(&command.try_get_matches_from(arguments)?)
 }
 
 impl Settings {
@@ -161,7 +181,8 @@ impl ServerSettings {
         vault: Option<&KeyVault>,
     ) -> Result<Server> {
         let variable = side.password_variable();
-        let in_environment = std::env::var(variable).ok().map(SecretString::from);
+        let in_environment =
+            std::env::var(variable).ok().filter(|it| !it.is_empty()).map(SecretString::from);
         let secret = match (secret, vault) {
             (Some(name), Some(vault)) => Some(vault.secret(name.parse::<SecretName>()?)),
             (Some(_), None) => {

@@ -12,7 +12,7 @@ use crate::lineage::{Lsn, OneHistory};
 /// confirmed, the new one delivers every transaction that is committed after its consistent point
 /// (PostgreSQL sources, `SnapBuildXactNeedsSkip`). So nothing falls in between if base ends not
 /// after the one and head not before the other, on one history.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum GapProof {
     /// Nothing that downstream missed lies outside the two restores.

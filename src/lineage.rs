@@ -18,8 +18,21 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::server::{Server, SslMode, choose_cryptography, session_options};
 
 /// A position in the write-ahead log, in bytes. `Display` is PostgreSQL's `X/X` form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, pattern = "^[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$")]
 pub struct Lsn(pub u64);
 
 impl fmt::Display for Lsn {
@@ -59,7 +72,7 @@ impl From<Lsn> for String {
 
 /// A server's past: the timelines before its own, oldest first, each with the LSN where it was
 /// left.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct History {
     /// The cluster's identity, equal in every restore of one server.
     pub system_identifier: String,
@@ -70,7 +83,7 @@ pub struct History {
 }
 
 /// A timeline that a server left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Ancestor {
     /// Its number.
     pub timeline: u32,

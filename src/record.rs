@@ -17,7 +17,7 @@ use crate::preflight::{Servers, restore_identity, same_restore};
 use crate::server::Server;
 
 /// The record of a pair of restores. Holds no secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
     /// The restore to the moment when the slot was lost.
@@ -27,12 +27,14 @@ pub struct Record {
 }
 
 /// The record of one restore.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recorded {
     /// When it was recorded, by the server's clock.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// When the server was started. Its `last_replayed` means nothing if it was restarted before.
+    #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,
     /// Host, port and database. Two restores of one timeline differ in nothing else that every role
     /// may read.

@@ -14,7 +14,9 @@ use crate::error::Error;
 ///
 /// `FromStr` reads `schema.table` as PostgreSQL does: unquoted parts are folded to lower case,
 /// quoted ones are taken as they are.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
 pub struct TableName {
     /// The schema.
     pub schema: String,

@@ -1,16 +1,18 @@
 //! What can be said on the command line and in the environment.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser, Subcommand};
 use deltacompare::catalog::TableName;
-use deltacompare::config::{ServerSettings, Settings};
+use deltacompare::config::{self, ServerSettings, Settings};
 use deltacompare::error::{Error, Result};
 use deltacompare::event::{
     BeforeImage, BinaryMode, DebeziumOptions, DecimalMode, Format, HstoreMode, IntervalMode,
     TimePrecision,
 };
+use deltacompare::functions::{Defaults, Options};
 use deltacompare::lineage::Lsn;
 use deltacompare::record::Record;
 use deltacompare::recovery::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
@@ -227,6 +229,59 @@ pub(super) struct ServeArguments {
     /// Port of the loopback address to listen on
     #[arg(long, env = "FUNCTIONS_CUSTOMHANDLER_PORT", value_name = "PORT", default_value_t = 8080)]
     pub(super) port: u16,
+    /// How long a worker may be silent before its table is taken over, in seconds
+    #[arg(long, env = "DELTACOMPARE_LEASE_SECONDS", value_name = "S", default_value_t = 30,
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    lease_seconds: u64,
+    /// How long one queue message is worked on before another goes on, in seconds; less where
+    /// functionTimeout in host.json asks for less
+    #[arg(long, env = "DELTACOMPARE_WORK_SECONDS", value_name = "S", default_value_t = 480,
+          value_parser = clap::value_parser!(u64).range(1..=86400))]
+    work_seconds: u64,
+    /// After how many seconds without effect a queue message is sent again
+    #[arg(long, env = "DELTACOMPARE_RESEND_SECONDS", value_name = "S", default_value_t = 60,
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    resend_seconds: u64,
+}
+
+/// What a recovery is that nothing is said of but by settings.
+#[derive(Debug, Parser)]
+struct AppSettings {
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+impl AppSettings {
+    fn read() -> Result<Defaults> {
+        // The servers are named here so that it does not matter whether settings name them.
+        let settings = config::read_settings([
+            "deltacompare",
+            "--base=postgres://u@h/d",
+            "--head=postgres://u@h/d",
+            "--sink=delta-table",
+        ]);
+        let Self { run } = settings.map_err(|error| {
+            Error::refused(format!(
+                "a setting cannot be used: {}",
+                error.to_string().lines().next().unwrap_or_default()
+            ))
+        })?;
+        Ok(Defaults {
+            event_hub: run.settings.event_hub_access()?,
+            request: Request { sinks: Vec::new(), ..run.request()? },
+        })
+    }
+}
+
+impl ServeArguments {
+    pub(super) fn options(&self) -> Options {
+        Options {
+            defaults: AppSettings::read(),
+            lease: Duration::from_secs(self.lease_seconds),
+            work: Duration::from_secs(self.work_seconds),
+            resend: Duration::from_secs(self.resend_seconds),
+        }
+    }
 }
 
 impl SelectionArguments {

@@ -51,7 +51,7 @@ pub(crate) fn main() -> ExitCode {
                 Ok(COMPLETED)
             }
             Command::Serve(arguments) => {
-                functions::serve(arguments.port, stop_signal()).await?;
+                functions::serve(arguments.port, arguments.options(), stop_signal()).await?;
                 // The host takes 0 for intended and never starts it again.
                 Ok(INTERRUPTED)
             }

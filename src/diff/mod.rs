@@ -25,7 +25,9 @@ use crate::error::Result;
 use crate::sql::Relation;
 
 /// How a table is diffed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// Compare which row versions both sides have, read only those that one side has.

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::app::App;
 
@@ -14,7 +15,7 @@ use super::app::App;
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// The health of the app, seen from this instance.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Health {
     /// `ok`, or `unavailable` if something that it needs is missing.
     status: &'static str,
@@ -24,7 +25,17 @@ pub(super) struct Health {
     control_database: &'static str,
 }
 
-/// 200 if the app can do its work, otherwise 503. What exactly is wrong stands in the log.
+/// Whether the app can do its work. What exactly is wrong stands in the log.
+#[utoipa::path(
+    get,
+    path = "/api/health",
+    operation_id = "Health",
+    security(()),
+    responses(
+        (status = 200, description = "It can.", body = Health),
+        (status = 503, description = "Something that it needs is missing.", body = Health),
+    )
+)]
 pub(super) async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Health>) {
     let control_database = match app.servers().await {
         Err(error) => {

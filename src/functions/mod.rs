@@ -1,5 +1,4 @@
 //! The Azure Functions app: what the Functions host's custom handler answers, one file a function.
-//! Only health is there yet; what the other functions of [`bindings`] are sent is not found.
 //!
 //! The host starts `deltacompare serve`, forwards HTTP functions as they come, and posts queue
 //! messages and timer ticks to `/<Function>`. State never travels through this process: the status
@@ -7,38 +6,77 @@
 
 mod app;
 pub mod bindings;
+mod cancel_recovery;
+mod diff_table;
+mod fail_message;
 mod health;
+mod host_json;
+mod invocation;
+mod openapi;
+mod plan_recovery;
+mod preview_plan;
+mod problem;
+mod queue;
+mod request;
+mod retry_recovery;
+mod start_recovery;
+mod status;
+mod watchdog;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::routing::get;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+pub use app::{Defaults, Options};
 
 use crate::error::{Error, Result};
 use app::App;
+use problem::Problem;
 
-/// Answers the Functions host on this port of the loopback address until `stop` resolves.
+/// How long invocations may take to end once the process is to stop.
+const STOPS_WITHIN: Duration = Duration::from_secs(10);
+
+/// Answers the Functions host on this port of the loopback address until `stop` resolves; then
+/// running items are given back, and go on elsewhere from their last checkpoints.
 ///
 /// It answers `GET /` at once, before anything that it depends on is configured or can be reached.
 ///
 /// # Errors
 /// Refused if the port cannot be had.
-pub async fn serve(port: u16, stop: impl Future<Output = ()>) -> Result<()> {
+pub async fn serve(port: u16, options: Options, stop: impl Future<Output = ()>) -> Result<()> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let listener = TcpListener::bind(address).await.map_err(|error| {
         Error::refused(format!("cannot listen on {address}: {error}; name another --port"))
             .because(error)
     })?;
-    let app = Arc::new(App::default());
+    let (stopping, stopped) = watch::channel(false);
+    let app = Arc::new(App::new(options, stopped.clone()));
     tracing::info!(%address, "listening");
-    let server = axum::serve(listener, router(app)).into_future();
+    let mut until = stopped;
+    let server = axum::serve(listener, router(app))
+        .with_graceful_shutdown(async move {
+            let _ = until.wait_for(|stop| *stop).await;
+        })
+        .into_future();
+    let mut server = std::pin::pin!(server);
     tokio::select! {
-        served = server => served.map_err(|error| {
+        served = &mut server => served.map_err(|error| {
             Error::recovery(format!("the server ended: {error}; start it again")).because(error)
         }),
-        () = stop => Ok(()),
+        () = stop => {
+            stopping.send_replace(true);
+            let _ = tokio::time::timeout(STOPS_WITHIN, server).await;
+            Ok(())
+        }
     }
 }
 
@@ -47,5 +85,37 @@ fn router(app: Arc<App>) -> Router {
         // How the host finds out that the handler is up.
         .route("/", get(async || "deltacompare"))
         .route("/api/health", get(health::health))
+        .route("/api/recoveries", get(status::list).post(start_recovery::start))
+        .route("/api/recoveries/{id}", get(status::get))
+        .route("/api/recoveries/{id}/tables", get(status::tables))
+        .route("/api/recoveries/{id}/cancel", post(cancel_recovery::cancel))
+        .route("/api/recoveries/{id}/retry", post(retry_recovery::retry))
+        .route("/api/plan", post(preview_plan::preview))
+        .route("/api/openapi.json", get(openapi::describe))
+        .route("/PlanRecovery", post(plan_recovery::plan))
+        .route("/DiffTable", post(diff_table::diff))
+        .route("/FailPlan", post(fail_message::fail_plan))
+        .route("/FailWorkItem", post(fail_message::fail_work_item))
+        .route("/Watchdog", post(watchdog::watch))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address has another method")
+        })
+        .layer(middleware::from_fn(contain))
         .with_state(app)
+}
+
+/// A task of its own for each invocation: a panic in one is its failure and nobody else's.
+async fn contain(request: Request, next: Next) -> Response {
+    match tokio::spawn(next.run(request)).await {
+        Ok(response) => response,
+        Err(error) => {
+            tracing::error!(%error, "an invocation panicked");
+            Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "an error of the program's own: see its log, and report it",
+            )
+            .into_response()
+        }
+    }
 }

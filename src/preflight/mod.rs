@@ -31,6 +31,13 @@ pub struct Servers {
     pub head: Server,
 }
 
+impl Servers {
+    /// The same servers, this database on them.
+    pub(crate) fn with_database(&self, database: &str) -> Self {
+        Self { base: self.base.with_database(database), head: self.head.with_database(database) }
+    }
+}
+
 /// A request that may go ahead.
 #[derive(Debug)]
 pub(crate) struct Checked {
@@ -127,6 +134,21 @@ impl Findings {
             Err(Error::refused(self.refusals.join("\n")))
         }
     }
+}
+
+/// What tells these two restores from any others, as [`Checked::restores`] has it.
+///
+/// # Errors
+/// Transient, if a server cannot be reached.
+pub(crate) async fn restores_of(servers: &Servers) -> Result<String> {
+    let (mut base, mut head) = tokio::try_join!(
+        servers.base.connect("deltacompare preflight"),
+        servers.head.connect("deltacompare preflight"),
+    )?;
+    let on_base = restores::facts(&mut base).await?;
+    let on_head = restores::facts(&mut head).await?;
+    let _ = tokio::join!(base.close(), head.close());
+    Ok(format!("{} {}", on_base.restore, on_head.restore))
 }
 
 /// Why two restores that cover the gap prove nothing.

@@ -9,19 +9,24 @@ use sqlx::Connection;
 use tokio::task::JoinSet;
 
 use super::request::Request;
-use super::store::{Claim, Store};
+use super::sinks;
+use super::store::{Claim, Store, StoredRecovery};
 use super::work_item::{Counts, Done};
 use crate::diff::{self, Change, RowChange, Sessions, Step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Encoder, EncoderSettings};
+use crate::fdw;
 use crate::preflight::Servers;
-use crate::sink::Sink;
+use crate::sink::{EventHubAccess, Sink};
 
 /// How often a step that met transient trouble is tried again within one attempt.
 const RETRIES: u32 = 4;
 
 /// Time between two stored checkpoints: each costs a flush of every sink.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
+
+/// How often a lease is renewed at least: a cancelled item stops when it cannot be.
+const RENEW_EVERY: Duration = Duration::from_secs(3);
 
 /// What all work items of a recovery share in one process.
 pub(crate) struct Executor {
@@ -33,6 +38,24 @@ pub(crate) struct Executor {
     /// `application_name` of the sessions that diff.
     pub(crate) session_name: String,
     pub(crate) lease: Duration,
+}
+
+/// How an execution of an item ended without an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Execution {
+    /// The item completed or failed, and that is stored.
+    Ended,
+    /// Its time was over: how far it is is stored, and the claim still holds. With what an operator
+    /// should know of this part.
+    Paused(Vec<String>),
+}
+
+/// How far a diff came.
+enum Diffed {
+    /// To the item's end, with what an operator should know.
+    All(Vec<String>),
+    /// To a checkpoint, which is stored.
+    Part(Vec<String>),
 }
 
 /// The counts of an item while it runs, for the heartbeat and the display.
@@ -64,8 +87,40 @@ impl LiveCounts {
 }
 
 impl Executor {
+    /// What works on a recovery's items in this process.
+    ///
+    /// # Errors
+    /// A sink cannot be opened.
+    pub(crate) async fn open(
+        servers: &Servers,
+        store: &Store,
+        recovery: &StoredRecovery,
+        lease: Duration,
+        event_hub: &EventHubAccess,
+    ) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            sinks: sinks::open(recovery, store, event_hub).await?,
+            settings: EncoderSettings {
+                recovery_id: recovery.id,
+                database: servers.head.database().to_owned(),
+                server_name: recovery.request.topic_prefix.clone(),
+                format: recovery.request.format,
+                recovered_at: recovery.created_at,
+                before: recovery.request.before,
+                debezium: recovery.request.debezium,
+                version: recovery.request.new_slot_restart_lsn.map(|lsn| lsn.0),
+            },
+            store: store.clone(),
+            servers: servers.clone(),
+            request: recovery.request.clone(),
+            session_name: fdw::object_name(recovery.id),
+            lease,
+        }))
+    }
+
     /// Runs a claimed item to its end and stores it. A failure of the item is stored too and is
-    /// not an error here.
+    /// not an error here. With `pause_at`, it pauses at the first checkpoint from then on, and
+    /// trouble that may pass is left to the caller when it does not pass soon.
     ///
     /// # Errors
     /// [`ErrorKind::LeaseLost`], [`ErrorKind::Recovery`], or trouble with the status store.
@@ -73,7 +128,8 @@ impl Executor {
         self: &Arc<Self>,
         claim: &Claim,
         live: &Arc<LiveCounts>,
-    ) -> Result<()> {
+        pause_at: Option<Instant>,
+    ) -> Result<Execution> {
         let started = Instant::now();
         live.set(claim.item.done.counts);
         // A task of its own: encoding a large step must not keep the lease from being renewed.
@@ -81,21 +137,24 @@ impl Executor {
         let mut heartbeat = JoinSet::new();
         heartbeat.spawn(async move { executor.keep_lease(&claimed, &counts).await });
         let outcome = tokio::select! {
-            outcome = self.diff_with_retries(claim, live) => outcome,
+            outcome = self.diff_with_retries(claim, live, pause_at) => outcome,
             Some(lost) = heartbeat.join_next() => Err(lost.unwrap_or_else(|error| {
                 Error::recovery("the lease's keeper ended unexpectedly").because(error)
             })),
         };
         drop(heartbeat);
         match outcome {
-            Ok((done, warnings)) => {
-                self.store.complete(claim, &done, &warnings, started.elapsed()).await
+            Ok((_, Diffed::Part(warnings))) => Ok(Execution::Paused(warnings)),
+            Ok((done, Diffed::All(warnings))) => {
+                self.store.complete(claim, &done, &warnings, started.elapsed()).await?;
+                Ok(Execution::Ended)
             }
             // What stops the recovery as a whole, a full disk for one, is not the table's failure: it
             // stays open for a resumption.
             Err(error) if matches!(error.kind(), ErrorKind::LeaseLost | ErrorKind::Recovery) => {
                 Err(error)
             }
+            Err(error) if pause_at.is_some() && error.kind() == ErrorKind::Transient => Err(error),
             Err(error) => {
                 tracing::warn!(
                     table = %claim.item.spec.tables.table.name,
@@ -103,7 +162,8 @@ impl Executor {
                     %error,
                     "work item failed"
                 );
-                self.store.fail(claim, &error.to_string(), started.elapsed()).await
+                self.store.fail(claim, &error.to_string(), started.elapsed()).await?;
+                Ok(Execution::Ended)
             }
         }
     }
@@ -113,7 +173,7 @@ impl Executor {
     async fn keep_lease(&self, claim: &Claim, live: &LiveCounts) -> Error {
         let mut renewed = Instant::now();
         loop {
-            tokio::time::sleep(self.lease / 3).await;
+            tokio::time::sleep((self.lease / 3).min(RENEW_EVERY)).await;
             match self.store.renew(claim, self.lease, &live.get()).await {
                 Ok(()) => renewed = Instant::now(),
                 Err(error) if error.kind() == ErrorKind::LeaseLost => return error,
@@ -129,12 +189,13 @@ impl Executor {
         &self,
         claim: &Claim,
         live: &LiveCounts,
-    ) -> Result<(Done, Vec<String>)> {
+        pause_at: Option<Instant>,
+    ) -> Result<(Done, Diffed)> {
         let mut done = claim.item.done.clone();
         let mut wait = Duration::from_millis(500);
         let mut retries = 0;
         loop {
-            match self.diff_on(claim, live, &mut done).await {
+            match self.diff_on(claim, live, &mut done, pause_at).await {
                 Err(error) if error.kind() == ErrorKind::Transient && retries < RETRIES => {
                     tracing::warn!(
                         table = %claim.item.spec.tables.table.name,
@@ -150,13 +211,15 @@ impl Executor {
         }
     }
 
-    /// Diffs from where `done` says to the end of the item, moving `done` along. Yields warnings.
+    /// Diffs from where `done` says to the end of the item, moving `done` along, or to the first
+    /// checkpoint after `pause_at`.
     async fn diff_on(
         &self,
         claim: &Claim,
         live: &LiveCounts,
         done: &mut Done,
-    ) -> Result<Vec<String>> {
+        pause_at: Option<Instant>,
+    ) -> Result<Diffed> {
         let spec = &claim.item.spec;
         let table = &spec.tables.table;
         let base_columns = spec.tables.base.as_ref().map_or(&table.columns, |base| &base.columns);
@@ -171,6 +234,7 @@ impl Executor {
         let mut steps = diff::changes(sessions, &spec.tables, &spec.scope, done.checkpoint.clone());
         let mut now = done.clone();
         let mut stored = Instant::now();
+        let mut paused = false;
         let mut notes = Vec::new();
         while let Some(step) = steps.try_next().await? {
             match step {
@@ -193,7 +257,8 @@ impl Executor {
                 }
                 Step::Checkpoint(checkpoint) => {
                     now.checkpoint = Some(checkpoint);
-                    if stored.elapsed() >= CHECKPOINT_EVERY {
+                    paused = pause_at.is_some_and(|pause_at| Instant::now() >= pause_at);
+                    if paused || stored.elapsed() >= CHECKPOINT_EVERY {
                         self.flush().await?;
                         self.store.checkpoint(claim, &now).await?;
                         *done = now.clone();
@@ -202,6 +267,9 @@ impl Executor {
                 }
             }
             live.set(now.counts);
+            if paused {
+                break;
+            }
         }
         drop(steps);
         self.flush().await?;
@@ -218,7 +286,7 @@ impl Executor {
                 encoder.lost_values()
             ));
         }
-        Ok(warnings)
+        Ok(if paused { Diffed::Part(warnings) } else { Diffed::All(warnings) })
     }
 
     async fn flush(&self) -> Result<()> {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use sqlx::{Connection, PgConnection};
 
 use super::request::{Request, StrategyChoice, Verify};
-use super::run::check_grants;
+use super::set_up::check_grants;
 use super::throughput::Throughput;
 use super::work_item::WorkItemSpec;
 use crate::catalog::{self, Key, RelationKind, SameStorage, TableName, TablePair};
@@ -19,7 +19,7 @@ use crate::preflight::{self, Checked, Servers};
 use crate::sql::Relation;
 
 /// What `deltacompare plan` prints.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Plan {
     /// What an operator should know about the recovery as a whole.
     pub warnings: Vec<String>,
@@ -40,7 +40,7 @@ pub struct Plan {
 }
 
 /// One table of a [`Plan`].
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct PlanTable {
     /// Its name on head.
     #[serde(flatten)]

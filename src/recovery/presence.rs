@@ -17,7 +17,7 @@ pub(super) struct Presence {
 impl Presence {
     /// Joins a recovery. Waits while somebody who is alone with it sets it up or tidies it up.
     pub(super) async fn join(control: &Server, recovery: Uuid) -> Result<Self> {
-        let mut session = control.connect("deltacompare presence").await?;
+        let mut session = session(control).await?;
         // Whoever proves a recovery may take hours.
         sqlx::query("set lock_timeout = 0").execute(&mut session).await?;
         let mut presence = Self { session, recovery };
@@ -59,4 +59,37 @@ impl Presence {
         sqlx::query(statement).bind(self.key(what)).execute(&mut self.session).await?;
         Ok(())
     }
+}
+
+/// The turn of the one process that takes a queued recovery's next step: plans, proves, tidies up.
+/// It ends with the session that holds it, however its process ends.
+#[derive(Debug)]
+pub(super) struct Turn(PgConnection);
+
+impl Turn {
+    /// Takes the turn, unless another process has it.
+    pub(super) async fn take(control: &Server, recovery: Uuid) -> Result<Option<Self>> {
+        let mut session = session(control).await?;
+        let taken = sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended($1, 0))")
+            .bind(format!("deltacompare step of {recovery}"))
+            .fetch_one(&mut session)
+            .await?;
+        Ok(if taken { Some(Self(session)) } else { None })
+    }
+
+    /// Leaves the turn to others.
+    pub(super) async fn end(self) {
+        let _ = self.0.close().await;
+    }
+}
+
+/// A session whose server notices within half a minute that the machine at its other end is gone.
+async fn session(control: &Server) -> Result<PgConnection> {
+    let mut session = control.connect("deltacompare presence").await?;
+    sqlx::raw_sql(
+        "set tcp_keepalives_idle = 15; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3",
+    )
+    .execute(&mut session)
+    .await?;
+    Ok(session)
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::progress::Progress;
 use super::request::Verify;
-use super::run::connect_both;
+use super::set_up::connect_both;
 use super::store::{Store, StoredRecovery};
 use super::work_item::{ItemState, WorkItem};
 use crate::catalog::TableName;
@@ -29,39 +29,71 @@ const HELD_BACK_COUNTS_LAG: Duration = Duration::from_secs(12);
 /// How long sessions of others may hold counts of writes back when everything has been read.
 const SESSIONS_END_WITHIN: Duration = Duration::from_secs(30);
 
-/// What is left once every table has ended: tables that cannot be vouched for fail.
+/// How much time a proof has at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Time {
+    /// From then on it ends between two tables, and is gone on with later.
+    pub(super) pause_at: Instant,
+    /// A table that takes until then is given up.
+    pub(super) end_at: Instant,
+}
+
+/// What is left once every table has ended: tables that cannot be vouched for fail. Yields whether
+/// all is done; with all the time of the world, it is.
 pub(super) async fn prove(
     servers: &Servers,
     store: &Store,
     recovery: &StoredRecovery,
     progress: &Progress,
-) -> Result<()> {
-    if recovery.request.verify == Verify::Full {
-        verify_tables(servers, store, recovery, progress).await?;
+    time: Option<Time>,
+) -> Result<bool> {
+    if recovery.request.verify == Verify::Full
+        && !verify_tables(servers, store, recovery, progress, time).await?
+    {
+        return Ok(false);
     }
     progress.say("looking for writes to the restores meanwhile");
-    look_for_writes(servers, store, recovery).await
+    look_for_writes(servers, store, recovery).await?;
+    Ok(true)
 }
 
 /// Proves each completed table by diffing it once more with `full`; one that does not agree fails.
+/// What was proved before is not proved again. Yields whether all is done.
 async fn verify_tables(
     servers: &Servers,
     store: &Store,
     recovery: &StoredRecovery,
     progress: &Progress,
-) -> Result<()> {
+    time: Option<Time>,
+) -> Result<bool> {
     let mut tables = BTreeMap::<TableName, Vec<WorkItem>>::new();
     for item in store.items(recovery.id).await? {
         tables.entry(item.spec.tables.table.name.clone()).or_default().push(item);
     }
     for (name, items) in tables {
-        if items.iter().any(|item| item.state != ItemState::Completed) {
+        if items.iter().any(|item| item.state != ItemState::Completed)
+            || items.iter().all(|item| item.verified)
+        {
             continue;
+        }
+        if time.is_some_and(|time| Instant::now() >= time.pause_at) {
+            return Ok(false);
         }
         progress.say(&format!("verifying {name}"));
         let mut emitted = Digest::default();
         items.iter().for_each(|item| emitted += item.done.digest);
-        let verdict = verify(servers, &items[0].spec.tables, &emitted).await;
+        let verdict = match time {
+            None => verify(servers, &items[0].spec.tables, &emitted).await,
+            Some(time) => {
+                let verified = verify(servers, &items[0].spec.tables, &emitted);
+                tokio::time::timeout_at(time.end_at.into(), verified).await.unwrap_or_else(|_| {
+                    Err(Error::item(
+                        "its verification took longer than one message may: raise functionTimeout \
+                         in host.json and retry, or verify it with deltacompare run",
+                    ))
+                })
+            }
+        };
         if let Err(error) = verdict {
             if error.kind() != ErrorKind::Item {
                 // It could not be looked at; that says nothing of the result.
@@ -70,9 +102,12 @@ async fn verify_tables(
             let disproved: Vec<(i32, String)> =
                 items.iter().map(|item| (item.number, error.to_string())).collect();
             store.disprove(recovery.id, &disproved).await?;
+        } else {
+            let proved: Vec<i32> = items.iter().map(|item| item.number).collect();
+            store.verified(recovery.id, &proved).await?;
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The last look: whoever wrote to a restore while it was read makes the result of these tables
@@ -174,7 +209,8 @@ async fn wait_for_counts(side: Side, connection: &mut PgConnection, recovery: Uu
             return Err(Error::recovery(format!(
                 "whether {side} was written to cannot be said while other sessions have \
                  transactions open there, or on PostgreSQL 14 are connected at all (pids {}): end \
-                 them, then go on with --resume {recovery}; nothing is read again",
+                 them, then go on with --resume {recovery} (the app goes on by itself); nothing is \
+                 read again",
                 silent.join(", "),
             )));
         }

@@ -1,30 +1,25 @@
 //! A recovery in this one process, from request to report: `deltacompare run`.
 
-use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{Connection, PgConnection};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::executor::{Executor, LiveCounts};
-use super::plan::{foreign_tables, planned_items};
 use super::presence::Presence;
 use super::progress::Progress;
 use super::proof::prove;
 use super::report::Report;
-use super::request::{Request, SinkTarget, Verify};
+use super::request::Request;
+use super::set_up::{check_grants, remove_objects, same_restores, set_up_again, set_up_and_start};
+use super::sinks;
 use super::store::{NextItem, RecoveryState, Store, StoredRecovery};
-use super::work_item::ItemState;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::EncoderSettings;
-use crate::fdw::{self, FdwTarget, ForeignTable, Link};
 use crate::preflight::{self, Servers};
-use crate::sink::{DeltaTable, EventHub, EventHubAccess, Lines, Ndjson, Sink};
-use crate::sql::Ident;
+use crate::sink::EventHubAccess;
 
 /// A new recovery or one that was interrupted.
 #[derive(Clone, Debug)]
@@ -79,28 +74,11 @@ pub async fn run(
         Start::Resume(id) => resume(servers, id, control).await?,
     };
     let id = recovery.id;
-    let name = fdw::object_name(id);
     let items = store.items(id).await?;
     control.progress.start(&items);
     if recovery.state == RecoveryState::Running {
-        let executor = Arc::new(Executor {
-            sinks: open_sinks(&recovery, &store, control.event_hub).await?,
-            settings: EncoderSettings {
-                recovery_id: id,
-                database: servers.head.database().to_owned(),
-                server_name: recovery.request.topic_prefix.clone(),
-                format: recovery.request.format,
-                recovered_at: recovery.created_at,
-                before: recovery.request.before,
-                debezium: recovery.request.debezium,
-                version: recovery.request.new_slot_restart_lsn.map(|lsn| lsn.0),
-            },
-            store: store.clone(),
-            servers: servers.clone(),
-            request: recovery.request.clone(),
-            session_name: name.clone(),
-            lease: control.lease,
-        });
+        let executor =
+            Executor::open(servers, &store, &recovery, control.lease, control.event_hub).await?;
         let mut interrupted = pin!(interrupted);
         let (stop, stopped) = watch::channel(false);
         let mut working = pin!(work(&executor, id, control.progress, &stopped));
@@ -124,7 +102,7 @@ pub async fn run(
         let closing = async {
             presence.prove_alone().await?;
             if stored(&store, id).await?.state == RecoveryState::Running {
-                prove(servers, &store, &recovery, control.progress).await?;
+                prove(servers, &store, &recovery, control.progress, None).await?;
                 store.finish(id).await?;
             }
             Ok(())
@@ -199,10 +177,12 @@ async fn begin(
     request: &Request,
     control: &Control<'_>,
 ) -> Result<(Store, StoredRecovery, Presence)> {
-    let files = refuse_bad_sinks(request, control.event_hub).await?;
+    // Nothing was changed yet, so trouble that may pass is a refusal too.
+    let files = sinks::refuse_bad(request, control.event_hub)
+        .await
+        .map_err(|error| error.with_kind(ErrorKind::Refused))?;
     let id = Uuid::new_v4();
     control.progress.say("checking the two servers");
-    // Nothing was changed yet, so trouble that may pass is a refusal too.
     let checked = preflight::check(servers, request)
         .await
         .map_err(|error| error.with_kind(ErrorKind::Refused))?;
@@ -212,26 +192,12 @@ async fn begin(
     }
     tracing::info!(recovery = %id, gap = %checked.gap, "the restores are fit to be compared");
     let store = Store::open(&servers.head).await?;
-    reserve_files(&files)?;
+    sinks::reserve_files(&files)?;
     store.create_recovery(id, request, servers, &checked).await?;
     control.progress.say(&format!("recovery {id}"));
     let presence = Presence::join(&servers.head, id).await?;
-    set_up_and_start(servers, &store, id, request, &checked, control).await?;
+    set_up_and_start(servers, &store, id, request, &checked, control.progress).await?;
     Ok((store.clone(), stored(&store, id).await?, presence))
-}
-
-/// Whether head can be let read the tables that it must read. Changes nothing.
-pub(super) async fn check_grants(
-    servers: &Servers,
-    request: &Request,
-    checked: &preflight::Checked,
-) -> Result<()> {
-    let link = Link::new(Uuid::nil(), checked.target.clone());
-    let foreign = foreign_tables(checked, request, &link);
-    let mut base = servers.base.connect("deltacompare preflight").await?;
-    fdw::check_grants(&mut base, &foreign).await?;
-    let _ = base.close().await;
-    Ok(())
 }
 
 /// Finds the recovery, and plans it if that was not done, or sets the link up again.
@@ -248,13 +214,20 @@ async fn resume(
     };
     let store = Store::open_existing(&servers.head).await?.ok_or_else(unknown)?;
     let recovery = store.recovery(id).await?.ok_or_else(unknown)?;
+    if recovery.queued {
+        return Err(Error::refused(format!(
+            "recovery {id} is the app's: it goes on by itself; after a failure, POST \
+             /api/recoveries/{id}/retry"
+        )));
+    }
     control.progress.say(&format!("resuming recovery {id} ({})", recovery.state.as_str()));
     let mut presence = Presence::join(&servers.head, id).await?;
     match recovery.state {
         RecoveryState::Planning => {
             let checked = preflight::check(servers, &recovery.request).await?;
             same_restores(&recovery, &checked)?;
-            set_up_and_start(servers, &store, id, &recovery.request, &checked, control).await?;
+            set_up_and_start(servers, &store, id, &recovery.request, &checked, control.progress)
+                .await?;
         }
         RecoveryState::Running => {
             let checked = preflight::check(servers, &recovery.request).await?;
@@ -264,113 +237,6 @@ async fn resume(
         RecoveryState::Completed | RecoveryState::Failed | RecoveryState::Cancelled => {}
     }
     Ok((store.clone(), stored(&store, id).await?, presence))
-}
-
-/// A recovery goes on with the two restores that it began with, and with no others.
-fn same_restores(recovery: &StoredRecovery, checked: &preflight::Checked) -> Result<()> {
-    // Where they ended counts only if the histories could be read both times.
-    let same_ends = match (recovery.ends, checked.ends) {
-        (Some(then), Some(now)) => then == now,
-        _ => true,
-    };
-    let same_restores = recovery
-        .restores
-        .split(' ')
-        .zip(checked.restores.split(' '))
-        .all(|(then, now)| preflight::same_restore(then, now));
-    if same_restores && same_ends {
-        return Ok(());
-    }
-    Err(Error::refused(format!(
-        "recovery {} began with other restores than these: name the same --base and --head as \
-         then, or begin a new recovery",
-        recovery.id
-    )))
-}
-
-/// Sets the link up and stores the plan. If another process is at it, waits and leaves it to that.
-async fn set_up_and_start(
-    servers: &Servers,
-    store: &Store,
-    id: Uuid,
-    request: &Request,
-    checked: &preflight::Checked,
-    control: &Control<'_>,
-) -> Result<()> {
-    let Some(turn) = store.set_up_turn(id, store.now().await?).await? else { return Ok(()) };
-    let link = Link::new(id, checked.target.clone());
-    let planned = planned_items(servers, checked, request, &link).await?;
-    let foreign: Vec<ForeignTable> =
-        planned.iter().filter_map(|item| item.spec.foreign.clone()).collect();
-    if !foreign.is_empty() {
-        let tables = if foreign.len() == 1 { "table" } else { "tables" };
-        control.progress.say(&format!("setting up {} foreign {tables}", foreign.len()));
-    }
-    remove_objects(servers, id).await?;
-    set_up_link(servers, &link, &foreign).await?;
-    store.start(turn, id, &checked.warnings, &planned).await
-}
-
-/// Sets the link up for what is left of a recovery, with a new password, unless other processes
-/// are using the one that is there.
-async fn set_up_again(
-    servers: &Servers,
-    store: &Store,
-    recovery: &StoredRecovery,
-    target: FdwTarget,
-    presence: &mut Presence,
-) -> Result<()> {
-    let id = recovery.id;
-    let alone = presence.alone().await?;
-    let turn = store.set_up_turn(id, store.now().await?).await?;
-    let verified = recovery.request.verify == Verify::Full;
-    let foreign: Vec<ForeignTable> = store
-        .items(id)
-        .await?
-        .into_iter()
-        .filter(|item| verified || matches!(item.state, ItemState::Pending | ItemState::Running))
-        .filter_map(|item| item.spec.foreign)
-        .collect();
-    if let Some(turn) = turn
-        && (alone || !is_linked(servers, id, &foreign).await?)
-    {
-        remove_objects(servers, id).await?;
-        set_up_link(servers, &Link::new(id, target), &foreign).await?;
-        turn.commit().await?;
-    }
-    if alone { presence.share().await } else { Ok(()) }
-}
-
-/// Whether head has the whole link that other processes use: one that was interrupted may be gone
-/// with it, or may not have finished it.
-async fn is_linked(servers: &Servers, id: Uuid, foreign: &[ForeignTable]) -> Result<bool> {
-    let mut head = servers.head.connect("deltacompare set-up").await?;
-    let linked = fdw::is_linked(&mut head, &Ident::new(fdw::object_name(id)), foreign).await?;
-    let _ = head.close().await;
-    Ok(linked)
-}
-
-async fn set_up_link(servers: &Servers, link: &Link, foreign: &[ForeignTable]) -> Result<()> {
-    let (mut base, mut head) = connect_both(servers, "deltacompare set-up").await?;
-    link.establish(&mut base, &mut head).await?;
-    fdw::create_foreign_tables(link, &mut base, &mut head, foreign).await?;
-    let _ = tokio::join!(base.close(), head.close());
-    Ok(())
-}
-
-pub(super) async fn connect_both(
-    servers: &Servers,
-    name: &str,
-) -> Result<(PgConnection, PgConnection)> {
-    tokio::try_join!(servers.base.connect(name), servers.head.connect(name))
-}
-
-/// Drops what the recovery created on the servers, and ends its sessions.
-async fn remove_objects(servers: &Servers, id: Uuid) -> Result<()> {
-    let (mut base, mut head) = connect_both(servers, "deltacompare clean-up").await?;
-    fdw::remove(&mut base, &mut head, &Ident::new(fdw::object_name(id))).await?;
-    let _ = tokio::join!(base.close(), head.close());
-    Ok(())
 }
 
 /// Leaves an interrupted recovery so that it can be resumed at once: gives this process's items
@@ -390,75 +256,6 @@ async fn stored(store: &Store, id: Uuid) -> Result<StoredRecovery> {
         .recovery(id)
         .await?
         .ok_or_else(|| Error::recovery(format!("recovery {id} has vanished from the status store")))
-}
-
-/// Sinks that cannot work are refused before anything is changed. Yields the files to be created.
-async fn refuse_bad_sinks<'a>(
-    request: &'a Request,
-    access: &EventHubAccess,
-) -> Result<Vec<&'a Path>> {
-    let mut files = Vec::new();
-    let has_file = request.sinks.iter().any(|sink| matches!(sink, SinkTarget::Ndjson(_)));
-    if request.tombstones && has_file && !request.ndjson_keys {
-        return Err(Error::refused(
-            "a tombstone is a key without an event, and lines of an NDJSON file have no key: add \
-             --ndjson-keys, or leave --tombstones out",
-        ));
-    }
-    for sink in &request.sinks {
-        match sink {
-            SinkTarget::Ndjson(path) if Ndjson::check(path)? => files.push(path.as_path()),
-            SinkTarget::EventHub(_) if request.tombstones => {
-                return Err(Error::refused(
-                    "an event hub takes no tombstones: leave --tombstones out, or use another sink",
-                ));
-            }
-            SinkTarget::EventHub(address) => {
-                // Nothing was changed yet, so trouble that may pass is a refusal too.
-                EventHub::check(access, address, &request.event_hub)
-                    .await
-                    .map_err(|error| error.with_kind(ErrorKind::Refused))?;
-            }
-            SinkTarget::Ndjson(_) | SinkTarget::DeltaTable => {}
-        }
-    }
-    Ok(files)
-}
-
-/// Creates the files, so that no other recovery that begins now takes them too.
-fn reserve_files(files: &[&Path]) -> Result<()> {
-    files.iter().try_for_each(|path| Ndjson::reserve(path))
-}
-
-async fn open_sinks(
-    recovery: &StoredRecovery,
-    store: &Store,
-    access: &EventHubAccess,
-) -> Result<Vec<Arc<dyn Sink>>> {
-    let lines = if recovery.request.ndjson_keys {
-        Lines::Keyed { tombstones: recovery.request.tombstones }
-    } else {
-        Lines::Events
-    };
-    let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
-    for sink in &recovery.request.sinks {
-        sinks.push(match sink {
-            SinkTarget::Ndjson(path) => Arc::new(Ndjson::open(path, lines)?),
-            SinkTarget::DeltaTable => Arc::new(DeltaTable::new(store.pool().clone(), recovery.id)),
-            SinkTarget::EventHub(address) => Arc::new(
-                EventHub::open(
-                    access,
-                    address,
-                    &recovery.request.event_hub,
-                    recovery.id,
-                    recovery.created_at,
-                    store.pool().clone(),
-                )
-                .await?,
-            ),
-        });
-    }
-    Ok(sinks)
 }
 
 /// Works off items, several at once, until none is open or `stop` becomes true.
@@ -495,11 +292,11 @@ async fn worker(
                 let live = Arc::new(LiveCounts::default());
                 let shown = progress.begin(&claim.item, Arc::clone(&live));
                 let executed = tokio::select! {
-                    executed = executor.execute(&claim, &live) => executed,
+                    executed = executor.execute(&claim, &live, None) => executed,
                     _ = stop.wait_for(|stop| *stop) => break,
                 };
                 match executed {
-                    Ok(()) => {}
+                    Ok(_) => {}
                     Err(error) if error.kind() == ErrorKind::LeaseLost => {
                         tracing::warn!(%error, "work item abandoned");
                     }

@@ -2,12 +2,17 @@
 //! database. Every change of state is one transaction; killing any process between any two calls
 //! loses nothing.
 
+mod messages;
+mod status;
+
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::postgres::PgPool;
 use sqlx::types::Json;
 use sqlx::{Connection, PgConnection, PgTransaction};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::plan::PlannedItem;
@@ -20,6 +25,9 @@ use crate::lineage::Lsn;
 use crate::preflight::{Checked, Servers};
 use crate::server::Server;
 
+pub(crate) use messages::{AskOptions, Asked, CountedClaim, Due};
+pub(crate) use status::Page;
+
 /// The control database's side of a recovery. Cheap to clone; sessions are pooled.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
@@ -29,12 +37,18 @@ pub(crate) struct Store {
 }
 
 /// How a recovery stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum RecoveryState {
+    /// It is about to be planned.
     Planning,
+    /// Its items are worked on, or what they found is being proved.
     Running,
+    /// Every table completed.
     Completed,
+    /// It could not be planned, or a table failed.
     Failed,
+    /// It was cancelled.
     Cancelled,
 }
 
@@ -47,6 +61,11 @@ impl RecoveryState {
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
         }
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_end(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 
     fn read(text: &str) -> Result<Self> {
@@ -74,6 +93,14 @@ pub(crate) struct StoredRecovery {
     pub(crate) ends: Option<(Lsn, Lsn)>,
     /// Whether they cover the gap.
     pub(crate) gap: GapProof,
+    /// The database that is compared.
+    pub(crate) database: String,
+    /// Whether queue messages drive it.
+    pub(crate) queued: bool,
+    /// Whether its objects stay when it has ended.
+    pub(crate) keep_objects: bool,
+    /// Whether nothing of it is left on the servers.
+    pub(crate) cleaned: bool,
 }
 
 /// A claim on a work item. Only the holder of the newest attempt may write its result.
@@ -101,9 +128,19 @@ impl Store {
     /// # Errors
     /// Transient if the database cannot be reached, refused if the role may not create a schema.
     pub(crate) async fn open(control: &Server) -> Result<Self> {
-        let mut connection = control.connect("deltacompare status").await?;
-        migrate(&mut connection).await?;
-        connection.close().await?;
+        // A thread of its own: what sqlx's migrations hold may not move between threads.
+        let (server, runtime) = (control.clone(), tokio::runtime::Handle::current());
+        let migrated = tokio::task::spawn_blocking(move || {
+            runtime.block_on(async {
+                let mut connection = server.connect("deltacompare status").await?;
+                migrate(&mut connection).await?;
+                connection.close().await?;
+                Ok::<(), Error>(())
+            })
+        });
+        migrated.await.map_err(|error| {
+            Error::recovery("the status schema's migration ended unexpectedly").because(error)
+        })??;
         Self::connect(control).await
     }
 
@@ -137,8 +174,8 @@ impl Store {
         sqlx::query(
             r#"
             insert into deltacompare.recovery
-              (id, state, request, base, head, restores, base_end_lsn, head_end_lsn, gap)
-            values ($1, 'planning', $2, $3, $4, $5, $6::pg_lsn, $7::pg_lsn, $8)
+              (id, state, request, base, head, restores, base_end_lsn, head_end_lsn, gap, database)
+            values ($1, 'planning', $2, $3, $4, $5, $6::pg_lsn, $7::pg_lsn, $8, $9)
             on conflict (id) do nothing
             "#,
         )
@@ -150,6 +187,7 @@ impl Store {
         .bind(checked.ends.map(|(base, _)| base.to_string()))
         .bind(checked.ends.map(|(_, head)| head.to_string()))
         .bind(Json(&checked.gap))
+        .bind(servers.head.database())
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -162,7 +200,8 @@ impl Store {
             select state, request, warnings, restores, gap,
                    (extract(epoch from created_at) * 1000)::int8 as created_at,
                    (extract(epoch from finished_at) * 1000)::int8 as finished_at,
-                   base_end_lsn::text, head_end_lsn::text
+                   base_end_lsn::text, head_end_lsn::text, database, queued, keep_objects,
+                   cleaned_at is not null as cleaned
               from deltacompare.recovery
              where id = $1
             "#,
@@ -184,7 +223,9 @@ impl Store {
     ) -> Result<()> {
         let planning = sqlx::query(
             r#"
-            update deltacompare.recovery set state = 'running', warnings = $2
+            update deltacompare.recovery
+               set state = 'running', warnings = $2, set_up_at = clock_timestamp(),
+                   sent_at = null, error = null
              where id = $1 and state = 'planning'
             "#,
         )
@@ -313,7 +354,7 @@ impl Store {
         let stored = sqlx::query(
             r#"
             update deltacompare.work_item
-               set checkpoint = $4, done = $5, digest = $6
+               set checkpoint = $4, done = $5, digest = $6, failures = 0
              where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
             "#,
         )
@@ -402,29 +443,49 @@ impl Store {
     }
 
     /// Lets one process at a time set the recovery up, for as long as the returned transaction is
-    /// open. Yields no transaction if another process has set it up since `asked` (by the
-    /// database's clock, see [`Store::now`]).
+    /// open: end it with [`Store::start`] or [`Store::go_on`]. The recovery itself is not locked, so
+    /// that it can be cancelled meanwhile. Yields no transaction if the recovery has ended, or if
+    /// another process has set it up since `asked` (by the database's clock, see [`Store::now`]).
     pub(crate) async fn set_up_turn(
         &self,
         recovery: Uuid,
         asked: f64,
     ) -> Result<Option<PgTransaction<'static>>> {
         let mut transaction = self.pool.begin().await?;
-        let set_up: Option<f64> = sqlx::query_scalar(
-            "select extract(epoch from set_up_at)::float8 from deltacompare.recovery \
-             where id = $1 for update",
-        )
-        .bind(recovery)
-        .fetch_one(&mut *transaction)
-        .await?;
-        if set_up.is_some_and(|set_up| set_up > asked) {
-            return Ok(None);
-        }
-        sqlx::query("update deltacompare.recovery set set_up_at = clock_timestamp() where id = $1")
-            .bind(recovery)
+        sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 0))")
+            .bind(format!("deltacompare setting up {recovery}"))
             .execute(&mut *transaction)
             .await?;
-        Ok(Some(transaction))
+        let set_up: Option<Option<f64>> = sqlx::query_scalar(
+            r#"
+            select extract(epoch from set_up_at)::float8 from deltacompare.recovery
+             where id = $1 and state in ('planning', 'running')
+            "#,
+        )
+        .bind(recovery)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        Ok(set_up.is_some_and(|set_up| set_up.is_none_or(|at| at <= asked)).then_some(transaction))
+    }
+
+    /// Stores that the recovery is set up again, and lets it run.
+    pub(crate) async fn go_on(
+        &self,
+        mut transaction: PgTransaction<'static>,
+        recovery: Uuid,
+    ) -> Result<()> {
+        sqlx::query(
+            r#"
+            update deltacompare.recovery
+               set state = 'running', set_up_at = clock_timestamp(), sent_at = null, error = null
+             where id = $1 and state in ('planning', 'running')
+            "#,
+        )
+        .bind(recovery)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
     }
 
     /// The database's clock, in seconds since 1970.
@@ -451,6 +512,21 @@ impl Store {
             .execute(&self.pool)
             .await?;
         }
+        Ok(())
+    }
+
+    /// Stores that what these items found is proved.
+    pub(crate) async fn verified(&self, recovery: Uuid, items: &[i32]) -> Result<()> {
+        sqlx::query(
+            r#"
+            update deltacompare.work_item set verified = true
+             where recovery_id = $1 and number = any($2) and state = 'completed'
+            "#,
+        )
+        .bind(recovery)
+        .bind(items)
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 
@@ -514,7 +590,7 @@ impl Store {
 
 const ITEMS: &str = r#"
     select number, strategy_reason, spec, bytes, rows, state, inserts, updates, deletes, rows_compared,
-           checkpoint, done, digest, seconds, warnings, error
+           checkpoint, done, digest, seconds, warnings, error, verified
       from deltacompare.work_item
      where recovery_id = $1 and ($2::int is null or number = $2)
      order by number
@@ -531,6 +607,10 @@ struct RecoveryRow {
     base_end_lsn: Option<String>,
     head_end_lsn: Option<String>,
     gap: Json<GapProof>,
+    database: String,
+    queued: bool,
+    keep_objects: bool,
+    cleaned: bool,
 }
 
 impl RecoveryRow {
@@ -551,6 +631,10 @@ impl RecoveryRow {
             restores: self.restores,
             ends: lsn(self.base_end_lsn)?.zip(lsn(self.head_end_lsn)?),
             gap: self.gap.0,
+            database: self.database,
+            queued: self.queued,
+            keep_objects: self.keep_objects,
+            cleaned: self.cleaned,
         })
     }
 }
@@ -573,6 +657,7 @@ struct ItemRow {
     seconds: Option<f64>,
     warnings: Json<Vec<String>>,
     error: Option<String>,
+    verified: bool,
 }
 
 impl TryFrom<ItemRow> for WorkItem {
@@ -609,6 +694,7 @@ impl TryFrom<ItemRow> for WorkItem {
             },
             seconds: row.seconds,
             warnings: row.warnings.0,
+            verified: row.verified,
         })
     }
 }

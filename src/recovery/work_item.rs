@@ -34,6 +34,8 @@ pub(crate) struct WorkItem {
     pub(crate) done: Done,
     pub(crate) seconds: Option<f64>,
     pub(crate) warnings: Vec<String>,
+    /// Whether what it found is proved, under `--verify full`.
+    pub(crate) verified: bool,
 }
 
 /// How far a work item is: everything up to the checkpoint is durable in every sink.

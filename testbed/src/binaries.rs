@@ -99,6 +99,17 @@ fn python_of(environment: &str) -> Result<PathBuf> {
         .context("there is no Python environment: run `scripts/setup --python`")
 }
 
+/// schemathesis, in the virtual environment that `scripts/setup --python` makes of
+/// `tests/requirements.txt`. Fails if it is not there.
+pub fn schemathesis() -> Result<PathBuf> {
+    caches()
+        .into_iter()
+        .rev()
+        .map(|cache| cache.join("fuzz/bin/schemathesis"))
+        .find(|program| program.exists())
+        .context("schemathesis is missing: run `scripts/setup --python`")
+}
+
 /// Subfolders whose names are numbers.
 fn numbered(folder: &Path) -> Vec<(u32, PathBuf)> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };

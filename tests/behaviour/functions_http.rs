@@ -2,8 +2,15 @@
 
 mod service;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use deltacompare::functions::bindings::{FUNCTIONS, Trigger};
+use deltacompare_testbed::{Azurite, Role, schemathesis};
+use reqwest::Response;
+use serde_json::{Value, json};
+
+use crate::support::{Gap, Hosted};
 use service::Service;
 
 #[tokio::test]
@@ -19,4 +26,282 @@ async fn it_answers_at_once_before_anything_is_configured() {
     assert_eq!(health["control_database"], "not configured");
     // The host takes 0 for intended and would never start it again.
     assert_eq!(service.stop().await, Some(130));
+}
+
+/// The app with servers and queues, but without a host: what is begun stays where it is.
+async fn unhosted(gap: &Gap, azurite: &Azurite) -> Service {
+    let (base, head) = (gap.base.url(Role::Admin), gap.head.url(Role::Admin));
+    let queues = azurite.connection_string();
+    Service::start(&[
+        ("DELTACOMPARE_BASE", base.as_str()),
+        ("DELTACOMPARE_HEAD", head.as_str()),
+        ("DELTACOMPARE_QUEUES", queues.as_str()),
+    ])
+    .await
+}
+
+async fn assert_problem(answer: Response, status: u16, says: &str) {
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    let code = answer.status().as_u16();
+    let problem: Value = answer.json().await.unwrap();
+    assert_eq!(code, status, "{problem:#}");
+    assert_eq!(problem["status"], status);
+    assert_eq!(problem["type"], "about:blank");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains(says), "{detail}");
+}
+
+async fn id_of(answer: Response) -> String {
+    let (status, location) = (answer.status(), answer.headers().get("location").cloned());
+    let begun: Value = answer.json().await.unwrap();
+    assert_eq!(status, 202, "{begun:#}");
+    let id = begun["id"].as_str().unwrap().to_owned();
+    assert_eq!(location.unwrap(), format!("/api/recoveries/{id}"));
+    id
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_is_a_problem_that_says_what_to_do() {
+    let service = Service::start(&[]).await;
+    assert_problem(service.get("/api/nothing").await, 404, "nothing at this address").await;
+    let deleted = service.request("DELETE", "/api/recoveries").send().await.unwrap();
+    assert_eq!(deleted.headers()["allow"].to_str().unwrap(), "GET,HEAD,POST");
+    assert_problem(deleted, 405, "another method").await;
+    let start = |body: &str, content_type: &'static str| {
+        let request = service.request("POST", "/api/recoveries");
+        request.header("content-type", content_type).body(body.to_owned()).send()
+    };
+    const JSON: &str = "application/json";
+    for (body, content_type, status, says) in [
+        ("{}", "text/plain", 415, "Content-Type: application/json"),
+        ("{", JSON, 400, "line 1 column 1"),
+        ("[]", JSON, 400, "cannot be used"),
+        (r#"{"sink": "delta-table"}"#, JSON, 400, "unknown field `sink`"),
+        (r#"{"format": "csv"}"#, JSON, 400, "use debezium, landing"),
+        (r#"{"tables": ["orders"]}"#, JSON, 400, "schema.table"),
+        (r#"{"lost_at_lsn": "x"}"#, JSON, 400, "not an LSN"),
+        ("{\"database\": \"a\\u0000b\"}", JSON, 400, "U+0000"),
+        (r#"{"sinks": ["kafka:x"]}"#, JSON, 400, "not a sink"),
+    ] {
+        assert_problem(start(body, content_type).await.unwrap(), status, says).await;
+    }
+    assert_problem(start(&" ".repeat(3 << 20), JSON).await.unwrap(), 413, "whole").await;
+    // Settings are missing, and each is named.
+    let body = r#"{"sinks": ["delta-table"]}"#;
+    assert_problem(start(body, JSON).await.unwrap(), 422, "DELTACOMPARE_QUEUES").await;
+    assert_problem(service.get("/api/recoveries").await, 422, "DELTACOMPARE_BASE").await;
+    let unknown = service.get("/api/recoveries/seven").await;
+    assert_problem(unknown, 404, "there is no recovery seven").await;
+}
+
+#[tokio::test]
+async fn a_recovery_is_begun_once() {
+    let gap = Gap::between("create table t (id int primary key)", "insert into t values (1)").await;
+    let azurite = Azurite::start().unwrap();
+    let service = unhosted(&gap, &azurite).await;
+    let start = |key: &'static str, body: Value| {
+        service.request("POST", "/api/recoveries").header("idempotency-key", key).json(&body).send()
+    };
+    let body = json!({"sinks": ["delta-table"], "tables": ["public.t"]});
+    for (unusable, says) in [
+        (json!({"sinks": ["ndjson:/tmp/x"]}), "writes no files"),
+        (json!({}), "sinks is missing"),
+        (json!({"sinks": ["delta-table"], "parallel": 0}), "parallel must be"),
+        (
+            json!({"sinks": ["delta-table"], "tables": ["a.b"], "exclude": ["a.b"]}),
+            "both in tables and in exclude",
+        ),
+    ] {
+        assert_problem(start("one", unusable).await.unwrap(), 422, says).await;
+    }
+    let first = id_of(start("one", body.clone()).await.unwrap()).await;
+    // The same key and body: the same answer, also when the body's fields come in another order.
+    let reordered = service
+        .request("POST", "/api/recoveries")
+        .header("idempotency-key", "one")
+        .header("content-type", "application/json")
+        .body(r#"{ "tables": ["public.t"], "sinks": ["delta-table"] }"#);
+    assert_eq!(id_of(reordered.send().await.unwrap()).await, first);
+    let other = start("one", json!({"sinks": ["delta-table"]})).await.unwrap();
+    assert_problem(other, 422, "another body").await;
+    let live = start("two", body.clone()).await.unwrap();
+    assert_problem(live, 409, &format!("recovery {first} is live")).await;
+    let beside = json!({"sinks": ["delta-table"], "allow_concurrent": true});
+    let second = id_of(start("three", beside).await.unwrap()).await;
+    assert_ne!(second, first);
+    // Another database is none of theirs.
+    let elsewhere = json!({"sinks": ["delta-table"], "database": "template1"});
+    let third = id_of(start("four", elsewhere).await.unwrap()).await;
+
+    let list: Value = service.get("/api/recoveries").await.json().await.unwrap();
+    let ids: Vec<&str> = list["recoveries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids, [&third, &second, &first]);
+    let status: Value =
+        service.get(&format!("/api/recoveries/{third}")).await.json().await.unwrap();
+    assert_eq!(status["database"], "template1");
+    assert_eq!(status["state"], "planning");
+    assert!(!status.to_string().contains(gap.head.password(Role::Admin)), "{status:#}");
+}
+
+#[tokio::test]
+async fn lists_come_in_parts_and_with_a_tag() {
+    let gap = Gap::between("create table t (id int primary key)", "insert into t values (1)").await;
+    let azurite = Azurite::start().unwrap();
+    let service = unhosted(&gap, &azurite).await;
+    let body = json!({"sinks": ["delta-table"], "allow_concurrent": true});
+    let mut begun = Vec::new();
+    for _ in 0..5 {
+        let answer = service.request("POST", "/api/recoveries").json(&body).send().await.unwrap();
+        begun.insert(0, id_of(answer).await);
+    }
+    // The host hands the function key on.
+    let mut next = Some("/api/recoveries?limit=2&code=k".to_owned());
+    let mut listed = Vec::new();
+    while let Some(path) = next {
+        let part: Value = service.get(&path).await.json().await.unwrap();
+        let ids = part["recoveries"].as_array().unwrap();
+        assert!(ids.len() <= 2);
+        listed.extend(ids.iter().map(|it| it["id"].as_str().unwrap().to_owned()));
+        next = part["next_offset"]
+            .as_u64()
+            .map(|offset| format!("/api/recoveries?limit=2&offset={offset}"));
+    }
+    assert_eq!(listed, begun);
+    for wrong in ["limit=0", "limit=1001", "limit=x", "offset=-1", "page=2", "limit=1&limit=2"] {
+        let answer = service.get(&format!("/api/recoveries?{wrong}")).await;
+        assert_problem(answer, 400, "limit").await;
+    }
+
+    let path = format!("/api/recoveries/{}", begun[0]);
+    let tag = service.get(&path).await.headers()["etag"].clone();
+    let asked_again =
+        async || service.request("GET", &path).header("if-none-match", &tag).send().await.unwrap();
+    let unchanged = asked_again().await;
+    assert_eq!(unchanged.status(), 304);
+    assert_eq!(unchanged.headers()["etag"], tag);
+    assert_eq!(unchanged.bytes().await.unwrap().len(), 0);
+    let cancelled =
+        service.request("POST", &format!("{path}/cancel")).json(&json!({})).send().await.unwrap();
+    assert_eq!(cancelled.status(), 200);
+    let changed = asked_again().await;
+    assert_eq!(changed.status(), 200);
+    assert_ne!(changed.headers()["etag"], tag);
+}
+
+/// What of the command line a request has no use for: how to log in, files, and what concerns one
+/// process.
+const ONLY_ON_THE_COMMAND_LINE: [&str; 17] = [
+    "base",
+    "head",
+    "vault",
+    "base_secret",
+    "head_secret",
+    "login",
+    "identity",
+    "identity_client_id",
+    "event_hub_endpoint",
+    "event_hub_sslrootcert",
+    "tombstones",
+    "ndjson_keys",
+    "report",
+    "resume",
+    "lease_seconds",
+    "quiet",
+    "help",
+];
+
+const ONLY_IN_A_REQUEST: [&str; 3] = ["database", "allow_concurrent", "dry_run"];
+
+#[tokio::test]
+async fn the_document_describes_every_http_function_and_the_options_of_the_command_line() {
+    let service = Service::start(&[]).await;
+    let document: Value = service.get("/api/openapi.json").await.json().await.unwrap();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"), "{}", document["openapi"]);
+    let described: BTreeSet<String> = document["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .flat_map(|(path, methods)| {
+            methods.as_object().unwrap().iter().map(move |(method, operation)| {
+                let name = operation["operationId"].as_str().unwrap();
+                let keyless = operation["security"] == json!([{}]);
+                format!("{method} {path} {name} {}", !keyless)
+            })
+        })
+        .collect();
+    let functions: BTreeSet<String> = FUNCTIONS
+        .iter()
+        .filter_map(|function| match function.trigger {
+            Trigger::Http { method, route, key } => {
+                Some(format!("{method} /api/{route} {} {key}", function.name))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(described, functions);
+
+    let help = std::process::Command::new(env!("CARGO_BIN_EXE_deltacompare"))
+        .args(["run", "--help"])
+        .output()
+        .unwrap();
+    let mut options: BTreeSet<String> = String::from_utf8(help.stdout)
+        .unwrap()
+        .lines()
+        .filter_map(|line| {
+            line.trim_start()
+                .trim_start_matches("-q, ")
+                .trim_start_matches("-h, ")
+                .strip_prefix("--")
+        })
+        .map(|line| line.split([' ', '.']).next().unwrap().replace('-', "_"))
+        .collect();
+    for only in ONLY_ON_THE_COMMAND_LINE {
+        assert!(options.remove(only), "{only} is no option any more: {options:?}");
+    }
+    for (one, many) in [("publication", "publications"), ("table", "tables"), ("sink", "sinks")] {
+        assert!(options.remove(one));
+        options.insert(many.to_owned());
+    }
+    options.extend(ONLY_IN_A_REQUEST.map(str::to_owned));
+    let fields: BTreeSet<String> =
+        document["components"]["schemas"]["RecoveryRequest"]["properties"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect();
+    assert_eq!(fields, options);
+}
+
+/// Through the host, as callers meet it; so another method is not a known function there. What is
+/// well formed may be refused for what the servers are like.
+#[tokio::test]
+async fn a_fuzzer_finds_no_answer_that_the_document_does_not_describe() {
+    let gap = Gap::between("create table t (id int primary key)", "insert into t values (1)").await;
+    let app = Hosted::start(&gap, 1, &[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let settings =
+        "[checks.positive_data_acceptance]\nexpected-statuses = [\"2xx\", 401, 404, 409, 422]\n";
+    std::fs::write(folder.path().join("schemathesis.toml"), settings).unwrap();
+    let fuzzed = tokio::process::Command::new(schemathesis().unwrap())
+        .arg("run")
+        .arg(format!("{}/api/openapi.json", app.host.url()))
+        .arg("--header")
+        .arg(format!("x-functions-key: {}", app.host.host_key()))
+        .args(["--checks", "all", "--exclude-checks", "unsupported_method"])
+        .args(["--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--workers", "2"])
+        .args(["--seed", "1", "--continue-on-failure", "--suppress-health-check", "all"])
+        .current_dir(folder.path())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&fuzzed.stdout);
+    assert!(fuzzed.status.success(), "{said}\n{}", app.said());
+    println!("{said}");
 }

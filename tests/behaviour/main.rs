@@ -13,6 +13,7 @@ mod fdw_traps;
 mod functions_hosted;
 mod functions_http;
 mod functions_package;
+mod functions_recovery;
 mod gap_proof;
 mod gap_recovery;
 mod identity;

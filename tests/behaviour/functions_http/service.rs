@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use reqwest::Response;
+use reqwest::{RequestBuilder, Response};
 use tokio::process::{Child, Command};
 
 /// A running app. Ends when this is dropped.
@@ -44,6 +44,10 @@ impl Service {
 
     pub(super) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    pub(super) fn request(&self, method: &str, path: &str) -> RequestBuilder {
+        self.client.request(method.parse().unwrap(), self.url(path))
     }
 
     pub(super) async fn get(&self, path: &str) -> Response {

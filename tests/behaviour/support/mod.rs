@@ -3,6 +3,7 @@
 mod debezium;
 mod fingerprint;
 mod gap;
+mod hosted;
 mod image;
 mod landing;
 mod majors;
@@ -15,6 +16,7 @@ mod table;
 pub(crate) use debezium::DebeziumEvents;
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use gap::{Gap, leftovers};
+pub(crate) use hosted::Hosted;
 pub(crate) use image::{Row, covered_rows, key as identity_columns};
 pub(crate) use landing::{Events, LandingEvent};
 pub(crate) use majors::postgres_of;

@@ -1,13 +1,14 @@
-//! The event file, in the `landing` format, read by code of the demo's own.
+//! Events in the `landing` format, read by code of the demo's own.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use deltacompare_testbed::Server;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::copy::{Row, Shape};
+use crate::copy::{self, Row, Shape};
 use crate::shop::Table;
 use crate::tally::{Op, Tally};
 
@@ -26,16 +27,23 @@ pub(crate) struct Event {
     after: Option<Values>,
 }
 
-/// All events of a file.
+/// All events of a recovery.
 pub(crate) struct Events {
     lines: Vec<String>,
     by_table: HashMap<String, Vec<Event>>,
 }
 
 impl Events {
-    pub(crate) fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    /// Takes a recovery's events out of the delta table, and writes them to a file for those who
+    /// want to look at them.
+    pub(crate) async fn take(head: &Server, recovery: &str, file: &Path) -> Result<Self> {
+        let mut connection = copy::session(head).await?;
+        let query = "select event::text from deltacompare.delta where recovery_id = $1::uuid
+                      order by schema_name, table_name, event_id";
+        let lines: Vec<String> =
+            sqlx::query_scalar(query).bind(recovery).fetch_all(&mut connection).await?;
+        std::fs::write(file, lines.iter().map(|line| format!("{line}\n")).collect::<String>())
+            .with_context(|| file.display().to_string())?;
         let mut by_table = HashMap::<String, Vec<Event>>::new();
         for line in &lines {
             let event: Event = serde_json::from_str(line).with_context(|| line.clone())?;
@@ -48,11 +56,7 @@ impl Events {
         self.lines.len() as u64
     }
 
-    pub(crate) fn lines(&self) -> &[String] {
-        &self.lines
-    }
-
-    /// A table's events in the file's order.
+    /// A table's events.
     pub(crate) fn of(&self, table: &Table) -> &[Event] {
         self.by_table.get(table.name).map_or(&[], Vec::as_slice)
     }

@@ -1,7 +1,8 @@
 //! The first half of the story: a slot is lost, time passes, the slot is back.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use deltacompare_testbed::{Options, Postgres, Production, RestorePoint};
+use serde_json::Value;
 
 use crate::consumer::{Consumer, SLOT};
 use crate::narrator::{Narrator, count};
@@ -46,6 +47,38 @@ impl Gap {
             &self.restart,
         ]
         .map(str::to_owned)
+    }
+
+    /// The same for the app.
+    pub(crate) fn say_slots(&self, body: &mut Value) {
+        body["lost_at_lsn"] = self.confirmed.as_str().into();
+        body["new_slot_lsn"] = self.consistent.as_str().into();
+        body["new_slot_restart_lsn"] = self.restart.as_str().into();
+    }
+
+    /// Where base's and head's recovery ended, by a recovery's status.
+    ///
+    /// # Errors
+    /// Something fell between the lost slot and base, or between head and the new slot.
+    pub(crate) fn covered_by(&self, status: &Value) -> Result<(String, String)> {
+        let lsn = |name: &str| {
+            let lsn = status[name].as_str().map(str::to_owned);
+            lsn.with_context(|| format!("the status has no {name}"))
+        };
+        let (base, head) = (lsn("base_end_lsn")?, lsn("head_end_lsn")?);
+        let position = |lsn: &str| -> Result<u64> {
+            let (high, low) = lsn.split_once('/').with_context(|| format!("{lsn} is no LSN"))?;
+            Ok(u64::from_str_radix(high, 16)? << 32 | u64::from_str_radix(low, 16)?)
+        };
+        ensure!(
+            position(&base)? <= position(&self.confirmed)?,
+            "base ends after the slot was lost"
+        );
+        ensure!(
+            position(&head)? >= position(&self.consistent)?,
+            "head ends before the slot is back"
+        );
+        Ok((base, head))
     }
 }
 

@@ -2,6 +2,7 @@
 //! recovered and proved.
 #![allow(clippy::print_stdout, reason = "it tells a story")]
 
+mod app;
 mod consumer;
 mod copy;
 mod event;
@@ -33,7 +34,7 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1_000_000,
           value_parser = clap::value_parser!(u64).range(10_000..))]
     rows: u64,
-    /// Where the event file and the report go
+    /// Where the event file, the status and the app go
     #[arg(long, value_name = "FOLDER", default_value = ".demo")]
     output: PathBuf,
 }
@@ -58,8 +59,9 @@ async fn tell(arguments: &Arguments) -> Result<()> {
 
     let gap = Gap::happens(&narrator, &shop).await?;
     let recovery = Recovery::between(&narrator, &program, &gap).await?;
-    recovery.run().await?;
-    let events = recovery.compare_with_what_was_lost()?;
+    recovery.plan().await?;
+    let status = recovery.run().await?;
+    let events = recovery.compare_with_what_was_lost(&status).await?;
     recovery.prove(&events).await?;
     recovery.show(&events)?;
     recovery.tidy().await?;

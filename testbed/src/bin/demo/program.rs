@@ -1,11 +1,10 @@
-//! Running `deltacompare` as an operator does, and reading what it left.
+//! The program, as an operator has it, and the demo's own folder.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use deltacompare_testbed::{Role, Server};
-use serde_json::Value;
 use tokio::process::Command;
 
 use crate::gap::Gap;
@@ -44,34 +43,21 @@ impl Program {
         self.folder.join("events.ndjson")
     }
 
-    pub(crate) fn report_file(&self) -> PathBuf {
-        self.folder.join("report.json")
+    /// The recovery's status as the app told it in the end.
+    pub(crate) fn status_file(&self) -> PathBuf {
+        self.folder.join("status.json")
+    }
+
+    /// Lays the app out as it is deployed; its folder.
+    pub(crate) fn package(&self) -> Result<PathBuf> {
+        let folder = self.folder.join("app");
+        deltacompare_testbed::layout(&self.path, &folder)?;
+        Ok(folder)
     }
 
     /// `plan …`
     pub(crate) fn plan_arguments(&self, gap: &Gap) -> Vec<String> {
         let mut arguments = vec!["plan".to_owned()];
-        arguments.extend(gap.slots());
-        arguments
-    }
-
-    /// `run …`
-    pub(crate) fn recovery_arguments(&self, gap: &Gap) -> Vec<String> {
-        let sink = format!("ndjson:{}", self.events_file().display());
-        let report = self.report_file().display().to_string();
-        let mut arguments: Vec<String> = [
-            "run",
-            "--sink",
-            &sink,
-            "--sink",
-            "delta-table",
-            "--format",
-            "landing",
-            "--report",
-            &report,
-        ]
-        .map(str::to_owned)
-        .into();
         arguments.extend(gap.slots());
         arguments
     }
@@ -100,40 +86,6 @@ impl Program {
         }
         narrator.took(since.elapsed());
         Ok(())
-    }
-
-    fn report(&self) -> Result<Value> {
-        let path = self.report_file();
-        let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
-        Ok(serde_json::from_slice(&text)?)
-    }
-
-    /// The recovery's id.
-    pub(crate) fn recovery_id(&self) -> Result<String> {
-        Ok(self.report()?["recovery_id"].as_str().context("a report without id")?.to_owned())
-    }
-
-    /// The LSNs at which base's and head's recovery ended.
-    ///
-    /// # Errors
-    /// Something fell between the lost slot and base, or between head and the new slot.
-    pub(crate) fn ends(&self, gap: &Gap) -> Result<(String, String)> {
-        let report = self.report()?;
-        let lsn = |name: &str| {
-            let lsn = report[name].as_str().map(str::to_owned);
-            lsn.with_context(|| format!("the report has no {name}"))
-        };
-        let (base, head) = (lsn("base_end_lsn")?, lsn("head_end_lsn")?);
-        let position = |lsn: &str| -> Result<u64> {
-            let (high, low) = lsn.split_once('/').with_context(|| format!("{lsn} is no LSN"))?;
-            Ok(u64::from_str_radix(high, 16)? << 32 | u64::from_str_radix(low, 16)?)
-        };
-        ensure!(position(&base)? <= position(&gap.confirmed)?, "base ends after the slot was lost");
-        ensure!(
-            position(&head)? >= position(&gap.consistent)?,
-            "head ends before the slot is back"
-        );
-        Ok((base, head))
     }
 }
 

@@ -4,12 +4,11 @@
 //! to base's rows and the outcome is compared with head's. Memory: the events, and a row of each
 //! side.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::{Context, Result, bail, ensure};
 use deltacompare_testbed::Server;
-use futures_util::StreamExt;
 
 use crate::copy::{self, Row, Rows, Shape};
 use crate::event::{Event, Events};
@@ -120,27 +119,6 @@ pub(crate) async fn check_that_it_can_fail(
     let outcome = check(base, head, table, all_but_one).await;
     ensure!(outcome.is_err(), "the check did not notice that an event is missing");
     Ok(())
-}
-
-/// Compares the delta table on head with the file, and yields the number of events.
-pub(crate) async fn check_delta_table(
-    head: &Server,
-    recovery: &str,
-    events: &Events,
-) -> Result<u64> {
-    let mut connection = copy::session(head).await?;
-    let query = "select event::text from deltacompare.delta where recovery_id = $1::uuid";
-    let mut rows = sqlx::query_scalar::<_, String>(query).bind(recovery).fetch(&mut connection);
-    let mut missing: HashSet<&str> = events.lines().iter().map(String::as_str).collect();
-    ensure!(missing.len() as u64 == events.len(), "the file has an event twice");
-    while let Some(event) = rows.next().await {
-        let event = event?;
-        ensure!(missing.remove(event.as_str()), "not in the file, or twice in the table: {event}");
-    }
-    if let Some(event) = missing.iter().next() {
-        bail!("{} events are not in deltacompare.delta, such as {event}", missing.len());
-    }
-    Ok(events.len())
 }
 
 fn printed(rows: &[Row]) -> String {

@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result};
 use deltacompare_testbed::{Role, Server};
+use serde_json::{Value, json};
 
+use crate::app::{self, App};
 use crate::event::Events;
 use crate::gap::Gap;
 use crate::narrator::{Narrator, count};
@@ -45,9 +47,9 @@ impl<'s> Recovery<'s> {
         self.program.run(self.narrator, &self.base, &self.head, arguments).await
     }
 
-    /// `plan` and `run`.
-    pub(crate) async fn run(&self) -> Result<()> {
-        self.narrator.chapter("DeltaCompare: what differs?");
+    /// `plan`, on the command line.
+    pub(crate) async fn plan(&self) -> Result<()> {
+        self.narrator.chapter("DeltaCompare: what would be compared?");
         self.narrator.say(&format!(
             "As {}, who is no superuser and has what a server administrator has on Azure:",
             Role::Admin.name()
@@ -56,21 +58,50 @@ impl<'s> Recovery<'s> {
             self.narrator.command(&format!("export {name}='{value}'"));
         }
         self.narrator.command("export DELTACOMPARE_BASE_PASSWORD=… DELTACOMPARE_HEAD_PASSWORD=…");
-        self.deltacompare(&self.program.plan_arguments(self.gap)).await?;
-        self.deltacompare(&self.program.recovery_arguments(self.gap)).await
+        self.deltacompare(&self.program.plan_arguments(self.gap)).await
     }
 
-    pub(crate) fn compare_with_what_was_lost(&self) -> Result<Events> {
+    /// The recovery, in the app; its status in the end.
+    pub(crate) async fn run(&self) -> Result<Value> {
+        let Self { narrator, program, gap, base, head } = self;
+        narrator.chapter("The app recovers it");
+        let app = App::start(program, base, head).await?;
+        narrator.say(&format!(
+            "The app as it is deployed, {} instances of it, under a stand-in for the Azure \
+             Functions host with Azurite's queues, at {}:",
+            app::INSTANCES,
+            app.url()
+        ));
+        let mut body = json!({"sinks": ["delta-table"], "format": "landing", "verify": "sample"});
+        gap.say_slots(&mut body);
+        narrator.command(&format!("curl -d '{body}' {}/api/recoveries", app.url()));
+        let location = app.begin(&body).await?;
+        let recovery = async {
+            let status = app.completed(&location).await?;
+            anyhow::Ok(status)
+        };
+        let status = narrator.timed("planning, fan-out over the queue, proof …", recovery).await?;
+        narrator.command(&format!("curl {}{location}", app.url()));
+        for field in ["state", "gap", "totals", "rows_compared", "items", "tables"] {
+            narrator.say(&format!("{field}: {}", status[field]));
+        }
+        std::fs::write(program.status_file(), format!("{status:#}\n"))?;
+        app.stop().await;
+        Ok(status)
+    }
+
+    pub(crate) async fn compare_with_what_was_lost(&self, status: &Value) -> Result<Events> {
         let Self { narrator, program, gap, .. } = self;
         narrator.chapter("What was lost, what was recovered");
-        let events = Events::read(&program.events_file())?;
+        let id = status["id"].as_str().context("a status without id")?;
+        let events = Events::take(&self.head, id, &program.events_file()).await?;
         tally::print(&gap.missed, &events.tally());
         narrator.say(
             "Fewer events than changes, since they carry the net change: one event for a row that \
              changed twice, none for a row that was rewritten as it was, or came and went within \
              the gap. A row whose key changed takes two: a delete and an insert.",
         );
-        let (base_end, head_end) = program.ends(gap)?;
+        let (base_end, head_end) = gap.covered_by(status)?;
         narrator.say(&format!(
             "Nothing fell in between: base ends at LSN {base_end}, not after {}, which the lost \
              slot had delivered; head ends at {head_end}, not before {}, where the new slot begins.",
@@ -80,11 +111,11 @@ impl<'s> Recovery<'s> {
     }
 
     pub(crate) async fn prove(&self, events: &Events) -> Result<()> {
-        let Self { narrator, program, base, head, .. } = self;
+        let Self { narrator, base, head, .. } = self;
         narrator.chapter("The proof: base, with the events applied, is head");
         narrator.say(
             "This check shares no code with DeltaCompare. It reads every row of both servers as \
-             COPY prints it, applies the events of the file to base's rows, and compares the \
+             COPY prints it, applies the events of the delta table to base's rows, and compares the \
              outcome with head's rows, byte for byte.",
         );
         for table in &shop::TABLES {
@@ -94,11 +125,6 @@ impl<'s> Recovery<'s> {
         }
         proof::check_that_it_can_fail(base, head, events).await?;
         narrator.say("With one event left out the same check fails, as it must.");
-        let same = proof::check_delta_table(head, &program.recovery_id()?, events).await?;
-        narrator.say(&format!(
-            "The table deltacompare.delta on head holds the same {} events as the file.",
-            count(same)
-        ));
         narrator.good("Proved: apply(base, events) == head, for every table.");
         Ok(())
     }
@@ -112,7 +138,7 @@ impl<'s> Recovery<'s> {
         }
         let (all, file) = (count(events.len()), program.events_file());
         narrator.say(&format!("All {all} events: {}", file.display()));
-        narrator.say(&format!("The report: {}", program.report_file().display()));
+        narrator.say(&format!("The status: {}", program.status_file().display()));
         Ok(())
     }
 

@@ -1,0 +1,56 @@
+//! `POST /api/recoveries/{id}/retry`: opens what failed again.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+
+use super::app::App;
+use super::problem::{Problem, ProblemDocument};
+use super::status;
+use crate::recovery::RecoveryStatus;
+
+/// Works once more on what failed of a recovery, and only on that.
+#[utoipa::path(
+    post,
+    path = "/api/recoveries/{id}/retry",
+    operation_id = "RetryRecovery",
+    params(("id" = uuid::Uuid, Path, description = "The recovery.")),
+    responses(
+        (status = 200, description = "It goes on.", body = RecoveryStatus),
+        (status = 404, description = "There is no such recovery.", body = ProblemDocument,
+         content_type = "application/problem+json"),
+        (status = 409, description = "It has not failed, or is of the command line.",
+         body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 422, description = "A setting of the app is wrong.", body = ProblemDocument,
+         content_type = "application/problem+json"),
+        (status = 503, description = "The control database does not answer.",
+         body = ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn retry(
+    State(app): State<Arc<App>>,
+    Path(text): Path<String>,
+) -> Result<Response, Problem> {
+    let id = status::recovery_id(&text)?;
+    app.queues().await?;
+    let store = app.store().await?;
+    let recovery = store.recovery(id).await?.ok_or_else(|| Problem::unknown_recovery(id))?;
+    let conflict = |why: String| Problem::new(StatusCode::CONFLICT, why);
+    if !recovery.queued {
+        return Err(conflict(format!(
+            "recovery {id} is of the command line: go on with deltacompare run --resume {id}"
+        )));
+    }
+    if !store.retry(id).await? {
+        return Err(conflict(format!(
+            "recovery {id} has not failed: only what has failed is tried again"
+        )));
+    }
+    if let Err(error) = app.send_due(id).await {
+        // It is open again; the watchdog sends the message.
+        tracing::warn!(recovery = %id, %error, "the message was not sent");
+    }
+    status::get(State(app), HeaderMap::new(), Path(text)).await
+}

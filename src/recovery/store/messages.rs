@@ -1,0 +1,500 @@
+//! What recoveries that are driven by queue messages need of the store. Messages are hints: every
+//! decision is made here, and a message that is lost or comes twice changes nothing.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::{Claim, Store};
+use crate::error::Result;
+use crate::gap_proof::GapProof;
+use crate::preflight::{Checked, Servers};
+use crate::recovery::Request;
+
+/// What became of a wish to begin a recovery.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// It was registered, now or by an earlier request with the same key and body.
+    Registered(Uuid),
+    /// The key was used with another body.
+    KeyUsed,
+    /// This one is live.
+    Live(Uuid),
+}
+
+/// What is asked for beside the request itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AskOptions {
+    /// Begin although another recovery of the same database is live.
+    pub(crate) allow_concurrent: bool,
+    /// Leave the recovery's objects on the servers when it has ended.
+    pub(crate) keep_objects: bool,
+}
+
+/// The messages that a recovery needs now. They are marked as sent: send them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Due {
+    /// It is to be planned or closed.
+    pub(crate) step: bool,
+    /// These work items are to be done.
+    pub(crate) items: Vec<i32>,
+}
+
+/// A claim, with how often workers had trouble with the item since it last made headway.
+#[derive(Debug)]
+pub(crate) struct CountedClaim {
+    pub(crate) claim: Claim,
+    pub(crate) failures: i32,
+}
+
+impl Store {
+    /// Registers a recovery of the servers' database that messages will drive, unless one is live.
+    pub(crate) async fn ask(
+        &self,
+        id: Uuid,
+        request: &Request,
+        servers: &Servers,
+        key: Option<&str>,
+        body: &Value,
+        options: AskOptions,
+    ) -> Result<Asked> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query("select pg_advisory_xact_lock(hashtextextended('deltacompare ask', 0))")
+            .execute(&mut *transaction)
+            .await?;
+        if let Some(key) = key {
+            let earlier: Option<(Uuid, Option<Json<Value>>)> = sqlx::query_as(
+                "select id, body from deltacompare.recovery where idempotency_key = $1",
+            )
+            .bind(key)
+            .fetch_optional(&mut *transaction)
+            .await?;
+            if let Some((id, earlier)) = earlier {
+                let same = earlier.is_some_and(|earlier| earlier.0 == *body);
+                return Ok(if same { Asked::Registered(id) } else { Asked::KeyUsed });
+            }
+        }
+        let live: Option<Uuid> = sqlx::query_scalar(
+            r#"
+            select id from deltacompare.recovery
+             where state in ('planning', 'running') and database = $1
+             order by created_at limit 1
+            "#,
+        )
+        .bind(servers.head.database())
+        .fetch_optional(&mut *transaction)
+        .await?;
+        if let Some(live) = live.filter(|_| !options.allow_concurrent) {
+            return Ok(Asked::Live(live));
+        }
+        let gap = GapProof::NotProvable { why: "the recovery was not planned yet".to_owned() };
+        sqlx::query(
+            r#"
+            insert into deltacompare.recovery
+              (id, state, request, base, head, database, restores, gap, queued, idempotency_key, body,
+               keep_objects, sent_at)
+            values ($1, 'planning', $2, $3, $4, $5, '', $6, true, $7, $8, $9, clock_timestamp())
+            "#,
+        )
+        .bind(id)
+        .bind(Json(request))
+        .bind(servers.base.to_string())
+        .bind(servers.head.to_string())
+        .bind(servers.head.database())
+        .bind(Json(&gap))
+        .bind(key)
+        .bind(Json(body))
+        .bind(options.keep_objects)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(Asked::Registered(id))
+    }
+
+    /// Stores what the check of a recovery found out about its restores.
+    pub(crate) async fn describe(&self, id: Uuid, checked: &Checked) -> Result<()> {
+        sqlx::query(
+            r#"
+            update deltacompare.recovery
+               set restores = $2, base_end_lsn = $3::pg_lsn, head_end_lsn = $4::pg_lsn, gap = $5
+             where id = $1
+            "#,
+        )
+        .bind(id)
+        .bind(&checked.restores)
+        .bind(checked.ends.map(|(base, _)| base.to_string()))
+        .bind(checked.ends.map(|(_, head)| head.to_string()))
+        .bind(Json(&checked.gap))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Ends a recovery that cannot be planned, with the reason.
+    pub(crate) async fn refuse(&self, id: Uuid, reason: &str) -> Result<()> {
+        sqlx::query(
+            r#"
+            update deltacompare.recovery
+               set state = 'failed', error = $2, finished_at = clock_timestamp()
+             where id = $1 and state in ('planning', 'running')
+            "#,
+        )
+        .bind(id)
+        .bind(reason)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Stores why a live recovery's next step did not succeed, for those who watch.
+    pub(crate) async fn note_trouble(&self, id: Uuid, reason: &str) -> Result<()> {
+        sqlx::query(
+            r#"
+            update deltacompare.recovery set error = $2
+             where id = $1 and state in ('planning', 'running')
+            "#,
+        )
+        .bind(id)
+        .bind(reason)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Claims this item if it is open, nobody is at it, and fewer items than the recovery allows are
+    /// at work, in all processes together. One that may not be worked on now waits for
+    /// [`Store::due`].
+    pub(crate) async fn claim(
+        &self,
+        recovery: Uuid,
+        number: i32,
+        lease: Duration,
+    ) -> Result<Option<CountedClaim>> {
+        let mut transaction = self.pool.begin().await?;
+        let request: Option<Json<Request>> = sqlx::query_scalar(
+            r#"
+            select request from deltacompare.recovery
+             where id = $1 and state = 'running' and queued
+               for update
+            "#,
+        )
+        .bind(recovery)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(Json(request)) = request else { return Ok(None) };
+        let at_work: i64 = sqlx::query_scalar(
+            r#"
+            select count(*) from deltacompare.work_item
+             where recovery_id = $1 and number <> $2 and state = 'running'
+               and lease_until > clock_timestamp()
+            "#,
+        )
+        .bind(recovery)
+        .bind(number)
+        .fetch_one(&mut *transaction)
+        .await?;
+        if at_work >= i64::from(request.parallel) {
+            sqlx::query(
+                r#"
+                update deltacompare.work_item set sent_at = null
+                 where recovery_id = $1 and number = $2 and state = 'pending'
+                "#,
+            )
+            .bind(recovery)
+            .bind(number)
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            return Ok(None);
+        }
+        let claimed: Option<(i32, i32)> = sqlx::query_as(
+            r#"
+            update deltacompare.work_item
+               set failures = failures + case state when 'running' then 4 else 0 end,
+                   state = 'running', attempt = attempt + 1, sent_at = null, worker = $4,
+                   lease_until = clock_timestamp() + make_interval(secs => $3)
+             where recovery_id = $1 and number = $2
+               and (state = 'pending' or (state = 'running' and lease_until < clock_timestamp()))
+            returning attempt, failures
+            "#,
+        )
+        .bind(recovery)
+        .bind(number)
+        .bind(lease.as_secs_f64())
+        .bind(self.worker)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        let Some((attempt, failures)) = claimed else { return Ok(None) };
+        let item = self.item(recovery, number).await?;
+        Ok(Some(CountedClaim { claim: Claim { recovery, attempt, item }, failures }))
+    }
+
+    /// Gives a claimed item back, to be taken up again after `delay`; with `trouble` that is counted.
+    /// Says whether the claim still held: then send its message.
+    pub(crate) async fn give_back(
+        &self,
+        claim: &Claim,
+        trouble: bool,
+        delay: Duration,
+        warnings: &[String],
+    ) -> Result<bool> {
+        let given = sqlx::query(
+            r#"
+            update deltacompare.work_item
+               set state = 'pending', lease_until = null, attempt = attempt + 1,
+                   failures = case when $4 then failures + 1 else 0 end,
+                   sent_at = clock_timestamp() + make_interval(secs => $5),
+                   warnings = warnings || $6
+             where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
+            "#,
+        )
+        .bind(claim.recovery)
+        .bind(claim.item.number)
+        .bind(claim.attempt)
+        .bind(trouble)
+        .bind(delay.as_secs_f64())
+        .bind(json!(warnings))
+        .execute(&self.pool)
+        .await?;
+        Ok(given.rows_affected() > 0)
+    }
+
+    /// Fails an item whose message was given up, unless somebody is at it or it has ended.
+    pub(crate) async fn give_up(&self, recovery: Uuid, number: i32, reason: &str) -> Result<()> {
+        sqlx::query(
+            r#"
+            update deltacompare.work_item set state = 'failed', lease_until = null, error = $3
+             where recovery_id = $1 and number = $2
+               and (state = 'pending' or (state = 'running' and lease_until < clock_timestamp()))
+               and exists (select from deltacompare.recovery
+                            where id = $1 and state = 'running')
+            "#,
+        )
+        .bind(recovery)
+        .bind(number)
+        .bind(reason)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Says that a recovery's step is not done yet: [`Store::due`] asks for another message.
+    pub(crate) async fn step_again(&self, id: Uuid) -> Result<()> {
+        sqlx::query("update deltacompare.recovery set sent_at = null where id = $1")
+            .bind(id)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Fails a recovery whose step was given up, unless items are open, which have messages of their
+    /// own. The trouble that was noted last is the better reason.
+    pub(crate) async fn give_up_step(&self, recovery: Uuid, reason: &str) -> Result<()> {
+        sqlx::query(
+            r#"
+            update deltacompare.recovery
+               set state = 'failed', error = coalesce(error, $2), finished_at = clock_timestamp()
+             where id = $1 and queued
+               and (state = 'planning'
+                    or (state = 'running'
+                        and not exists (select from deltacompare.work_item
+                                         where recovery_id = $1
+                                           and state in ('pending', 'running'))))
+            "#,
+        )
+        .bind(recovery)
+        .bind(reason)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Which messages a live recovery needs: as many items as it has free slots, those first whose
+    /// worker or message was lost (no sign of either for `resend`). Marks them as sent, so two who
+    /// ask at once do not both get them.
+    pub(crate) async fn due(&self, recovery: Uuid, resend: Duration) -> Result<Due> {
+        let mut transaction = self.pool.begin().await?;
+        let state: Option<(String, Json<Request>, bool)> = sqlx::query_as(
+            r#"
+            select state, request,
+                   coalesce(sent_at < clock_timestamp() - make_interval(secs => $2), true)
+              from deltacompare.recovery
+             where id = $1 and state in ('planning', 'running') and queued
+               for update
+            "#,
+        )
+        .bind(recovery)
+        .bind(resend.as_secs_f64())
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some((state, Json(request), silent)) = state else { return Ok(Due::default()) };
+        let open: bool = sqlx::query_scalar(
+            r#"
+            select exists (select from deltacompare.work_item
+                            where recovery_id = $1 and state in ('pending', 'running'))
+            "#,
+        )
+        .bind(recovery)
+        .fetch_one(&mut *transaction)
+        .await?;
+        let step = silent && (state == "planning" || !open);
+        if step {
+            sqlx::query(
+                "update deltacompare.recovery set sent_at = clock_timestamp() where id = $1",
+            )
+            .bind(recovery)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        let mut items = Vec::new();
+        if state == "running" {
+            items = sqlx::query_scalar(
+                r#"
+                with item as (
+                  select number,
+                         coalesce(lease_until > clock_timestamp(), false)
+                           or coalesce(sent_at > clock_timestamp() - make_interval(secs => $2), false)
+                           as in_hand
+                    from deltacompare.work_item
+                   where recovery_id = $1 and state in ('pending', 'running')
+                )
+                update deltacompare.work_item w set sent_at = clock_timestamp()
+                 where w.recovery_id = $1
+                   and w.number in (select number from item where not in_hand order by number
+                                     limit greatest($3 - (select count(*) from item where in_hand), 0))
+                returning w.number
+                "#,
+            )
+            .bind(recovery)
+            .bind(resend.as_secs_f64())
+            .bind(i64::from(request.parallel))
+            .fetch_all(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(Due { step, items })
+    }
+
+    /// The recoveries that messages drive and that have not ended.
+    pub(crate) async fn live(&self) -> Result<Vec<Uuid>> {
+        Ok(sqlx::query_scalar(
+            r#"
+            select id from deltacompare.recovery
+             where queued and state in ('planning', 'running')
+             order by created_at
+            "#,
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Those that have ended and may have left objects on the servers.
+    pub(crate) async fn untidy(&self) -> Result<Vec<Uuid>> {
+        Ok(sqlx::query_scalar(
+            r#"
+            select id from deltacompare.recovery
+             where queued and cleaned_at is null
+               and state in ('completed', 'failed', 'cancelled')
+             order by finished_at
+            "#,
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Stores that nothing of an ended recovery is left on the servers.
+    pub(crate) async fn cleaned(&self, id: Uuid) -> Result<()> {
+        sqlx::query(
+            r#"
+            update deltacompare.recovery set cleaned_at = clock_timestamp()
+             where id = $1 and state in ('completed', 'failed', 'cancelled')
+            "#,
+        )
+        .bind(id)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Cancels a live recovery: from now on no worker may write a result of it. Says whether it was
+    /// live.
+    pub(crate) async fn cancel(&self, id: Uuid) -> Result<bool> {
+        let mut transaction = self.pool.begin().await?;
+        let cancelled = sqlx::query(
+            r#"
+            update deltacompare.recovery
+               set state = 'cancelled', finished_at = clock_timestamp()
+             where id = $1 and state in ('planning', 'running')
+            "#,
+        )
+        .bind(id)
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query(
+            r#"
+            update deltacompare.work_item
+               set state = 'pending', lease_until = null, attempt = attempt + 1
+             where recovery_id = $1 and state = 'running'
+               and exists (select from deltacompare.recovery
+                            where id = $1 and state = 'cancelled')
+            "#,
+        )
+        .bind(id)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(cancelled.rows_affected() > 0)
+    }
+
+    /// Opens a failed recovery's failed items again, from their beginning, and has it set up again.
+    /// Says whether it had failed.
+    pub(crate) async fn retry(&self, id: Uuid) -> Result<bool> {
+        let mut transaction = self.pool.begin().await?;
+        let retried = sqlx::query(
+            r#"
+            update deltacompare.recovery
+               set state = 'planning', finished_at = null, error = null, cleaned_at = null,
+                   sent_at = null
+             where id = $1 and state = 'failed' and queued
+            "#,
+        )
+        .bind(id)
+        .execute(&mut *transaction)
+        .await?;
+        if retried.rows_affected() == 0 {
+            return Ok(false);
+        }
+        sqlx::query(
+            r#"
+            update deltacompare.work_item
+               set state = 'pending', error = null, failures = 0, sent_at = null,
+                   checkpoint = null, done = null, digest = null, verified = false,
+                   inserts = 0, updates = 0, deletes = 0, rows_compared = 0
+             where recovery_id = $1 and state = 'failed'
+            "#,
+        )
+        .bind(id)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Whether the recovery has items, or open ones.
+    pub(crate) async fn has_items(&self, id: Uuid, open: bool) -> Result<bool> {
+        Ok(sqlx::query_scalar(
+            r#"
+            select exists (select from deltacompare.work_item
+                            where recovery_id = $1
+                              and (not $2 or state in ('pending', 'running')))
+            "#,
+        )
+        .bind(id)
+        .bind(open)
+        .fetch_one(&self.pool)
+        .await?)
+    }
+}

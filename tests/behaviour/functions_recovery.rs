@@ -1,0 +1,175 @@
+//! A recovery through the app: begun over HTTP, planned and worked on by queue messages, in several
+//! instances at once.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Events, Gap, Hosted, assert_events_turn_base_into_head};
+
+const SHOP: &str = "
+    create table orders (id int primary key, v text, n numeric);
+    create table customers (id bigint primary key, name text);
+    create table log (at int, line text);
+    alter table log replica identity full;
+    insert into orders select i, 'v' || i, i from generate_series(1, 20000) i;
+    insert into customers select i, 'c' || i from generate_series(1, 5000) i;
+    insert into log select i / 2, 'l' from generate_series(1, 2000) i;
+    create publication shop for all tables";
+
+const GAP: &str = "
+    update orders set v = 'w' where id % 7 = 0;
+    delete from orders where id % 31 = 0;
+    insert into orders select i, 'new', 0 from generate_series(100001, 100400) i;
+    update customers set name = 'd' where id % 11 = 0;
+    delete from log where at % 9 = 0;
+    insert into log select i, 'm' from generate_series(1, 50) i";
+
+const TABLES: [&str; 3] = ["orders", "customers", "log"];
+
+/// What is left of recoveries on the two servers; the app's own idle sessions do not count.
+async fn leftovers(gap: &Gap) -> Vec<String> {
+    let since = Instant::now();
+    loop {
+        let mut left = crate::support::leftovers(gap).await;
+        left.retain(|it| !it.contains("session deltacompare status"));
+        if left.is_empty() || since.elapsed() > Duration::from_secs(10) {
+            return left;
+        }
+    }
+}
+
+async fn value(gap: &Gap, query: &str) -> i64 {
+    gap.head.value(query).await.unwrap()
+}
+
+#[tokio::test]
+async fn instances_share_the_work_and_the_events_turn_base_into_head() {
+    let gap = Gap::between(SHOP, GAP).await;
+    let app = Hosted::start(&gap, 2, &[]).await;
+    let id = app
+        .begin(&json!({
+            "sinks": ["delta-table"], "format": "landing", "verify": "full", "range_blocks": 8,
+            "parallel": 3,
+        }))
+        .await;
+    let status = app.completed(&id).await;
+    assert_eq!(status["progress"], 1.0);
+    assert_eq!(status["tables"]["completed"], 3);
+    assert_eq!(status["gap"]["verdict"], "not_provable");
+    assert!(status["items"]["completed"].as_u64().unwrap() > 10, "{status:#}");
+    let events = Events::delta_of(&gap.head, &id).await;
+    assert_events_turn_base_into_head(&gap, &TABLES, &events).await;
+    let changes: u64 = ["inserts", "updates", "deletes"]
+        .iter()
+        .map(|kind| status["totals"][kind].as_u64().unwrap())
+        .sum();
+    assert_eq!(changes, events.0.len() as u64);
+    let orders = app.table(&id, "orders").await;
+    assert_eq!(orders["state"], "completed");
+    assert_eq!(orders["ranges_done"], orders["ranges"]);
+    assert_eq!(value(&gap, "select count(distinct worker) from deltacompare.work_item").await, 2);
+    assert_eq!(leftovers(&gap).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_failed_is_tried_again_and_nothing_else() {
+    let gap = Gap::between(SHOP, GAP).await;
+    let app = Hosted::start(&gap, 1, &[]).await;
+    // The first request makes the status store.
+    assert_eq!(app.get("/api/recoveries").await.status(), 200);
+    gap.head
+        .sql(
+            "create function public.no() returns trigger language plpgsql as
+               $$ begin raise check_violation using message = 'not customers'; end $$;
+             create trigger no before insert on deltacompare.delta for each row
+               when (new.table_name = 'customers') execute function public.no()",
+        )
+        .await
+        .unwrap();
+    let id = app.begin(&json!({"sinks": ["delta-table"], "format": "landing"})).await;
+    let failed = app.ended(&id).await;
+    assert_eq!(failed["state"], "failed", "{failed:#}");
+    assert_eq!(failed["tables"]["completed"], 2);
+    let customers = app.table(&id, "customers").await;
+    assert!(customers["error"].as_str().unwrap().contains("not customers"), "{customers:#}");
+    assert_eq!(leftovers(&gap).await, Vec::<String>::new());
+    let others = "select coalesce(sum(attempt), 0)::int8 from deltacompare.work_item
+                   where table_name <> 'customers'";
+    let before = value(&gap, others).await;
+
+    gap.head.sql("drop function public.no() cascade").await.unwrap();
+    let retried = app.post(&format!("/api/recoveries/{id}/retry"), &json!({})).await;
+    assert_eq!(retried.status(), 200);
+    let status = app.completed(&id).await;
+    assert_eq!(status["error"], Value::Null);
+    assert_eq!(value(&gap, others).await, before, "what had completed was done again");
+    let events = Events::delta_of(&gap.head, &id).await;
+    assert_events_turn_base_into_head(&gap, &TABLES, &events).await;
+    assert_eq!(leftovers(&gap).await, Vec::<String>::new());
+    let again = app.post(&format!("/api/recoveries/{id}/retry"), &json!({})).await;
+    assert_eq!(again.status(), 409);
+}
+
+#[tokio::test]
+async fn a_cancelled_recovery_stops_within_seconds_and_leaves_nothing() {
+    let gap = Gap::between(SHOP, GAP).await;
+    let app = Hosted::start(&gap, 2, &[]).await;
+    assert_eq!(app.get("/api/recoveries").await.status(), 200);
+    // Whoever has events in hand takes his time.
+    gap.head
+        .sql(
+            "create function public.slow() returns trigger language plpgsql as
+               $$ begin perform pg_sleep(3); return new; end $$;
+             create trigger slow before insert on deltacompare.delta
+               for each row execute function public.slow()",
+        )
+        .await
+        .unwrap();
+    let id = app
+        .begin(&json!({"sinks": ["delta-table"], "format": "landing", "strategy": "full"}))
+        .await;
+    let since = Instant::now();
+    while app.status(&id).await["items"]["running"] != 3 {
+        assert!(since.elapsed() < Duration::from_secs(60), "{}", app.said());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let since = Instant::now();
+    let cancelled = app.post(&format!("/api/recoveries/{id}/cancel"), &json!({})).await;
+    let cancelled_status = cancelled.status();
+    let status: Value = cancelled.json().await.unwrap();
+    assert_eq!(cancelled_status, 200, "{status:#}");
+    assert_eq!(status["state"], "cancelled");
+    assert_eq!(leftovers(&gap).await, Vec::<String>::new());
+    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
+    // Nobody writes any more once the statements that were under way have ended.
+    let events = "select count(*) from deltacompare.delta";
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let written = value(&gap, events).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(value(&gap, events).await, written);
+    assert_eq!(app.status(&id).await["state"], "cancelled");
+    // Cancelling again changes nothing; it cannot be retried.
+    let again = app.request(Method::POST, &format!("/api/recoveries/{id}/cancel"));
+    assert_eq!(again.header("content-length", "0").send().await.unwrap().status(), 200);
+    let retried = app.post(&format!("/api/recoveries/{id}/retry"), &json!({})).await;
+    assert_eq!(retried.status(), 409);
+}
+
+/// What the preflight refuses is said in the status, and nothing was changed for it.
+#[tokio::test]
+async fn what_cannot_be_planned_says_why() {
+    let gap = Gap::between(SHOP, GAP).await;
+    let app = Hosted::start(&gap, 1, &[]).await;
+    let body = json!({"sinks": ["delta-table"], "tables": ["public.nothing"]});
+    let id = app.begin(&body).await;
+    let status = app.ended(&id).await;
+    assert_eq!(status["state"], "failed");
+    assert!(status["error"].as_str().unwrap().contains("public.nothing"), "{status:#}");
+    assert_eq!(leftovers(&gap).await, Vec::<String>::new());
+    let plan = app.post("/api/plan", &body).await;
+    assert_eq!(plan.status(), 422);
+    let problem: Value = plan.json().await.unwrap();
+    assert!(problem["detail"].as_str().unwrap().contains("public.nothing"), "{problem:#}");
+}

@@ -1,0 +1,111 @@
+//! The packaged app under the Functions host, with a gap to recover.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use deltacompare_testbed::functions_host::{FunctionsHost, HostOptions};
+use deltacompare_testbed::{Azurite, Role};
+use reqwest::{Method, RequestBuilder, Response};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Gap, package};
+
+/// How long a recovery of these tests may take on a busy machine.
+const ENDS_WITHIN: Duration = Duration::from_secs(100);
+
+/// The app with its queues. Ends when this is dropped.
+pub(crate) struct Hosted {
+    pub(crate) host: FunctionsHost,
+    client: reqwest::Client,
+    _azurite: Azurite,
+    _folder: TempDir,
+}
+
+impl Hosted {
+    /// Starts the app on a gap, with so many instances and with more settings.
+    pub(crate) async fn start(gap: &Gap, instances: usize, settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        package(folder.path());
+        let azurite = Azurite::start().unwrap();
+        let mut all = BTreeMap::from([
+            ("DELTACOMPARE_BASE".to_owned(), gap.base.url(Role::Admin)),
+            ("DELTACOMPARE_HEAD".to_owned(), gap.head.url(Role::Admin)),
+            ("DELTACOMPARE_QUEUES".to_owned(), azurite.connection_string()),
+        ]);
+        let more = settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        all.extend(more);
+        let options = HostOptions { settings: all, instances, ..HostOptions::default() };
+        let host = FunctionsHost::start(folder.path(), options).await.unwrap();
+        host.ready().await.unwrap();
+        Self { host, client: reqwest::Client::new(), _azurite: azurite, _folder: folder }
+    }
+
+    /// A request to a function, with a key that opens it.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client
+            .request(method, format!("{}{path}", self.host.url()))
+            .header("x-functions-key", self.host.host_key())
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.request(Method::GET, path).send().await.unwrap()
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Response {
+        self.request(Method::POST, path).json(body).send().await.unwrap()
+    }
+
+    /// Begins a recovery; its id.
+    pub(crate) async fn begin(&self, body: &Value) -> String {
+        let begun = self.post("/api/recoveries", body).await;
+        let (status, headers) = (begun.status(), begun.headers().clone());
+        let answer: Value = begun.json().await.unwrap();
+        assert_eq!(status, 202, "{answer:#}");
+        let id = answer["id"].as_str().unwrap().to_owned();
+        assert_eq!(headers["location"], format!("/api/recoveries/{id}"));
+        id
+    }
+
+    /// How a recovery stands.
+    pub(crate) async fn status(&self, id: &str) -> Value {
+        let status = self.get(&format!("/api/recoveries/{id}")).await;
+        assert_eq!(status.status(), 200);
+        status.json().await.unwrap()
+    }
+
+    /// How a recovery's table stands.
+    pub(crate) async fn table(&self, id: &str, table: &str) -> Value {
+        let tables: Value =
+            self.get(&format!("/api/recoveries/{id}/tables")).await.json().await.unwrap();
+        let found = tables["tables"].as_array().unwrap().iter().find(|it| it["table"] == table);
+        found.unwrap_or_else(|| panic!("no {table} in {tables:#}")).clone()
+    }
+
+    /// Waits until a recovery has ended; how it stands then.
+    pub(crate) async fn ended(&self, id: &str) -> Value {
+        let since = Instant::now();
+        loop {
+            let status = self.status(id).await;
+            if !["planning", "running"].contains(&status["state"].as_str().unwrap()) {
+                return status;
+            }
+            assert!(since.elapsed() < ENDS_WITHIN, "{status:#}\n{}", self.said());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Waits until a recovery has completed; how it stands then.
+    pub(crate) async fn completed(&self, id: &str) -> Value {
+        let status = self.ended(id).await;
+        assert_eq!(status["state"], "completed", "{status:#}\n{}", self.said());
+        status
+    }
+
+    /// The host's log, for a test that failed.
+    pub(crate) fn said(&self) -> String {
+        let lines: Vec<String> =
+            self.host.log().iter().map(|it| format!("[{}] {}", it.instance, it.text)).collect();
+        lines.join("\n")
+    }
+}
