@@ -8,6 +8,8 @@ mod batch;
 mod claim_check;
 mod connection;
 mod credential;
+#[cfg(test)]
+mod endurance;
 mod lane;
 mod message;
 mod pace;

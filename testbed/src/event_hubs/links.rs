@@ -437,8 +437,10 @@ async fn send(mut link: Sender, node: &str, other: String, attach: &Attach, conn
     loop {
         let grown = log.grown.notified();
         while let Some(message) = log.get(next).and_then(|stored| stored.delivered(next)) {
-            if link.send(message).await.is_err() {
-                return;
+            // Consumers of the service do not settle.
+            match link.send_batchable(message).await {
+                Ok(outcome) => drop(outcome),
+                Err(_) => return,
             }
             next += 1;
         }
