@@ -187,6 +187,9 @@ fn events_a_second() {
     println!("{EVENTS} events of 500 bytes in {took:.2} s: {:.0} a second", EVENTS as f64 / took);
     for (thread, seconds) in cpu() {
         let seconds = seconds - before.get(&thread).unwrap_or(&0.0);
-        println!("{thread}: {seconds:.2} s of CPU, {:.2} µs an event", seconds * 1e6 / EVENTS as f64);
+        println!(
+            "{thread}: {seconds:.2} s of CPU, {:.2} µs an event",
+            seconds * 1e6 / EVENTS as f64
+        );
     }
 }
