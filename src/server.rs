@@ -472,7 +472,7 @@ fn is_about_tls(error: &sqlx::Error) -> bool {
 
 /// Two of our dependencies bring a cryptography of their own each, and rustls then wants to be told
 /// which to use (it panics otherwise). May be called again and again.
-pub(crate) fn choose_cryptography() {
+pub fn choose_cryptography() {
     // An error says that somebody has chosen before.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

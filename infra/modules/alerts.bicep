@@ -11,9 +11,9 @@ param email string
 var alerts = [
   {
     name: 'failed'
-    title: 'DeltaCompare: a table or part of one could not be recovered'
+    title: 'DeltaCompare: a recovery, a table or a part of one failed'
     severity: 1
-    query: 'AppTraces | where Message has "work item failed"'
+    query: 'AppTraces | where Message has "work item failed" or Message has "recovery failed" or Message has "the recovery cannot be planned"'
     window: 'PT15M'
   }
   {
@@ -25,9 +25,9 @@ var alerts = [
   }
   {
     name: 'no-progress'
-    title: 'DeltaCompare: for half an hour no work item went through, though some were tried'
+    title: 'DeltaCompare: for half an hour no work item went on, though some were tried'
     severity: 2
-    query: 'AppRequests | where Name in ("PlanRecovery", "DiffTable") | summarize done = countif(Success), broken = countif(not(Success)) | where broken > 0 and done == 0'
+    query: 'AppTraces | extend broken = Message has "trouble with a work item" or Message has "the invocation failed; the host repeats it", done = Message has "work item completed" or Message has "work item paused" | summarize broken = countif(broken), done = countif(done) | where broken > 0 and done == 0'
     window: 'PT30M'
   }
 ]

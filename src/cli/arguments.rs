@@ -20,6 +20,7 @@ use deltacompare::server::SslMode;
 use deltacompare::sink::EventHubOptions;
 use uuid::Uuid;
 
+use super::client::AppCommand;
 use super::event_hub::{EventHubArguments, PaceArguments};
 
 /// What Debezium's events name as their source unless told otherwise.
@@ -67,6 +68,18 @@ pub(super) enum Command {
     Cleanup {
         #[command(flatten)]
         servers: ServerSettings,
+    },
+    #[command(flatten)]
+    App(AppCommand),
+    /// Print completions for a shell.
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual's pages into a folder.
+    Man {
+        /// The folder; it must exist
+        folder: PathBuf,
     },
 }
 
@@ -117,15 +130,11 @@ pub(super) struct SelectionArguments {
     fdw_sslrootcert: Option<String>,
 }
 
+/// What can be asked of a recovery wherever it runs. `client::body` sends it by the same names.
 #[derive(Debug, Args)]
-pub(super) struct RunArguments {
-    #[command(flatten)]
-    pub(super) settings: Settings,
+pub(super) struct RequestArguments {
     #[command(flatten)]
     selection: SelectionArguments,
-    /// Where events go: event-hub:<namespace>/<hub>, ndjson:<file> or delta-table; may be repeated
-    #[arg(long = "sink", value_name = "SINK", required_unless_present = "resume")]
-    sinks: Vec<SinkTarget>,
     /// How an event looks
     #[arg(long, env = "DELTACOMPARE_FORMAT", value_enum, default_value_t = Format::Debezium)]
     format: Format,
@@ -133,12 +142,6 @@ pub(super) struct RunArguments {
     /// all of it
     #[arg(long, env = "DELTACOMPARE_BEFORE", value_enum, default_value_t = BeforeImage::ReplicaIdentity)]
     before: BeforeImage,
-    /// Follow each delete with a message that has its key and no event
-    #[arg(long, env = "DELTACOMPARE_TOMBSTONES")]
-    tombstones: bool,
-    /// Lines of NDJSON files are {"key":…,"value":…}: the message key and the event
-    #[arg(long, env = "DELTACOMPARE_NDJSON_KEYS")]
-    ndjson_keys: bool,
     /// Debezium's topic.prefix, which its events name as their source
     #[arg(long, env = "DELTACOMPARE_TOPIC_PREFIX", value_name = "NAME",
           default_value = DEFAULT_TOPIC_PREFIX)]
@@ -206,6 +209,23 @@ pub(super) struct RunArguments {
     #[arg(long, env = "DELTACOMPARE_RANGE_BLOCKS", value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..))]
     range_blocks: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    #[command(flatten)]
+    pub(super) settings: Settings,
+    #[command(flatten)]
+    asked: RequestArguments,
+    /// Where events go: event-hub:<namespace>/<hub>, ndjson:<file> or delta-table; may be repeated
+    #[arg(long = "sink", value_name = "SINK", required_unless_present = "resume")]
+    sinks: Vec<SinkTarget>,
+    /// Follow each delete with a message that has its key and no event
+    #[arg(long, env = "DELTACOMPARE_TOMBSTONES")]
+    tombstones: bool,
+    /// Lines of NDJSON files are {"key":…,"value":…}: the message key and the event
+    #[arg(long, env = "DELTACOMPARE_NDJSON_KEYS")]
+    ndjson_keys: bool,
     /// Write the report as JSON to this file
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
@@ -328,34 +348,35 @@ impl SelectionArguments {
 impl RunArguments {
     /// The request of a new recovery.
     pub(super) fn request(&self) -> Result<Request> {
+        let asked = &self.asked;
         let selection = SelectionArguments {
-            publications: self.selection.publications.clone(),
-            tables: self.selection.tables.clone(),
-            exclude: self.selection.exclude.clone(),
-            recorded: self.selection.recorded.clone(),
-            fdw_host: self.selection.fdw_host.clone(),
-            fdw_sslrootcert: self.selection.fdw_sslrootcert.clone(),
-            ..self.selection
+            publications: asked.selection.publications.clone(),
+            tables: asked.selection.tables.clone(),
+            exclude: asked.selection.exclude.clone(),
+            recorded: asked.selection.recorded.clone(),
+            fdw_host: asked.selection.fdw_host.clone(),
+            fdw_sslrootcert: asked.selection.fdw_sslrootcert.clone(),
+            ..asked.selection
         };
         Ok(Request {
             sinks: self.sinks.iter().map(SinkTarget::absolute).collect::<Result<_>>()?,
-            format: self.format,
-            before: self.before,
+            format: asked.format,
+            before: asked.before,
             tombstones: self.tombstones,
             ndjson_keys: self.ndjson_keys,
-            topic_prefix: self.topic_prefix.clone(),
+            topic_prefix: asked.topic_prefix.clone(),
             debezium: DebeziumOptions {
-                decimal: self.decimal_handling_mode,
-                time_precision: self.time_precision_mode,
-                binary: self.binary_handling_mode,
-                interval: self.interval_handling_mode,
-                hstore: self.hstore_handling_mode,
+                decimal: asked.decimal_handling_mode,
+                time_precision: asked.time_precision_mode,
+                binary: asked.binary_handling_mode,
+                interval: asked.interval_handling_mode,
+                hstore: asked.hstore_handling_mode,
             },
-            event_hub: self.event_hub.options(),
-            verify: self.verify,
-            sample_percent: self.sample_percent,
-            parallel: self.parallel,
-            range_blocks: self.range_blocks,
+            event_hub: asked.event_hub.options(),
+            verify: asked.verify,
+            sample_percent: asked.sample_percent,
+            parallel: asked.parallel,
+            range_blocks: asked.range_blocks,
             ..selection.request()?
         })
     }

@@ -1,7 +1,9 @@
 //! `deltacompare <command>`: reads arguments, calls the library, prints, sets the exit code.
 
 mod arguments;
+mod client;
 mod event_hub;
+mod manual;
 mod output;
 #[cfg(test)]
 mod readme;
@@ -72,6 +74,15 @@ pub(crate) fn main() -> ExitCode {
                 output::removed(&fdw::cleanup(&mut base, &mut head).await?);
                 Ok(COMPLETED)
             }
+            Command::App(command) => client::run(command, &matches).await,
+            Command::Completions { shell } => {
+                manual::completions(shell);
+                Ok(COMPLETED)
+            }
+            Command::Man { folder } => {
+                manual::pages(&folder)?;
+                Ok(COMPLETED)
+            }
         }
     });
     // Sessions in the middle of a query are of no use any more: do not wait for them.
@@ -98,7 +109,7 @@ fn start_log(served: bool) {
     let filter = EnvFilter::try_from_env("DELTACOMPARE_LOG").unwrap_or_else(|_| default.into());
     let log = tracing_subscriber::fmt().with_env_filter(filter);
     if served {
-        log.json().flatten_event(true).with_ansi(false).init();
+        log.json().flatten_event(true).with_span_list(false).with_ansi(false).init();
     } else {
         log.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).init();
     }

@@ -152,7 +152,7 @@ fn to_json(value: &impl serde::Serialize) -> Result<String> {
         .map_err(|error| Error::recovery("the result could not be written as JSON").because(error))
 }
 
-fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_style(UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()))
@@ -161,6 +161,6 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-fn right(text: String) -> Cell {
+pub(super) fn right(text: String) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }

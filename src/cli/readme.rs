@@ -53,7 +53,9 @@ fn every_option_is_in_the_readme_as_it_is() {
     let commands: Vec<&str> = program.get_subcommands().map(clap::Command::get_name).collect();
     let mut known = BTreeMap::<String, (Arg, BTreeSet<&str>)>::new();
     for command in program.get_subcommands() {
-        for argument in command.get_arguments().filter(|argument| argument.get_id() != "help") {
+        // What stands alone, like an id, is explained with its command.
+        let options = command.get_arguments().filter(|argument| argument.get_long().is_some());
+        for argument in options.filter(|argument| argument.get_id() != "help") {
             let name = format!("--{}", argument.get_long().unwrap_or_default());
             let entry = known.entry(name).or_insert_with(|| (argument.clone(), BTreeSet::new()));
             entry.1.insert(command.get_name());

@@ -124,6 +124,9 @@ pub async fn cleanup(base: &mut PgConnection, head: &mut PgConnection) -> Result
     if status_is_ours {
         raw_sql("drop schema deltacompare cascade").execute(head).await?;
         removed.push("head: schema deltacompare (status and delta tables)".to_owned());
+    } else if extension_is_ours && raw_sql("drop schema deltacompare").execute(head).await.is_ok() {
+        // The status is in another database; here the schema held the extension only.
+        removed.push("head: schema deltacompare".to_owned());
     }
     Ok(removed)
 }

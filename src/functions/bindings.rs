@@ -52,17 +52,21 @@ pub const FUNCTIONS: &[Function] = &[
     http("CancelRecovery", "post", "recoveries/{id}/cancel"),
     http("RetryRecovery", "post", "recoveries/{id}/retry"),
     http("PreviewPlan", "post", "plan"),
-    Function {
-        name: "Health",
-        trigger: Trigger::Http { method: "get", route: "health", key: false },
-    },
     http("OpenApi", "get", "openapi.json"),
+    open("Health", "health"),
+    // A page without data; what it shows, it asks the functions above for, with the operator's key.
+    open("ShowDashboard", "dashboard"),
+    open("ShowRecovery", "dashboard/{id}"),
     Function { name: "PlanRecovery", trigger: Trigger::Queue(PLAN_QUEUE) },
     Function { name: "DiffTable", trigger: Trigger::Queue(WORK_QUEUE) },
     Function { name: "FailPlan", trigger: Trigger::Queue("recovery-plan-poison") },
     Function { name: "FailWorkItem", trigger: Trigger::Queue("recovery-work-poison") },
     Function { name: "Watchdog", trigger: Trigger::Timer("*/30 * * * * *") },
 ];
+
+const fn open(name: &'static str, route: &'static str) -> Function {
+    Function { name, trigger: Trigger::Http { method: "get", route, key: false } }
+}
 
 const fn http(name: &'static str, method: &'static str, route: &'static str) -> Function {
     Function { name, trigger: Trigger::Http { method, route, key: true } }

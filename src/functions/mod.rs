@@ -7,6 +7,7 @@
 mod app;
 pub mod bindings;
 mod cancel_recovery;
+mod dashboard;
 mod diff_table;
 mod fail_message;
 mod health;
@@ -85,6 +86,8 @@ fn router(app: Arc<App>) -> Router {
         // How the host finds out that the handler is up.
         .route("/", get(async || "deltacompare"))
         .route("/api/health", get(health::health))
+        .route("/api/dashboard", get(dashboard::show))
+        .route("/api/dashboard/{id}", get(dashboard::show_recovery))
         .route("/api/recoveries", get(status::list).post(start_recovery::start))
         .route("/api/recoveries/{id}", get(status::get))
         .route("/api/recoveries/{id}/tables", get(status::tables))

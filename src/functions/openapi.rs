@@ -7,7 +7,8 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    cancel_recovery, health, preview_plan, retry_recovery, start_recovery, status as recoveries,
+    cancel_recovery, dashboard, health, preview_plan, retry_recovery, start_recovery,
+    status as recoveries,
 };
 
 #[derive(OpenApi)]
@@ -26,6 +27,8 @@ use super::{
         retry_recovery::retry,
         preview_plan::preview,
         health::health,
+        dashboard::show,
+        dashboard::show_recovery,
         describe,
     ),
     security(("key" = []), ("code" = [])),

@@ -2,6 +2,7 @@
 //! rights. All refusals are collected, so that an operator meets them once and not one by one.
 
 mod coverage;
+mod isolation;
 mod restores;
 mod rights;
 
@@ -189,7 +190,7 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         (Side::Base, &servers.base, &mut base, &base_facts),
         (Side::Head, &servers.head, &mut head, &head_facts),
     ] {
-        restores::quiet(side, server, connection, &mut findings).await?;
+        isolation::quiet(side, server, connection, &mut findings).await?;
         if restores::counts_lost(connection).await? {
             counts_lost = true;
             findings.warn(format!(

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use futures_util::TryStreamExt;
 use sqlx::Connection;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use super::request::Request;
 use super::sinks;
 use super::store::{Claim, Store, StoredRecovery};
+use super::trace;
 use super::work_item::{Counts, Done};
 use crate::diff::{self, Change, RowChange, Sessions, Step};
 use crate::error::{Error, ErrorKind, Result};
@@ -130,12 +132,22 @@ impl Executor {
         live: &Arc<LiveCounts>,
         pause_at: Option<Instant>,
     ) -> Result<Execution> {
+        self.attempt(claim, live, pause_at).instrument(trace::span(claim)).await
+    }
+
+    async fn attempt(
+        self: &Arc<Self>,
+        claim: &Claim,
+        live: &Arc<LiveCounts>,
+        pause_at: Option<Instant>,
+    ) -> Result<Execution> {
         let started = Instant::now();
         live.set(claim.item.done.counts);
         // A task of its own: encoding a large step must not keep the lease from being renewed.
         let (executor, claimed, counts) = (Arc::clone(self), claim.clone(), Arc::clone(live));
         let mut heartbeat = JoinSet::new();
-        heartbeat.spawn(async move { executor.keep_lease(&claimed, &counts).await });
+        let renewing = async move { executor.keep_lease(&claimed, &counts).await };
+        heartbeat.spawn(renewing.in_current_span());
         let outcome = tokio::select! {
             outcome = self.diff_with_retries(claim, live, pause_at) => outcome,
             Some(lost) = heartbeat.join_next() => Err(lost.unwrap_or_else(|error| {
@@ -147,6 +159,7 @@ impl Executor {
             Ok((_, Diffed::Part(warnings))) => Ok(Execution::Paused(warnings)),
             Ok((done, Diffed::All(warnings))) => {
                 self.store.complete(claim, &done, &warnings, started.elapsed()).await?;
+                trace::completed(claim, &done, started.elapsed());
                 Ok(Execution::Ended)
             }
             // What stops the recovery as a whole, a full disk for one, is not the table's failure: it
@@ -156,12 +169,7 @@ impl Executor {
             }
             Err(error) if pause_at.is_some() && error.kind() == ErrorKind::Transient => Err(error),
             Err(error) => {
-                tracing::warn!(
-                    table = %claim.item.spec.tables.table.name,
-                    attempt = claim.attempt,
-                    %error,
-                    "work item failed"
-                );
+                tracing::warn!(%error, "work item failed");
                 self.store.fail(claim, &error.to_string(), started.elapsed()).await?;
                 Ok(Execution::Ended)
             }
@@ -197,11 +205,7 @@ impl Executor {
         loop {
             match self.diff_on(claim, live, &mut done, pause_at).await {
                 Err(error) if error.kind() == ErrorKind::Transient && retries < RETRIES => {
-                    tracing::warn!(
-                        table = %claim.item.spec.tables.table.name,
-                        %error,
-                        "trying again"
-                    );
+                    tracing::warn!(%error, "trying again");
                     tokio::time::sleep(wait).await;
                     wait *= 2;
                     retries += 1;

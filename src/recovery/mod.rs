@@ -14,6 +14,7 @@ mod status;
 mod steps;
 mod store;
 mod throughput;
+mod trace;
 mod work_item;
 
 pub use plan::{Plan, PlanTable, plan};

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::plan::PlanTable;
 use crate::sink::EventHubOptions;
@@ -22,7 +22,7 @@ const EVENT_BYTES: u64 = 600;
 const EVENTS_A_SECOND: f64 = 100_000.0;
 
 /// What a run would send into an event hub. Upper bounds and rough: nothing is compared for a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Throughput {
     /// The most events, by the tables' rows and the WAL of the gap.
     pub events: u64,

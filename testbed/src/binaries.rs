@@ -99,6 +99,32 @@ fn python_of(environment: &str) -> Result<PathBuf> {
         .context("there is no Python environment: run `scripts/setup --python`")
 }
 
+/// A browser without a window, and what drives it.
+#[derive(Clone, Debug)]
+pub struct Browser {
+    /// The program.
+    pub chromium: PathBuf,
+    /// A folder whose `node_modules` has playwright-core and axe-core.
+    pub modules: PathBuf,
+}
+
+/// What `scripts/setup --browser` installs. Fails if it is not there.
+pub fn browser() -> Result<Browser> {
+    let chromium = ["chromium-headless-shell", "chromium", "google-chrome"]
+        .iter()
+        .map(|name| Path::new("/usr/bin").join(name))
+        .find(|program| program.exists());
+    let modules = caches()
+        .into_iter()
+        .rev()
+        .map(|cache| cache.join("browser"))
+        .find(|folder| folder.join("node_modules/axe-core").exists());
+    chromium
+        .zip(modules)
+        .map(|(chromium, modules)| Browser { chromium, modules })
+        .context("there is no browser for tests: run `scripts/setup --browser`")
+}
+
 /// schemathesis, in the virtual environment that `scripts/setup --python` makes of
 /// `tests/requirements.txt`. Fails if it is not there.
 pub fn schemathesis() -> Result<PathBuf> {

@@ -37,7 +37,7 @@ mod server;
 mod tls;
 
 pub use azurite::Azurite;
-pub use binaries::{Postgres, python, schemathesis};
+pub use binaries::{Browser, Postgres, browser, python, schemathesis};
 pub use identity_endpoint::{IdentityEndpoint, Tokens};
 pub use key_vault::{KeyVault, Trouble};
 pub use layout::layout;

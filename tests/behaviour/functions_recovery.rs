@@ -3,8 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use deltacompare_testbed::{Options, Postgres, Production, Role, Server};
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::Connection;
 
 use crate::support::{Events, Gap, Hosted, assert_events_turn_base_into_head};
 
@@ -48,13 +50,29 @@ async fn value(gap: &Gap, query: &str) -> i64 {
 async fn instances_share_the_work_and_the_events_turn_base_into_head() {
     let gap = Gap::between(SHOP, GAP).await;
     let app = Hosted::start(&gap, 2, &[]).await;
+    // The first request makes the status store.
+    assert_eq!(app.get("/api/recoveries").await.status(), 200);
+    // An item takes a second, so that one instance is not done before the other looks for messages.
+    gap.head
+        .sql(
+            "create function public.slow() returns trigger language plpgsql as
+               $$ begin perform pg_sleep(1); return null; end $$;
+             create trigger slow after insert on deltacompare.delta
+               for each statement execute function public.slow()",
+        )
+        .await
+        .unwrap();
     let id = app
         .begin(&json!({
             "sinks": ["delta-table"], "format": "landing", "verify": "full", "range_blocks": 8,
             "parallel": 3,
         }))
         .await;
-    let status = app.completed(&id).await;
+    let at_most = |status: &Value| {
+        assert!(status["items"]["running"].as_u64().unwrap() <= 3, "{status:#}");
+    };
+    let status = app.watched(&id, at_most).await;
+    assert_eq!(status["state"], "completed", "{status:#}\n{}", app.said());
     assert_eq!(status["progress"], 1.0);
     assert_eq!(status["tables"]["completed"], 3);
     assert_eq!(status["gap"]["verdict"], "not_provable");
@@ -172,4 +190,38 @@ async fn what_cannot_be_planned_says_why() {
     assert_eq!(plan.status(), 422);
     let problem: Value = plan.json().await.unwrap();
     assert!(problem["detail"].as_str().unwrap().contains("public.nothing"), "{problem:#}");
+}
+
+/// The status stays where the settings say; what is compared is what the request says.
+#[tokio::test]
+async fn a_request_may_name_another_database_than_the_settings() {
+    let production =
+        Production::start(&Postgres::find(None).unwrap(), Options::default()).await.unwrap();
+    production.sql(SHOP).await.unwrap();
+    production.sql("create database control owner azure_admin").await.unwrap();
+    let gap = Gap::after(production, GAP).await;
+    let control = |server: &Server| {
+        let shop = format!("/{}?", server.database());
+        server.url(Role::Admin).replace(&shop, "/control?")
+    };
+    let (base, head) = (control(&gap.base), control(&gap.head));
+    let settings = [("DELTACOMPARE_BASE", base.as_str()), ("DELTACOMPARE_HEAD", head.as_str())];
+    let app = Hosted::start(&gap, 1, &settings).await;
+    let id = app
+        .begin(&json!({
+            "database": gap.head.database(), "sinks": ["delta-table"], "format": "landing",
+            "strategy": "full",
+        }))
+        .await;
+    let status = app.completed(&id).await;
+    assert_eq!(status["database"], gap.head.database());
+    let mut session = gap.head.connect_to("control").await.unwrap();
+    let lines: Vec<String> = sqlx::query_scalar("select event::text from deltacompare.delta")
+        .fetch_all(&mut session)
+        .await
+        .unwrap();
+    session.close().await.unwrap();
+    let events = Events::parse(lines.iter().map(String::as_str));
+    assert_events_turn_base_into_head(&gap, &TABLES, &events).await;
+    assert_eq!(leftovers(&gap).await, Vec::<String>::new());
 }

@@ -6,7 +6,9 @@
     reason = "a test that cannot go on fails, and tells how far it came"
 )]
 
+mod client;
 mod content;
+mod dashboard;
 mod event_hub;
 mod example_consumer;
 mod fdw_traps;
@@ -37,6 +39,7 @@ mod secrets;
 mod side_by_side;
 mod slot_oracle;
 mod support;
+mod telemetry;
 mod tls;
 mod troubleshooting;
 mod value_roundtrip;

@@ -284,3 +284,18 @@ async fn event_triggers_of_extensions_are_told() {
     let warning = "event triggers of extensions fire on our own commands on head (theirs)";
     assert!(plan.stdout.contains(warning), "{}", plan.stdout);
 }
+
+/// Production's foreign servers came along; ours, which an earlier recovery kept, are none of them.
+#[tokio::test]
+async fn foreign_servers_of_the_copies_are_told() {
+    let gap = Gap::between(SHOP, GAP).await;
+    deltacompare(&gap, &RUN_AND_KEEP).run().await.assert_completed();
+    let plan = deltacompare(&gap, &["plan"]).run().await;
+    plan.assert_completed();
+    assert!(!plan.stdout.contains("foreign servers"), "{}", plan.stdout);
+    gap.head.sql("create server theirs foreign data wrapper postgres_fdw").await.unwrap();
+    let plan = deltacompare(&gap, &["plan"]).run().await;
+    plan.assert_completed();
+    assert!(plan.stdout.contains("head has foreign servers (theirs)"), "{}", plan.stdout);
+    assert!(!plan.stdout.contains("base has foreign servers"), "{}", plan.stdout);
+}

@@ -86,8 +86,12 @@ async fn all_values(production: &Production) -> Vec<Values> {
     for recording in recordings() {
         all.entry(recording.declared.clone()).or_default().0.push(recording);
     }
+    // PostgreSQL 14 reads no interval of more than 2^31 hours.
+    let since_15 = |sql: &&str| sql.contains("2562047788:00:54");
+    let old = Postgres::find(None).unwrap().major() < 15;
     for (declared, expressions) in values::VALUES {
-        all.entry((*declared).to_owned()).or_default().1.extend(*expressions);
+        let known = expressions.iter().filter(|sql| !(old && since_15(sql)));
+        all.entry((*declared).to_owned()).or_default().1.extend(known);
     }
     let mut values = Vec::new();
     for (number, (declared, (recordings, more))) in all.into_iter().enumerate() {

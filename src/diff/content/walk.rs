@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row};
 use super::KeyRange;
 use super::buckets::Buckets;
 use crate::catalog::{Column, Key};
-use crate::diff::{Image, Source, Tables, print};
+use crate::diff::{Image, Source, Tables, copy, print};
 use crate::error::Result;
 use crate::sql::{Ident, Relation};
 
@@ -21,6 +21,28 @@ pub(super) struct Bounds {
 impl Bounds {
     /// The condition on a row. Parameters are those of [`Bounds::bind`].
     pub(super) fn condition(&self, source: &Source, key: &[usize], alias: &str) -> String {
+        self.condition_on(source, key, alias, |parameter| format!("${parameter}::text"))
+    }
+
+    /// The same for COPY; what it needs is bound by [`Bounds::bind_copy`].
+    pub(super) fn copy_condition(&self, source: &Source, key: &[usize], alias: &str) -> String {
+        self.condition_on(source, key, alias, |parameter| {
+            format!("({})[{parameter}]", copy::bound(1))
+        })
+    }
+
+    pub(super) async fn bind_copy(&self, connection: &mut PgConnection) -> Result<()> {
+        let values = self.values().map(|value| Some(value.as_str())).collect();
+        copy::bind(connection, &[values]).await
+    }
+
+    fn condition_on(
+        &self,
+        source: &Source,
+        key: &[usize],
+        alias: &str,
+        value_of: impl Fn(usize) -> String,
+    ) -> String {
         let mut parameter = 0;
         let mut compare = |operator: &str, bound: &Option<Vec<String>>| {
             let bound = bound.as_ref()?;
@@ -32,7 +54,7 @@ impl Bounds {
                     let column = &source.columns[at];
                     parameter += 1;
                     let base = type_of(column);
-                    let value = format!("${parameter}::text::{base}");
+                    let value = format!("{}::{base}", value_of(parameter));
                     let name = Ident::new(&column.name);
                     // No operator takes a domain over an enum and that enum; others take their
                     // base type as it is.
@@ -89,6 +111,7 @@ pub(super) struct Walk<'a> {
     /// Where the next step begins; `None` once the end was reached.
     next: Option<Option<Vec<String>>>,
     to: &'a Option<Vec<String>>,
+    /// Rows that a step should have.
     rows: u32,
     /// For a key of one integer: how far a step goes, and where the last key is.
     integers: Option<Integers>,
@@ -170,6 +193,16 @@ impl<'a> Walk<'a> {
     /// Goes on where these bounds end, which may be before the end of the step they were.
     pub(super) fn go_on_behind(&mut self, bounds: &Bounds) {
         self.next = (bounds.to != *self.to).then(|| bounds.to.clone());
+    }
+
+    /// Rows of either side in a step at most, if its rows are to be held.
+    pub(super) fn most_rows(&self) -> u64 {
+        4 * u64::from(self.rows)
+    }
+
+    /// Says that the rows of a step were too large to be held: this and later steps have fewer.
+    pub(super) fn shrink(&mut self) {
+        self.rows = (self.rows / 8).max(1);
     }
 
     /// Says how many rows the last step had, on the side with more.

@@ -78,7 +78,10 @@ const RECOVERY: &str = r#"
 
 /// By name.
 const TABLES: &str = r#"
-    select to_jsonb(t)
+    select to_jsonb(t) || jsonb_build_object('warnings',
+             (select coalesce(jsonb_agg(distinct w.warning), '[]')
+                from jsonb_array_elements(t.warnings) i (warnings)
+               cross join jsonb_array_elements(i.warnings) w (warning)))
       from (select schema_name as schema, table_name as "table",
                    case when bool_or(state = 'failed') then 'failed'
                         when bool_and(state = 'completed') then 'completed'
@@ -90,14 +93,8 @@ const TABLES: &str = r#"
                    sum(bytes) as bytes, sum(inserts) as inserts, sum(updates) as updates,
                    sum(deletes) as deletes, sum(rows_compared) as rows_compared,
                    sum(seconds) as seconds,
-                   (select coalesce(jsonb_agg(distinct w), '[]')
-                      from deltacompare.work_item o
-                     cross join jsonb_array_elements(o.warnings) w
-                     where o.recovery_id = $1
-                       and (o.schema_name, o.table_name) = (i.schema_name, i.table_name))
-                     as warnings,
-                   min(error) as error
-              from deltacompare.work_item i
+                   jsonb_agg(warnings) as warnings, min(error) as error
+              from deltacompare.work_item
              where recovery_id = $1
              group by schema_name, table_name
              order by schema_name, table_name

@@ -16,7 +16,7 @@ const STATISTICS: [(&str, &str); 4] = [
     ("emptied", "analyze TABLE; update pg_class set reltuples = 0, relpages = 0"),
 ];
 
-const SHAPES: [(&str, &str); 4] = [
+const SHAPES: [(&str, &str); 5] = [
     (
         "ints",
         "create table TABLE (id int primary key, a text, v int) with (autovacuum_enabled = off)",
@@ -29,6 +29,11 @@ const SHAPES: [(&str, &str); 4] = [
         "pairs",
         "create table TABLE (id int, a text, v int, primary key (a, id))
                with (autovacuum_enabled = off)",
+    ),
+    (
+        "bags",
+        "create table TABLE (id int, a text, v int) with (autovacuum_enabled = off);
+               alter table TABLE replica identity full",
     ),
     (
         "parts",
@@ -60,8 +65,8 @@ fn plans(server: &Server, text: &str) -> Vec<String> {
         .collect()
 }
 
-/// All plans use one of these nodes for the table, and none reads it whole.
-fn assert_plans(gap: &Gap, table: &str, text: &str, nodes: &[&str]) {
+/// All plans use one of these nodes for the table, and none of those.
+fn assert_plans(gap: &Gap, table: &str, text: &str, nodes: &[&str], never: &[&str]) {
     for (side, server) in [("base", &gap.base), ("head", &gap.head)] {
         let of_table: Vec<String> =
             plans(server, text).into_iter().filter(|p| p.contains(&format!("\"{table}"))).collect();
@@ -70,7 +75,9 @@ fn assert_plans(gap: &Gap, table: &str, text: &str, nodes: &[&str]) {
         // A range without bounds is the whole table.
         for plan in of_table.iter().filter(|plan| !plan.contains("where true")) {
             assert!(nodes.iter().any(|node| plan.contains(node)), "{side} {table}:\n{plan}");
-            assert!(!plan.contains("Seq Scan on"), "{side} {table}:\n{plan}");
+            for node in never {
+                assert!(!plan.contains(node), "{side} {table}: {node}\n{plan}");
+            }
         }
     }
 }
@@ -122,21 +129,44 @@ async fn plans_do_not_depend_on_statistics() {
     let gap = Gap::after(production, &during).await;
     let names: Vec<&str> = tables.iter().map(String::as_str).collect();
 
-    let more = ["--verify", "none", "--range-blocks", "8"];
-    let (identity, content) = tokio::join!(
-        program(&gap, "identity", &more).run(),
-        program(&gap, "content", &["--verify", "none"]).run(),
+    let (identity, content, full) = tokio::join!(
+        program(&gap, "identity", &["--verify", "sample", "--range-blocks", "8"]).run(),
+        program(&gap, "content", &["--verify", "none", "--range-blocks", "8"]).run(),
+        program(&gap, "full", &["--verify", "none"]).run(),
     );
-    for run in [&identity, &content] {
+    for run in [&identity, &content, &full] {
         run.assert_completed();
         assert_events_turn_base_into_head(&gap, &names, &run.events("events")).await;
     }
     let index = ["Index Scan using", "Index Only Scan using", "Bitmap Index Scan on"];
+    let whole = ["Seq Scan on"];
     for table in &names {
-        assert_plans(&gap, table, "bit_xor(hashtidextended", &["Tid Range Scan on"]);
-        assert_plans(&gap, table, "string_agg(tidsend", &["Tid Range Scan on"]);
-        assert_plans(&gap, table, "::tid[])", &["Tid Scan on"]);
-        assert_plans(&gap, table, ") as w (k1", &index);
-        assert_plans(&gap, table, " as bucket", &index);
+        let tid_range = ["Tid Range Scan on"];
+        assert_plans(&gap, table, "bit_xor(hashtidextended", &tid_range, &whole);
+        assert_plans(&gap, table, "array_agg(ctid)", &tid_range, &whole);
+        assert_plans(&gap, table, "g (block, position)", &tid_range, &whole);
+        assert_plans(&gap, table, "::tid[])", &["Tid Scan on"], &whole);
+        if table.starts_with("bags") {
+            // Rows without a key are read once through and counted as they come.
+            assert_plans(&gap, table, "sum(hash)", &["HashAggregate"], &["Sort", "Index"]);
+            assert_plans(&gap, table, "any ($1::int4[])", &whole, &["Sort", "Index"]);
+        } else {
+            assert_plans(&gap, table, ") as w (k1", &index, &whole);
+            assert_plans(&gap, table, " as bucket", &["HashAggregate"], &["Sort"]);
+            assert_plans(&gap, table, " as bucket", &index, &whole);
+        }
+    }
+    // Statements of head alone.
+    let on_head = |text: &str| plans(&gap.head, text);
+    let joins = on_head("full join");
+    assert_eq!(joins.len(), names.iter().filter(|table| !table.starts_with("bags")).count());
+    for plan in joins {
+        assert!(plan.contains("Hash Full Join") && !plan.contains("Merge"), "{plan}");
+    }
+    let samples = on_head("tablesample");
+    assert!(!samples.is_empty());
+    for plan in samples {
+        assert!(plan.contains("Sample Scan on"), "{plan}");
+        assert!(!plan.contains("Seq Scan on") && !plan.contains("Index"), "{plan}");
     }
 }

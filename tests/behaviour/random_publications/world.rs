@@ -28,8 +28,8 @@ impl Dice {
 pub(super) enum Shape {
     Plain,
     Partitioned(Vec<Leaf>),
-    /// Of another table.
-    Child,
+    /// Of the table with this number.
+    Child(usize),
 }
 
 /// A partition for three values of `k`, from this one on.
@@ -142,11 +142,12 @@ impl World {
                 let plain: Vec<usize> = (0..self.tables.len())
                     .filter(|&at| self.tables[at].shape == Shape::Plain)
                     .collect();
-                let parent = self.tables[dice.pick(&plain)].sql();
+                let number = dice.pick(&plain);
+                let parent = self.tables[number].sql();
                 sql += &format!(
                     "create table {table} (extra int, primary key (id, k)) inherits ({parent});"
                 );
-                shape = Shape::Child;
+                shape = Shape::Child(number);
             }
             kind => {
                 let key = match kind {

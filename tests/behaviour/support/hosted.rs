@@ -84,9 +84,15 @@ impl Hosted {
 
     /// Waits until a recovery has ended; how it stands then.
     pub(crate) async fn ended(&self, id: &str) -> Value {
+        self.watched(id, |_| ()).await
+    }
+
+    /// The same; each status on the way is looked at.
+    pub(crate) async fn watched(&self, id: &str, look: impl Fn(&Value)) -> Value {
         let since = Instant::now();
         loop {
             let status = self.status(id).await;
+            look(&status);
             if !["planning", "running"].contains(&status["state"].as_str().unwrap()) {
                 return status;
             }

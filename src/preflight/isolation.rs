@@ -1,0 +1,197 @@
+//! Nothing on a copy may act by itself, and nobody may write to it: it believes that it is production.
+
+use sqlx::{Connection, PgConnection, Row};
+
+use super::Findings;
+use super::restores::writers;
+use crate::error::{Error, Result};
+use crate::server::{Server, Side};
+
+/// Refuses enabled subscriptions, active jobs, event triggers and other writers; warns of foreign
+/// servers.
+pub(super) async fn quiet(
+    side: Side,
+    server: &Server,
+    connection: &mut PgConnection,
+    findings: &mut Findings,
+) -> Result<()> {
+    let subscriptions: Vec<String> =
+        sqlx::query_scalar("select subname::text from pg_subscription where subenabled order by 1")
+            .fetch_all(&mut *connection)
+            .await?;
+    if !subscriptions.is_empty() {
+        findings.refuse(format!(
+            "{side} has enabled subscriptions ({}): a restored subscriber takes changes from its \
+             publisher for good; isolate it and run: alter subscription … disable",
+            subscriptions.join(", ")
+        ));
+    }
+    jobs(side, server, connection, findings).await?;
+    event_triggers(side, connection, findings).await?;
+    foreign_servers(side, connection, findings).await?;
+    let writers: Vec<i32> = writers(connection).await?;
+    if !writers.is_empty() {
+        findings.refuse(format!(
+            "{side} is being written to by other sessions (pids {}): keep applications away from \
+             the restores and end these sessions",
+            writers.iter().map(i32::to_string).collect::<Vec<_>>().join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// Foreign servers other than ours. Nothing that runs here may use them; what would, writes to the
+/// real ones.
+async fn foreign_servers(
+    side: Side,
+    connection: &mut PgConnection,
+    findings: &mut Findings,
+) -> Result<()> {
+    let servers: Vec<String> = sqlx::query_scalar(
+        r#"
+        select srvname::text from pg_foreign_server
+         where srvname !~ '^deltacompare_[0-9a-f]{12}$'
+         order by 1
+        "#,
+    )
+    .fetch_all(connection)
+    .await?;
+    if !servers.is_empty() {
+        findings.warn(format!(
+            "{side} has foreign servers ({}): a job or a trigger of the copy would write through \
+             them to the real ones; drop their user mappings there unless you need them",
+            servers.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// Active jobs of pg_cron (which may live in another database) and pgAgent.
+async fn jobs(
+    side: Side,
+    server: &Server,
+    connection: &mut PgConnection,
+    findings: &mut Findings,
+) -> Result<()> {
+    let cron_database: Option<String> =
+        sqlx::query_scalar("select current_setting('cron.database_name', true)")
+            .fetch_one(&mut *connection)
+            .await?;
+    let mut jobs = active_jobs(side, connection, findings).await?;
+    if let Some(database) = cron_database.filter(|database| database != server.database()) {
+        match server.with_database(&database).connect("deltacompare preflight").await {
+            Ok(mut other) => {
+                jobs.extend(active_jobs(side, &mut other, findings).await?);
+                let _ = other.close().await;
+            }
+            Err(error) => findings.warn(format!(
+                "pg_cron on {side} keeps its jobs in database {database:?}, which cannot be \
+                 looked into ({error}): make sure that no job runs"
+            )),
+        }
+    }
+    if !jobs.is_empty() {
+        findings.refuse(format!(
+            "{side} has active scheduled jobs ({}): they run on the restored copy too; unschedule \
+             them there (pg_cron: update cron.job set active = false; pgAgent: update \
+             pgagent.pga_job set jobenabled = false)",
+            jobs.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+async fn active_jobs(
+    side: Side,
+    connection: &mut PgConnection,
+    findings: &mut Findings,
+) -> Result<Vec<String>> {
+    let mut jobs = Vec::new();
+    for (table, query) in [
+        (
+            "cron.job",
+            "select coalesce(to_jsonb(j) ->> 'jobname', 'job ' || j.jobid) from cron.job j \
+             where j.active order by j.jobid",
+        ),
+        ("pgagent.pga_job", "select jobname from pgagent.pga_job where jobenabled order by 1"),
+    ] {
+        let exists: bool = sqlx::query_scalar("select to_regclass($1) is not null")
+            .bind(table)
+            .fetch_one(&mut *connection)
+            .await?;
+        if !exists {
+            continue;
+        }
+        // pg_cron shows each user only its own jobs; our sessions ask for all rows or an error.
+        match sqlx::query(query).fetch_all(&mut *connection).await {
+            Ok(rows) => {
+                for row in rows {
+                    jobs.push(row.try_get::<String, _>(0)?);
+                }
+            }
+            Err(error) => {
+                let mut transaction = connection.begin().await?;
+                sqlx::query("set local row_security = on").execute(&mut *transaction).await?;
+                let own = sqlx::query(query).fetch_all(&mut *transaction).await;
+                transaction.rollback().await?;
+                for row in own.unwrap_or_default() {
+                    jobs.push(row.try_get::<String, _>(0)?);
+                }
+                let error = Error::from(error);
+                findings.warn(format!(
+                    "jobs of other users in {table} on {side} cannot be seen ({error}): make sure \
+                     that none is active"
+                ));
+            }
+        }
+    }
+    Ok(jobs)
+}
+
+/// The commands that we run on either server and that event triggers can see.
+const OUR_COMMANDS: &str = "{ALTER EXTENSION,COMMENT,CREATE EXTENSION,CREATE FOREIGN TABLE,\
+    CREATE INDEX,CREATE SCHEMA,CREATE SERVER,CREATE TABLE,CREATE USER MAPPING,CREATE VIEW,\
+    DROP EXTENSION,DROP FOREIGN TABLE,DROP SCHEMA,DROP SERVER,DROP TABLE,DROP USER MAPPING,\
+    DROP VIEW,GRANT,REVOKE}";
+
+async fn event_triggers(
+    side: Side,
+    connection: &mut PgConnection,
+    findings: &mut Findings,
+) -> Result<()> {
+    let triggers: Vec<(String, bool)> = sqlx::query_as(
+        r#"
+        select e.evtname::text,
+               exists (select from pg_depend d
+                        where d.classid = 'pg_event_trigger'::regclass and d.objid = e.oid
+                          and d.deptype = 'e')
+          from pg_event_trigger e
+         where e.evtenabled in ('O', 'A')
+           and e.evtevent in ('ddl_command_start', 'ddl_command_end', 'sql_drop')
+           and (e.evttags is null or e.evttags && $1::text[])
+         order by 1
+        "#,
+    )
+    .bind(OUR_COMMANDS)
+    .fetch_all(connection)
+    .await?;
+    let (extension, own): (Vec<_>, Vec<_>) =
+        triggers.into_iter().partition(|(_, of_extension)| *of_extension);
+    let names = |triggers: &[(String, bool)]| {
+        triggers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    if !own.is_empty() {
+        findings.refuse(format!(
+            "{side} has event triggers that would fire on our own commands ({}) and may write to \
+             published tables: run alter event trigger … disable on the restored copy",
+            names(&own)
+        ));
+    }
+    if !extension.is_empty() {
+        findings.warn(format!(
+            "event triggers of extensions fire on our own commands on {side} ({})",
+            names(&extension)
+        ));
+    }
+    Ok(())
+}
