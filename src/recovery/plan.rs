@@ -7,6 +7,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::request::{Request, StrategyChoice, Verify};
 use super::set_up::{check_grants, connect_both};
+use super::throughput::Throughput;
 use super::work_item::WorkItemSpec;
 use crate::catalog::{self, Key, RelationKind, SameStorage, TableName, TablePair};
 use crate::diff::{self, AllRows, BlockRange, KeyRange, SameFile, Scope, Source, Strategy, Tables};
@@ -32,6 +33,8 @@ pub struct Plan {
     pub gap_wal_bytes: Option<u64>,
     /// How long one worker would take, in seconds: a rough estimate by [`Strategy`] and size.
     pub expected_seconds: u64,
+    /// What a run would send into an event hub.
+    pub event_hub: Throughput,
     /// The tables, by name.
     pub tables: Vec<PlanTable>,
 }
@@ -91,13 +94,16 @@ pub async fn plan(servers: &Servers, request: &Request) -> Result<Plan> {
             warnings: pair.warnings.clone(),
         })
         .collect();
+    let gap_wal_bytes = checked.ends.map(|(base, head)| head.0 - base.0);
+    let seconds = tables.iter().map(expected_seconds).sum::<f64>();
     Ok(Plan {
         warnings: checked.warnings,
         ends: checked.ends,
         gap: checked.gap,
         version: request.new_slot_restart_lsn,
-        gap_wal_bytes: checked.ends.map(|(base, head)| head.0 - base.0),
-        expected_seconds: tables.iter().map(expected_seconds).sum::<f64>().ceil() as u64,
+        gap_wal_bytes,
+        expected_seconds: seconds.ceil() as u64,
+        event_hub: Throughput::of(&tables, gap_wal_bytes, seconds, &request.event_hub),
         tables,
     })
 }
