@@ -41,7 +41,7 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Find every change between base and head and send it to the sinks.
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// Show what would be compared, how, how big, and every warning. Changes nothing.
     Plan {
         #[command(flatten)]

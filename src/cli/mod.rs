@@ -43,7 +43,7 @@ pub(crate) fn main() -> ExitCode {
         arguments::refuse_passwords_in_sight(&matches)?;
         arguments::refuse_changes_on_resume(&matches)?;
         match arguments.command {
-            Command::Run(arguments) => run(arguments).await,
+            Command::Run(arguments) => run(*arguments).await,
             Command::Plan { servers, selection, pace, json } => {
                 let request = Request { event_hub: pace.options(), ..selection.request()? };
                 let plan = recovery::plan(&servers.servers().await?, &request)

@@ -208,8 +208,10 @@ impl<'a> Walk<'a> {
     /// Says how many rows the last step had, on the side with more.
     pub(super) fn passed(&mut self, rows: u64) {
         if let Some(integers) = &mut self.integers {
-            let wanted = i128::from(self.rows);
-            let factor_of_16 = (16 * wanted / i128::from(rows.max(1))).clamp(4, 64 * 16);
+            let factor_of_16 = match i128::from(rows) {
+                0 => 64 * 16,
+                rows => (16 * i128::from(self.rows) / rows).clamp(4, 64 * 16),
+            };
             integers.width = (integers.width * factor_of_16 / 16).clamp(1, i128::from(u64::MAX));
         }
     }
