@@ -13,11 +13,7 @@ use super::invocation;
 use super::queue::Message;
 use crate::error::{Error, Result};
 
-pub(super) async fn diff(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+pub(super) async fn diff(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
     match invocation::message(&body) {
         Ok(message) => {
             let span = invocation::span("DiffTable", &headers, message.trace.as_deref());

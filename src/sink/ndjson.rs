@@ -118,7 +118,12 @@ impl Ndjson {
             OpenOptions::new().read(true).append(true).create(true).open(path).map_err(refused)?;
         // A new file is durable only with its folder's entry.
         File::open(folder(path)).and_then(|folder| folder.sync_all()).map_err(refused)?;
-        Ok(Self { file: Arc::new(Mutex::new(file)), path: path.to_owned(), lines, written: AtomicU64::new(0) })
+        Ok(Self {
+            file: Arc::new(Mutex::new(file)),
+            path: path.to_owned(),
+            lines,
+            written: AtomicU64::new(0),
+        })
     }
 
     async fn with_file(

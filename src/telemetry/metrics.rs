@@ -279,7 +279,7 @@ mod tests {
         OPERATIONS
             .lines()
             .filter(|line| line.starts_with("| `deltacompare."))
-            .map(|line| line.trim_matches('|').split(" | ").map(|it| it.trim().to_owned()).collect())
+            .map(|line| line.split('|').skip(1).map(|it| it.trim().to_owned()).collect())
             .collect()
     }
 

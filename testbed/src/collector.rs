@@ -137,7 +137,11 @@ impl Received {
     }
 
     /// Reads a request, if it may be sent.
-    fn read<T: Message + Default>(&self, headers: &HeaderMap, body: &Bytes) -> Result<T, StatusCode> {
+    fn read<T: Message + Default>(
+        &self,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> Result<T, StatusCode> {
         let mut state = self.lock();
         if headers.get("x-key").map(|key| key.as_bytes()) != Some(state.key.as_bytes()) {
             state.refused += 1;
@@ -156,7 +160,8 @@ async fn traces(State(received): State<Received>, headers: HeaderMap, body: Byte
         Err(status) => return status.into_response(),
     };
     for of_resource in request.resource_spans {
-        let resource = of_resource.resource.map(|it| attributes(&it.attributes)).unwrap_or_default();
+        let resource =
+            of_resource.resource.map(|it| attributes(&it.attributes)).unwrap_or_default();
         for span in of_resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
             received.lock().spans.push(Span {
                 name: span.name,
@@ -180,7 +185,8 @@ async fn metrics(State(received): State<Received>, headers: HeaderMap, body: Byt
         Err(status) => return status.into_response(),
     };
     for of_resource in request.resource_metrics {
-        let resource = of_resource.resource.map(|it| attributes(&it.attributes)).unwrap_or_default();
+        let resource =
+            of_resource.resource.map(|it| attributes(&it.attributes)).unwrap_or_default();
         let instance = resource.get("service.instance.id").cloned().unwrap_or_default();
         for metric in of_resource.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {
             let points: Vec<(Attributes, f64, u64)> = match metric.data {

@@ -109,6 +109,12 @@ async fn a_recovery_is_one_trace_and_its_metrics_are_what_it_found() {
     })
     .await;
 
+    until("the Watchdog has counted items", || {
+        let points = collector.points();
+        points.iter().filter(|point| point.metric == "deltacompare.items").count() == 4
+    })
+    .await;
+
     // The trace: asked for → each invocation → its item.
     let spans = collector.spans();
     let asked = named(&spans, "POST /api/recoveries");
@@ -145,7 +151,11 @@ async fn a_recovery_is_one_trace_and_its_metrics_are_what_it_found() {
         ("deltacompare.rows_compared", "rows_compared"),
         ("deltacompare.bytes_compared", "bytes_expected"),
     ] {
-        assert_eq!(sum(&collector, metric, None) as u64, status[field].as_u64().unwrap(), "{metric}");
+        assert_eq!(
+            sum(&collector, metric, None) as u64,
+            status[field].as_u64().unwrap(),
+            "{metric}"
+        );
     }
     let delta_table = Some(("sink", "delta-table"));
     assert_eq!(sum(&collector, "deltacompare.events.acknowledged", delta_table), changes);
