@@ -25,6 +25,16 @@ pub(crate) struct Hosted {
 impl Hosted {
     /// Starts the app on a gap, with so many instances and with more settings.
     pub(crate) async fn start(gap: &Gap, instances: usize, settings: &[(&str, &str)]) -> Self {
+        Self::start_traced(gap, instances, settings, None).await
+    }
+
+    /// The same under a host that sends this `traceparent` with each message.
+    pub(crate) async fn start_traced(
+        gap: &Gap,
+        instances: usize,
+        settings: &[(&str, &str)],
+        traceparent: Option<&str>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         package(folder.path());
         let azurite = Azurite::start().unwrap();
@@ -35,7 +45,9 @@ impl Hosted {
         ]);
         let more = settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
         all.extend(more);
-        let options = HostOptions { settings: all, instances, ..HostOptions::default() };
+        let traceparent = traceparent.map(str::to_owned);
+        let options =
+            HostOptions { settings: all, instances, traceparent, ..HostOptions::default() };
         let host = FunctionsHost::start(folder.path(), options).await.unwrap();
         host.ready().await.unwrap();
         Self { host, client: reqwest::Client::new(), _azurite: azurite, _folder: folder }
