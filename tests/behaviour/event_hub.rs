@@ -1,6 +1,7 @@
 //! Events in an event hub: all of them, once or more, where they belong.
 
 mod access;
+mod budget;
 mod faults;
 mod official_client;
 mod partitions;
