@@ -1,8 +1,9 @@
 //! Events in an event hub: all of them, once or more, where they belong.
 
 mod access;
-mod budget;
+
 mod faults;
+mod interrupted;
 mod official_client;
 mod partitions;
 mod sizes;
