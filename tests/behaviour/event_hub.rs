@@ -1,7 +1,6 @@
 //! Events in an event hub: all of them, once or more, where they belong.
 
 mod access;
-
 mod faults;
 mod interrupted;
 mod official_client;
