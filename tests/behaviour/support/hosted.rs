@@ -25,7 +25,7 @@ pub(crate) struct Hosted {
 impl Hosted {
     /// Starts the app on a gap, with so many instances and with more settings.
     pub(crate) async fn start(gap: &Gap, instances: usize, settings: &[(&str, &str)]) -> Self {
-        Self::within("01:00:00", gap, instances, settings).await
+        Self::start_with(gap, instances, settings, "01:00:00", None).await
     }
 
     /// The same where the host gives an invocation so long (`hh:mm:ss`).
@@ -34,6 +34,26 @@ impl Hosted {
         gap: &Gap,
         instances: usize,
         settings: &[(&str, &str)],
+    ) -> Self {
+        Self::start_with(gap, instances, settings, function_timeout, None).await
+    }
+
+    /// The same under a host that sends this `traceparent` with each message.
+    pub(crate) async fn start_traced(
+        gap: &Gap,
+        instances: usize,
+        settings: &[(&str, &str)],
+        traceparent: Option<&str>,
+    ) -> Self {
+        Self::start_with(gap, instances, settings, "01:00:00", traceparent).await
+    }
+
+    async fn start_with(
+        gap: &Gap,
+        instances: usize,
+        settings: &[(&str, &str)],
+        function_timeout: &str,
+        traceparent: Option<&str>,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         package(folder.path());
@@ -50,7 +70,9 @@ impl Hosted {
         ]);
         let more = settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
         all.extend(more);
-        let options = HostOptions { settings: all, instances, ..HostOptions::default() };
+        let traceparent = traceparent.map(str::to_owned);
+        let options =
+            HostOptions { settings: all, instances, traceparent, ..HostOptions::default() };
         let host = FunctionsHost::start(folder.path(), options).await.unwrap();
         host.ready().await.unwrap();
         Self { host, client: reqwest::Client::new(), _azurite: azurite, _folder: folder }
