@@ -120,10 +120,10 @@ async fn what_its_queries_print_proves_the_gap() {
 #[tokio::test]
 async fn without_the_app_the_events_are_in_the_hub() {
     let (day, azure) = (BadDay::begins().await, Azure::start(None).await);
-    vault::keep_passwords(&azure, &day.gap).await;
     let hub = EventHubs::start(HubOptions::default()).await.unwrap();
     let record = deltacompare(&day.gap, &["record", "--file", "{dir}/recorded.json"]).run().await;
     record.assert_completed();
+    vault::keep_passwords(&azure, &day.gap).await;
     let recorded = record.file("recorded.json").display().to_string();
     let lines = day.fill(shell("deltacompare plan")).replace("\\\n", " ");
     let line = lines.lines().find(|line| line.starts_with("deltacompare run --pub")).unwrap();
@@ -148,7 +148,7 @@ async fn without_the_app_the_events_are_in_the_hub() {
     assert_eq!(run.counts("report", "public.t"), (1, 0, 0));
     let [event] = hub.events().try_into().unwrap();
     let body: Value = serde_json::from_slice(&event.body).unwrap();
-    assert_eq!((&body["op"], &body["after"]["id"]), (&"c".into(), &1.into()), "{body:#}");
+    assert_eq!((&body["op"], &body["after"]["id"]), (&"c".into(), &2.into()), "{body:#}");
 }
 
 #[tokio::test]
