@@ -25,7 +25,17 @@ pub(crate) struct Hosted {
 impl Hosted {
     /// Starts the app on a gap, with so many instances and with more settings.
     pub(crate) async fn start(gap: &Gap, instances: usize, settings: &[(&str, &str)]) -> Self {
-        Self::start_traced(gap, instances, settings, None).await
+        Self::start_with(gap, instances, settings, "01:00:00", None).await
+    }
+
+    /// The same where the host gives an invocation so long (`hh:mm:ss`).
+    pub(crate) async fn within(
+        function_timeout: &str,
+        gap: &Gap,
+        instances: usize,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        Self::start_with(gap, instances, settings, function_timeout, None).await
     }
 
     /// The same under a host that sends this `traceparent` with each message.
@@ -35,8 +45,23 @@ impl Hosted {
         settings: &[(&str, &str)],
         traceparent: Option<&str>,
     ) -> Self {
+        Self::start_with(gap, instances, settings, "01:00:00", traceparent).await
+    }
+
+    async fn start_with(
+        gap: &Gap,
+        instances: usize,
+        settings: &[(&str, &str)],
+        function_timeout: &str,
+        traceparent: Option<&str>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         package(folder.path());
+        let host_json = folder.path().join("host.json");
+        let packaged = std::fs::read_to_string(&host_json).unwrap();
+        let mut host: Value = serde_json::from_str(&packaged).unwrap();
+        host["functionTimeout"] = function_timeout.into();
+        std::fs::write(&host_json, host.to_string()).unwrap();
         let azurite = Azurite::start().unwrap();
         let mut all = BTreeMap::from([
             ("DELTACOMPARE_BASE".to_owned(), gap.base.url(Role::Admin)),
