@@ -8,7 +8,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::Connection;
 
-use crate::support::{Events, Gap, Hosted, assert_events_turn_base_into_head};
+use crate::support::{
+    Events, Gap, Hosted, assert_events_turn_base_into_head, hold_the_sink, until,
+    waiting_for_the_sink,
+};
 
 const SHOP: &str = "
     create table orders (id int primary key, v text, n numeric);
@@ -52,24 +55,18 @@ async fn instances_share_the_work_and_the_events_turn_base_into_head() {
     let app = Hosted::start(&gap, 2, &[]).await;
     // The first request makes the status store.
     assert_eq!(app.get("/api/recoveries").await.status(), 200);
-    // An item takes a second, so that one instance is not done before the other looks for messages.
-    gap.head
-        .sql(
-            "create function public.slow() returns trigger language plpgsql as
-               $$ begin perform pg_sleep(1); return null; end $$;
-             create trigger slow after insert on deltacompare.delta
-               for each statement execute function public.slow()",
-        )
-        .await
-        .unwrap();
+    // Nobody gets rid of his events before five are at work, which is more than one instance takes.
+    let held = hold_the_sink(&gap).await;
     let id = app
         .begin(&json!({
             "sinks": ["delta-table"], "format": "landing", "verify": "full", "range_blocks": 8,
-            "parallel": 3,
+            "parallel": 5,
         }))
         .await;
+    until(&gap, &waiting_for_the_sink(5)).await;
+    held.close().await.unwrap();
     let at_most = |status: &Value| {
-        assert!(status["items"]["running"].as_u64().unwrap() <= 3, "{status:#}");
+        assert!(status["items"]["running"].as_u64().unwrap() <= 5, "{status:#}");
     };
     let status = app.watched(&id, at_most).await;
     assert_eq!(status["state"], "completed", "{status:#}\n{}", app.said());
