@@ -4,9 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use deltacompare_testbed::event_hubs::{EventHubs, Faults, HubOptions, Keep};
 use tokio::runtime::Runtime;
 
@@ -91,16 +92,21 @@ fn id(number: usize) -> u128 {
     (u128::from(mixed) << 64) | u128::from(mixed.rotate_left(32))
 }
 
+static ORDERS: LazyLock<Arc<TableName>> =
+    LazyLock::new(|| Arc::new(TableName { schema: "public".into(), name: "orders".into() }));
+
 fn event(number: usize) -> Event {
-    let mut body = format!("{{\"id\":{number},\"v\":\"").into_bytes();
+    let mut body = Vec::with_capacity(500);
+    body.extend_from_slice(format!("{{\"id\":{number},\"v\":\"").as_bytes());
     body.resize(498, b'x');
     body.extend_from_slice(b"\"}");
+    // As the encoder has them: of exact size, and one name for all.
     Event {
         id: Uuid::from_u128(id(number)),
         op: Op::Update,
-        table: Arc::new(TableName { schema: "public".into(), name: "orders".into() }),
-        key: Some(format!("{{\"id\":{number}}}").into_bytes().into()),
-        body: body.into(),
+        table: Arc::clone(&ORDERS),
+        key: Some(Bytes::copy_from_slice(format!("{{\"id\":{number}}}").as_bytes())),
+        body: Bytes::copy_from_slice(&body),
     }
 }
 
