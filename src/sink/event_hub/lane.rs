@@ -279,6 +279,8 @@ impl Hand {
                 self.lane.health.moves();
                 break;
             }
+            // Counted now: if the connection ends meanwhile, it may have arrived.
+            batch.tries += 1;
             let sent = tokio::select! {
                 sent = timeout(LINK_WITHIN, link.sender.send_batchable_ref(&batch.sendable)) => {
                     sent.unwrap_or(Err(SendError::IllegalDeliveryState))
@@ -287,7 +289,6 @@ impl Hand {
             };
             match sent {
                 Ok(outcome) => {
-                    batch.tries += 1;
                     self.outbox.sent(place, batch);
                     self.outcomes.push(outcome.map(move |outcome| (place, outcome)).boxed());
                 }
