@@ -1,5 +1,6 @@
 //! What the service does to a batch: nothing is lost, and nothing made up.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use deltacompare_testbed::Collector;
@@ -60,10 +61,16 @@ async fn what_the_service_did_is_measured() {
     assert_eq!(sum("deltacompare.events.acknowledged", into_hub), found as u64);
     assert_eq!(sum("deltacompare.events.acknowledged", Some(("sink", "ndjson"))), found as u64);
     assert_eq!(sum("deltacompare.changes", None), found as u64);
-    // What was stored twice was sent twice; more was, since whole connections were cut.
+    // What was stored twice, or more often, was sent so often; more was, since whole connections
+    // were cut.
+    let mut times: BTreeMap<String, u32> = BTreeMap::new();
+    for event in hub.events() {
+        *times.entry(event.id).or_default() += 1;
+    }
+    let stored_again = times.values().filter(|&&times| times > 1).count() as u64;
     let repeated = sum("deltacompare.events.repeated", into_hub);
-    assert!(repeated >= hub.stored() - found as u64, "{repeated}");
-    assert!(repeated > 0);
+    assert!(repeated >= stored_again, "{repeated} of {stored_again}");
+    assert!(stored_again > 0);
     let throttles = sum("deltacompare.throttles", None);
     assert!(throttles > 0);
     assert!(sum("deltacompare.retries", Some(("of", "send"))) > throttles);
