@@ -111,22 +111,20 @@ module network 'modules/network.bicep' = if (makesNetwork) {
 var appSubnet = !privateNetwork ? '' : makesNetwork ? network!.outputs.appSubnetId : appSubnetId
 var endpointSubnet = !privateNetwork ? '' : makesNetwork ? network!.outputs.endpointSubnetId : endpointSubnetId
 
+// Not one more than is used: in its network a zone hides what is not in it.
+var zoneNames = [
+  'privatelink.blob.${environment().suffixes.storage}'
+  'privatelink.queue.${environment().suffixes.storage}'
+  'privatelink.table.${environment().suffixes.storage}'
+  'privatelink.vaultcore.azure.net'
+  'privatelink.postgres.database.azure.com'
+]
 var eventHubZone = 'privatelink.servicebus.windows.net'
 
 module zones 'modules/private_zones.bicep' = if (privateNetwork && empty(privateZonesGroupId)) {
   name: 'private-zones'
   params: {
-    // Not one more than is used: in its network a zone hides what is not in it.
-    names: concat(
-      [
-        'privatelink.blob.${environment().suffixes.storage}'
-        'privatelink.queue.${environment().suffixes.storage}'
-        'privatelink.table.${environment().suffixes.storage}'
-        'privatelink.vaultcore.azure.net'
-        'privatelink.postgres.database.azure.com'
-      ],
-      eventHubPrivate ? [eventHubZone] : []
-    )
+    names: eventHubPrivate ? concat(zoneNames, [eventHubZone]) : zoneNames
     networkId: split(appSubnet, '/subnets/')[0]
     tags: tags
   }
