@@ -1,9 +1,10 @@
 //! The packaged app under the Functions host, with a gap to recover.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use deltacompare_testbed::functions_host::{FunctionsHost, HostOptions};
+use deltacompare_testbed::functions_host::{FunctionsHost, HostOptions, Queue};
 use deltacompare_testbed::{Azurite, Role};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
@@ -18,15 +19,51 @@ const ENDS_WITHIN: Duration = Duration::from_secs(100);
 pub(crate) struct Hosted {
     pub(crate) host: FunctionsHost,
     client: reqwest::Client,
-    _azurite: Azurite,
+    azurite: Azurite,
     _folder: TempDir,
 }
 
 impl Hosted {
     /// Starts the app on a gap, with so many instances and with more settings.
     pub(crate) async fn start(gap: &Gap, instances: usize, settings: &[(&str, &str)]) -> Self {
+        let options = HostOptions { instances, ..HostOptions::default() };
+        Self::laid_out(gap, options, settings, |_| {}).await
+    }
+
+    /// The same where failed messages come back after a second, and the watchdog looks every other
+    /// second.
+    pub(crate) async fn hurried(
+        gap: &Gap,
+        options: HostOptions,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        Self::laid_out(gap, options, settings, |folder| {
+            for (file, from, to) in [
+                (
+                    "host.json",
+                    r#""visibilityTimeout": "00:00:10""#,
+                    r#""visibilityTimeout": "00:00:01""#,
+                ),
+                ("Watchdog/function.json", "*/30 * * * * *", "*/2 * * * * *"),
+            ] {
+                let path = folder.join(file);
+                let text = std::fs::read_to_string(&path).unwrap();
+                assert!(text.contains(from), "{file} has no {from}");
+                std::fs::write(path, text.replace(from, to)).unwrap();
+            }
+        })
+        .await
+    }
+
+    async fn laid_out(
+        gap: &Gap,
+        options: HostOptions,
+        settings: &[(&str, &str)],
+        change: impl FnOnce(&Path),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         package(folder.path());
+        change(folder.path());
         let azurite = Azurite::start().unwrap();
         let mut all = BTreeMap::from([
             ("DELTACOMPARE_BASE".to_owned(), gap.base.url(Role::Admin)),
@@ -35,10 +72,15 @@ impl Hosted {
         ]);
         let more = settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
         all.extend(more);
-        let options = HostOptions { settings: all, instances, ..HostOptions::default() };
+        let options = HostOptions { settings: all, ..options };
         let host = FunctionsHost::start(folder.path(), options).await.unwrap();
         host.ready().await.unwrap();
-        Self { host, client: reqwest::Client::new(), _azurite: azurite, _folder: folder }
+        Self { host, client: reqwest::Client::new(), azurite, _folder: folder }
+    }
+
+    /// One of the app's queues.
+    pub(crate) async fn queue(&self, name: &str) -> Queue {
+        Queue::connect(&self.azurite.connection_string(), name).await.unwrap()
     }
 
     /// A request to a function, with a key that opens it.
