@@ -1,9 +1,12 @@
-//! Where the two servers are and how to log in to them, as the command line, the environment and the
-//! app's settings say it: one definition for all three.
+//! Where the two servers and event hubs are and how to log in to them, as the command line, the
+//! environment and the app's settings say it: one definition for all three.
+
+mod event_hub;
 
 use std::sync::Arc;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::builder::Resettable;
+use clap::{Arg, Args, Parser, ValueEnum};
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -15,6 +18,9 @@ use crate::secrets::{
     find_in_pgpass,
 };
 use crate::server::{Server, Side};
+use crate::sink::EventHubAccess;
+
+pub use event_hub::EventHubSettings;
 
 /// How our own sessions log in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -67,40 +73,80 @@ pub struct ServerSettings {
     identity_client_id: Option<String>,
 }
 
-#[derive(Debug, Parser)]
-struct Environment {
+/// All that a process is told about where things are and who it is. No part of a request.
+#[derive(Clone, Debug, Parser)]
+pub struct Settings {
+    /// The two servers.
     #[command(flatten)]
-    settings: ServerSettings,
+    pub servers: ServerSettings,
+    /// Event hubs.
+    #[command(flatten)]
+    pub event_hub: EventHubSettings,
 }
 
-impl ServerSettings {
+/// Arguments that are complete with what the environment says. A variable that is empty is not set:
+/// app settings often are.
+///
+/// # Errors
+/// clap's.
+pub fn read_settings<P: Parser>(
+    arguments: impl IntoIterator<Item = &'static str>,
+) -> std::result::Result<P, clap::Error> {
+    let is_empty = |argument: &Arg| {
+        let variable = argument.get_env().and_then(std::env::var_os);
+        variable.is_some_and(|value| value.is_empty())
+    };
+    let command = P::command().mut_args(|argument| match is_empty(&argument) {
+        true => argument.env(Resettable::Reset),
+        false => argument,
+    });
+    P::from_arg_matches(&command.try_get_matches_from(arguments)?)
+}
+
+impl Settings {
     /// The settings of this process's environment, as the app has them.
     ///
     /// # Errors
     /// Refused if one is missing or is not what it must be; names it.
     pub fn from_environment() -> Result<Self> {
-        Environment::try_parse_from(["deltacompare"])
-            .map(|environment| environment.settings)
-            .map_err(|error| {
-                // clap speaks of options; the app has only variables.
-                let missing = [("--base", "DELTACOMPARE_BASE"), ("--head", "DELTACOMPARE_HEAD")];
-                let missing: Vec<&str> = missing
-                    .into_iter()
-                    .filter(|(option, _)| error.to_string().contains(&format!("{option} <")))
-                    .map(|(_, variable)| variable)
-                    .collect();
-                match missing.as_slice() {
-                    [] => Error::refused(format!(
-                        "a setting cannot be used: {}",
-                        error.to_string().lines().next().unwrap_or_default()
-                    )),
-                    missing => Error::refused(format!(
-                        "the setting {} is missing: set it to the server's URL, \
+        Self::try_parse_from(["deltacompare"]).map_err(|error| {
+            // clap speaks of options; the app has only variables.
+            let missing = [("--base", "DELTACOMPARE_BASE"), ("--head", "DELTACOMPARE_HEAD")];
+            let missing: Vec<&str> = missing
+                .into_iter()
+                .filter(|(option, _)| error.to_string().contains(&format!("{option} <")))
+                .map(|(_, variable)| variable)
+                .collect();
+            match missing.as_slice() {
+                [] => Error::refused(format!(
+                    "a setting cannot be used: {}",
+                    error.to_string().lines().next().unwrap_or_default()
+                )),
+                missing => Error::refused(format!(
+                    "the setting {} is missing: set it to the server's URL, \
                          postgres://user@host:5432/database?sslmode=verify-full",
-                        missing.join(" and ")
-                    )),
-                }
-            })
+                    missing.join(" and ")
+                )),
+            }
+        })
+    }
+
+    /// How event hubs are reached.
+    ///
+    /// # Errors
+    /// As [`EventHubSettings::access`].
+    pub fn event_hub_access(&self) -> Result<EventHubAccess> {
+        self.event_hub.access(&self.servers)
+    }
+}
+
+impl ServerSettings {
+    /// The servers' part of [`Settings::from_environment`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_environment() -> Result<Self> {
+        Settings::from_environment().map(|settings| settings.servers)
     }
 
     /// The program's identity in Microsoft Entra.
@@ -114,14 +160,17 @@ impl ServerSettings {
     /// Refused if something is missing, cannot be used, or is said twice. The message holds no
     /// secret.
     pub async fn servers(&self) -> Result<Servers> {
-        let vault = match &self.vault {
-            Some(url) => Some(KeyVault::new(url, self.identity().credential()?)?),
-            None => None,
-        };
+        let vault = self.vault()?;
         Ok(Servers {
             base: self.server(Side::Base, &self.base, &self.base_secret, vault.as_ref()).await?,
             head: self.server(Side::Head, &self.head, &self.head_secret, vault.as_ref()).await?,
         })
+    }
+
+    /// The vault, if one is named.
+    fn vault(&self) -> Result<Option<KeyVault>> {
+        let open = |url| KeyVault::new(url, self.identity().credential()?);
+        self.vault.as_deref().map(open).transpose()
     }
 
     async fn server(
@@ -132,7 +181,8 @@ impl ServerSettings {
         vault: Option<&KeyVault>,
     ) -> Result<Server> {
         let variable = side.password_variable();
-        let in_environment = std::env::var(variable).ok().map(SecretString::from);
+        let in_environment =
+            std::env::var(variable).ok().filter(|it| !it.is_empty()).map(SecretString::from);
         let secret = match (secret, vault) {
             (Some(name), Some(vault)) => Some(vault.secret(name.parse::<SecretName>()?)),
             (Some(_), None) => {

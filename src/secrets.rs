@@ -154,7 +154,7 @@ fn keep(kept: &mut Option<Kept>, fresh: Secret) -> SecretString {
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A password that was given once and for all.
-struct Fixed(SecretString);
+pub(crate) struct Fixed(pub(crate) SecretString);
 
 impl SecretSource for Fixed {
     fn read(&self) -> BoxFuture<'_, Result<Secret>> {

@@ -151,7 +151,11 @@ pub(crate) async fn relations(
                  and has_schema_privilege(c.relnamespace, 'usage')) as readable,
                ordered.names as order_names,
                ordered.orders,
-               (select coalesce(sum(nullif(l.reltuples, -1)), -1)::float8
+               -- As the planner does: so many rows a page as were counted, and the pages of today.
+               (select coalesce(sum(nullif(l.reltuples, -1)
+                                    * coalesce(pg_relation_size(l.oid)
+                                                 / current_setting('block_size')::float8
+                                                 / nullif(l.relpages, 0), 1)), -1)::float8
                   from storage s join pg_class l on l.oid = s.leaf
                  where s.root = c.oid) as reltuples,
                (select sum(pg_table_size(s.leaf))::int8

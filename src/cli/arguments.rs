@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser, Subcommand};
 use deltacompare::catalog::TableName;
-use deltacompare::config::ServerSettings;
+use deltacompare::config::{self, ServerSettings, Settings};
 use deltacompare::error::{Error, Result};
 use deltacompare::event::{
     BeforeImage, BinaryMode, DebeziumOptions, DecimalMode, Format, HstoreMode, IntervalMode,
@@ -17,11 +17,11 @@ use deltacompare::lineage::Lsn;
 use deltacompare::record::Record;
 use deltacompare::recovery::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
 use deltacompare::server::SslMode;
-use deltacompare::sink::{EventHubAccess, EventHubOptions};
+use deltacompare::sink::EventHubOptions;
 use uuid::Uuid;
 
 use super::client::AppCommand;
-use super::event_hub::{EventHubAccessArguments, EventHubArguments};
+use super::event_hub::{EventHubArguments, PaceArguments};
 
 /// What Debezium's events name as their source unless told otherwise.
 const DEFAULT_TOPIC_PREFIX: &str = "deltacompare";
@@ -41,13 +41,15 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Find every change between base and head and send it to the sinks.
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// Show what would be compared, how, how big, and every warning. Changes nothing.
     Plan {
         #[command(flatten)]
         servers: ServerSettings,
         #[command(flatten)]
         selection: SelectionArguments,
+        #[command(flatten)]
+        pace: PaceArguments,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -212,7 +214,7 @@ pub(super) struct RequestArguments {
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
     #[command(flatten)]
-    pub(super) servers: ServerSettings,
+    pub(super) settings: Settings,
     #[command(flatten)]
     asked: RequestArguments,
     /// Where events go: event-hub:<namespace>/<hub>, ndjson:<file> or delta-table; may be repeated
@@ -224,8 +226,6 @@ pub(super) struct RunArguments {
     /// Lines of NDJSON files are {"key":…,"value":…}: the message key and the event
     #[arg(long, env = "DELTACOMPARE_NDJSON_KEYS")]
     ndjson_keys: bool,
-    #[command(flatten)]
-    event_hub_access: EventHubAccessArguments,
     /// Write the report as JSON to this file
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
@@ -266,15 +266,15 @@ pub(super) struct ServeArguments {
 
 /// What a recovery is that nothing is said of but by settings.
 #[derive(Debug, Parser)]
-struct Settings {
+struct AppSettings {
     #[command(flatten)]
     run: RunArguments,
 }
 
-impl Settings {
+impl AppSettings {
     fn read() -> Result<Defaults> {
         // The servers are named here so that it does not matter whether settings name them.
-        let settings = Self::try_parse_from([
+        let settings = config::read_settings([
             "deltacompare",
             "--base=postgres://u@h/d",
             "--head=postgres://u@h/d",
@@ -287,7 +287,7 @@ impl Settings {
             ))
         })?;
         Ok(Defaults {
-            event_hub: run.event_hub_access(),
+            event_hub: run.settings.event_hub_access()?,
             request: Request { sinks: Vec::new(), ..run.request()? },
         })
     }
@@ -296,7 +296,7 @@ impl Settings {
 impl ServeArguments {
     pub(super) fn options(&self) -> Options {
         Options {
-            defaults: Settings::read(),
+            defaults: AppSettings::read(),
             lease: Duration::from_secs(self.lease_seconds),
             work: Duration::from_secs(self.work_seconds),
             resend: Duration::from_secs(self.resend_seconds),
@@ -346,11 +346,6 @@ impl SelectionArguments {
 }
 
 impl RunArguments {
-    /// How event hubs are reached.
-    pub(super) fn event_hub_access(&self) -> EventHubAccess {
-        self.event_hub_access.access(self.servers.identity())
-    }
-
     /// The request of a new recovery.
     pub(super) fn request(&self) -> Result<Request> {
         let asked = &self.asked;
@@ -413,7 +408,7 @@ pub(super) fn refuse_passwords_in_sight(matches: &ArgMatches) -> Result<()> {
 }
 
 /// What a resumption may be told anew: how to log in, and what concerns this process alone.
-const RESUME_TAKES: [&str; 15] = [
+const RESUME_TAKES: [&str; 17] = [
     "base",
     "head",
     "vault",
@@ -424,6 +419,8 @@ const RESUME_TAKES: [&str; 15] = [
     "identity_client_id",
     "event_hub_endpoint",
     "event_hub_sslrootcert",
+    "event_hub_connection_string_secret",
+    "event_hub_patience_seconds",
     "resume",
     "report",
     "lease_seconds",

@@ -17,7 +17,7 @@ use deltacompare::error::{Error, ErrorKind, Result};
 use deltacompare::fdw;
 use deltacompare::functions;
 use deltacompare::record::Record;
-use deltacompare::recovery::{self, Control, Outcome, Progress, Start};
+use deltacompare::recovery::{self, Control, Outcome, Progress, Request, Start};
 use tracing_subscriber::EnvFilter;
 
 use arguments::{Arguments, Command, RunArguments};
@@ -43,9 +43,10 @@ pub(crate) fn main() -> ExitCode {
         arguments::refuse_passwords_in_sight(&matches)?;
         arguments::refuse_changes_on_resume(&matches)?;
         match arguments.command {
-            Command::Run(arguments) => run(arguments).await,
-            Command::Plan { servers, selection, json } => {
-                let plan = recovery::plan(&servers.servers().await?, &selection.request()?)
+            Command::Run(arguments) => run(*arguments).await,
+            Command::Plan { servers, selection, pace, json } => {
+                let request = Request { event_hub: pace.options(), ..selection.request()? };
+                let plan = recovery::plan(&servers.servers().await?, &request)
                     .await
                     .map_err(nothing_changed)?;
                 output::plan(&plan, json)?;
@@ -115,7 +116,7 @@ fn start_log(served: bool) {
 }
 
 async fn run(arguments: RunArguments) -> Result<u8> {
-    let servers = arguments.servers.servers().await?;
+    let servers = arguments.settings.servers.servers().await?;
     if let Some(path) = &arguments.report {
         output::check_report(path)?;
     }
@@ -128,7 +129,7 @@ async fn run(arguments: RunArguments) -> Result<u8> {
         progress: &progress,
         lease: Duration::from_secs(arguments.lease_seconds),
         keep_objects: arguments.keep_objects,
-        event_hub: &arguments.event_hub_access(),
+        event_hub: &arguments.settings.event_hub_access()?,
     };
     match recovery::run(&servers, start, &control, stop_signal()).await? {
         Outcome::Finished(report) => {

@@ -44,6 +44,19 @@ pub(super) fn plan(plan: &Plan, json: bool) -> Result<()> {
             HumanBytes(bytes)
         )),
     );
+    let hub = &plan.event_hub;
+    println!(
+        "into an event hub: at most {} events of about {}; {} throughput units {}",
+        HumanCount(hub.events),
+        HumanBytes(hub.event_bytes),
+        hub.units,
+        if hub.capped {
+            "at the most that was set, for each process"
+        } else {
+            "if they go as fast as they are found (with fewer the service throttles and it takes \
+             longer; --max-events-per-second leaves the live stream its share)"
+        },
+    );
     for warning in &plan.warnings {
         println!("warning: {warning}");
     }

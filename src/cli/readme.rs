@@ -87,6 +87,30 @@ fn every_option_is_in_the_readme_as_it_is() {
 }
 
 #[test]
+fn the_example_of_app_settings_shows_every_one_with_its_default() {
+    let example: serde_json::Value =
+        serde_json::from_str(include_str!("../../local.settings.example.json")).unwrap_or_default();
+    let values = &example["Values"];
+    let program = Arguments::command();
+    let of_app = ["run", "serve"].into_iter().filter_map(|name| program.find_subcommand(name));
+    let mut shown = 0;
+    for argument in of_app.flat_map(clap::Command::get_arguments) {
+        let name = argument.get_env().unwrap_or_default().to_string_lossy();
+        if !name.starts_with("DELTACOMPARE_") {
+            continue;
+        }
+        let value = values[name.as_ref()].as_str();
+        assert!(value.is_some(), "{name} is not in local.settings.example.json");
+        if let ([default], ArgAction::Set) = (argument.get_default_values(), argument.get_action())
+        {
+            assert_eq!(value, default.to_str(), "{name}");
+        }
+        shown += 1;
+    }
+    assert!(shown > 40, "{shown}");
+}
+
+#[test]
 fn the_readme_names_every_exit_code() {
     for code in [super::COMPLETED, super::FAILED, super::REFUSED, super::INTERRUPTED] {
         assert!(README.contains(&format!("\n| {code} | ")), "{code}");

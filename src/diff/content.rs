@@ -5,7 +5,8 @@
 //! compute a count and a checksum for each of [`BUCKETS`] buckets of keys; where a bucket differs,
 //! its rows are read on both sides and paired by key. Nothing is sorted and nothing but a range is
 //! ever held. Buckets are neighbours where the key is one integer, so that their rows can be read
-//! without passing the others; otherwise they are chosen by a hash of the key.
+//! without passing the others; otherwise they are chosen by a hash of the key. Where much differs,
+//! most buckets would be read anyway: such steps are read without checksums, and merged.
 //!
 //! A range's bounds are keys in the order of the key's index, on which both servers must agree; the
 //! planner checks that their collations do. Tables without a key: see [`multiset`].
@@ -19,13 +20,13 @@ mod walk;
 use std::collections::BTreeMap;
 
 use async_stream::try_stream;
+use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use futures_util::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{Checkpoint, Image, Sessions, Source, Step, Tables, pairing, print};
-use crate::catalog::{Key, Table};
+use super::{Checkpoint, Image, Sessions, Source, Step, Tables, copy, pairing};
+use crate::catalog::Key;
 use crate::error::{Error, Result};
 use crate::sql::Ident;
 
@@ -61,57 +62,137 @@ pub(super) fn changes<'a>(
             Err(Error::item("a table without a key has no key ranges"))?;
             return;
         };
-        let base_source = tables.base.as_ref().unwrap_or(&tables.head);
         tokio::try_join!(prepare(base), prepare(head))?;
         let from = match from {
             Some(Checkpoint::Key(key)) => Some(key),
             _ => range.from.clone(),
         };
         let mut walk = Walk::new(base, head, tables, key, from, range).await?;
+        let step = StepOf { tables, key };
+        let mut merging = false;
         while let Some(mut bounds) = walk.next(head).await? {
-            let (buckets, on_base, on_head) = loop {
-                let buckets = walk.buckets(&bounds);
-                let (on_base, on_head) = tokio::try_join!(
-                    checksums(base, tables, base_source, key, &bounds, &buckets),
-                    checksums(head, tables, &tables.head, key, &bounds, &buckets),
-                )?;
-                // A step may hold more rows than it should: the keys behind a gap are dense, or only
-                // base has them. Cut it where the fuller side has enough.
-                let (base_rows, head_rows) = (rows(&on_base), rows(&on_head));
-                let most = 4 * u64::from(range.rows);
-                let cut = if on_base == on_head || base_rows.max(head_rows) <= most {
-                    None
-                } else if base_rows > head_rows {
-                    walk.look_for_next(base, base_source, &bounds).await?
-                } else {
-                    walk.look_for_next(head, &tables.head, &bounds).await?
-                };
-                match cut {
-                    Some(to) => bounds.to = Some(to),
-                    None => break (buckets, on_base, on_head),
-                }
+            let whole = if merging { step.whole(base, head, &walk, &bounds).await? } else { None };
+            let found = match whole {
+                Some(found) => found,
+                None => step.differing(base, head, &mut walk, &mut bounds).await?,
             };
             walk.go_on_behind(&bounds);
-            yield Step::Compared(rows(&on_head));
-            let differing: Vec<i64> = (0..i64::from(BUCKETS))
-                .filter(|bucket| on_base.get(bucket) != on_head.get(bucket))
-                .collect();
-            if !differing.is_empty() {
-                let (old, new) = tokio::try_join!(
-                    images(base, tables, base_source, key, &bounds, &buckets, &differing),
-                    images(head, tables, &tables.head, key, &bounds, &buckets, &differing),
-                )?;
-                for step in pairing::pair_all(tables, old, new) {
-                    yield step;
+            yield Step::Compared(found.head_rows);
+            let rows = found.head_rows.max(found.base_rows);
+            let mut changes = 0;
+            for step in pairing::pair_all(key, found.old, found.new) {
+                if let Step::Changes(found) = &step {
+                    changes += found.len() as u64;
                 }
+                yield step;
             }
-            walk.passed(rows(&on_head).max(rows(&on_base)));
+            merging = changes * MERGED_FROM > rows;
+            walk.passed(rows);
             if let Some(next) = bounds.to {
                 yield Step::Checkpoint(Checkpoint::Key(next));
             }
         }
     }
     .boxed()
+}
+
+/// One row in so many changed makes half the buckets differ, and then reading every row costs less
+/// than checksums and reading half.
+const MERGED_FROM: u64 = 40;
+
+/// A step of a walk.
+struct StepOf<'a> {
+    tables: &'a Tables,
+    key: &'a [usize],
+}
+
+/// What a step has.
+struct Found {
+    base_rows: u64,
+    head_rows: u64,
+    /// Rows that may differ, base's and head's.
+    old: Vec<Image>,
+    new: Vec<Image>,
+}
+
+impl StepOf<'_> {
+    fn base_source(&self) -> &Source {
+        self.tables.base.as_ref().unwrap_or(&self.tables.head)
+    }
+
+    /// All rows within these bounds; `None` if they are too many or too large.
+    async fn whole(
+        &self,
+        base: &mut PgConnection,
+        head: &mut PgConnection,
+        walk: &Walk<'_>,
+        bounds: &Bounds,
+    ) -> Result<Option<Found>> {
+        let most = walk.most_rows();
+        let rows = async |connection: &mut PgConnection, source: &Source| {
+            bounds.bind_copy(connection).await?;
+            let query = format!(
+                "select {row} from {rows} where {condition} limit {limit}",
+                row = copy::row(source, "r"),
+                rows = source.rows("r"),
+                condition = bounds.copy_condition(source, self.key, "r"),
+                limit = most + 1,
+            );
+            copy::images(connection, &query, source.columns.len()).await
+        };
+        let (old, new) =
+            tokio::try_join!(rows(base, self.base_source()), rows(head, &self.tables.head))?;
+        let Some((old, new)) = old.zip(new) else { return Ok(None) };
+        let (base_rows, head_rows) = (old.len() as u64, new.len() as u64);
+        let fits = base_rows.max(head_rows) <= most;
+        Ok(fits.then_some(Found { base_rows, head_rows, old, new }))
+    }
+
+    /// The rows within these bounds whose buckets differ. A step may hold more rows than it should:
+    /// the keys behind a gap are dense, or only base has them; or its rows may be larger than
+    /// statistics say. Then the bounds are cut where the fuller side has enough.
+    async fn differing(
+        &self,
+        base: &mut PgConnection,
+        head: &mut PgConnection,
+        walk: &mut Walk<'_>,
+        bounds: &mut Bounds,
+    ) -> Result<Found> {
+        let Self { tables, key, .. } = *self;
+        let base_source = self.base_source();
+        loop {
+            let buckets = walk.buckets(bounds);
+            let (on_base, on_head) = tokio::try_join!(
+                checksums(base, tables, base_source, key, bounds, &buckets),
+                checksums(head, tables, &tables.head, key, bounds, &buckets),
+            )?;
+            let (base_rows, head_rows) = (rows(&on_base), rows(&on_head));
+            let differing: Vec<i64> = (0..i64::from(BUCKETS))
+                .filter(|bucket| on_base.get(bucket) != on_head.get(bucket))
+                .collect();
+            if differing.is_empty() {
+                return Ok(Found { base_rows, head_rows, old: Vec::new(), new: Vec::new() });
+            }
+            if base_rows.max(head_rows) <= walk.most_rows() {
+                let (old, new) = tokio::try_join!(
+                    images(base, tables, base_source, key, bounds, &buckets, &differing),
+                    images(head, tables, &tables.head, key, bounds, &buckets, &differing),
+                )?;
+                if let Some((old, new)) = old.zip(new) {
+                    return Ok(Found { base_rows, head_rows, old, new });
+                }
+                walk.shrink();
+            }
+            let (fuller, source) = if base_rows > head_rows {
+                (&mut *base, base_source)
+            } else {
+                (&mut *head, &tables.head)
+            };
+            if let Some(to) = walk.look_for_next(fuller, source, bounds).await? {
+                bounds.to = Some(to);
+            }
+        }
+    }
 }
 
 fn rows(buckets: &BTreeMap<i64, (u64, i64)>) -> u64 {
@@ -160,7 +241,7 @@ async fn checksums(
     Ok(rows.into_iter().map(|(bucket, count, xor)| (bucket, (count as u64, xor))).collect())
 }
 
-/// The images of a step's rows in some buckets.
+/// The images of a step's rows in some buckets; `None` if they are too large to be held at once.
 async fn images(
     connection: &mut PgConnection,
     tables: &Tables,
@@ -169,42 +250,42 @@ async fn images(
     bounds: &Bounds,
     buckets: &Buckets,
     differing: &[i64],
-) -> Result<Vec<Image>> {
-    let image = print::image(source, "r");
+) -> Result<Option<Vec<Image>>> {
+    let row = copy::row(source, "r");
     let rows = source.rows("r");
-    let sql;
     let query = match buckets.ranges(differing) {
         Some(ranges) => {
+            let (lows, highs): (Vec<i64>, Vec<i64>) = ranges.into_iter().unzip();
             // The fence keeps the planner from turning this into a join that reads all rows.
-            sql = format!(
+            format!(
                 r#"
-                select i.image
-                  from unnest($1::int8[], $2::int8[]) as b (low, high)
+                select i.*
+                  from unnest({lows}, {highs}) as b (low, high)
                  cross join lateral (
-                       select {image} as image from {rows}
+                       select {row} from {rows}
                         where r.{key} between b.low and b.high
                        offset 0) i
                 "#,
+                lows = int8_array(&lows),
+                highs = int8_array(&highs),
                 key = Ident::new(&source.columns[key[0]].name),
-            );
-            let (lows, highs): (Vec<i64>, Vec<i64>) = ranges.into_iter().unzip();
-            sqlx::query(AssertSqlSafe(sql)).bind(lows).bind(highs)
+            )
         }
         None => {
-            let parameter = bounds.parameters() + 1;
-            sql = format!(
-                "select {image} from {rows} where {condition} and {bucket} = any(${parameter}::int8[])",
-                condition = bounds.condition(source, key, "r"),
-                bucket = buckets.of(tables, source, key, "r", parameter),
-            );
-            bounds.bind_query(sqlx::query(AssertSqlSafe(sql))).bind(differing.to_vec())
+            bounds.bind_copy(connection).await?;
+            format!(
+                "select {row} from {rows} where {condition} and {bucket} = any ({differing})",
+                condition = bounds.copy_condition(source, key, "r"),
+                // Dealt by hash: no parameters.
+                bucket = buckets.of(tables, source, key, "r", 0),
+                differing = int8_array(differing),
+            )
         }
     };
-    let table: &Table = &tables.table;
-    let mut rows = query.fetch(connection);
-    let mut images = Vec::new();
-    while let Some(row) = rows.try_next().await? {
-        images.push(Image::read(&row, 0, table)?);
-    }
-    Ok(images)
+    copy::images(connection, &query, source.columns.len()).await
+}
+
+fn int8_array(numbers: &[i64]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
+    format!("'{{{}}}'::int8[]", numbers.join(","))
 }

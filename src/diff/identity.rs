@@ -6,8 +6,9 @@
 //! new version. This holds under conditions that the planner checks
 //! ([`crate::catalog::same_rows`]) and [`SameFile`] checks again around each work item.
 //!
-//! 1. Fingerprint small groups of blocks on both sides at once: the count and the xor of a hash of
-//!    (`ctid`, `xmin`).
+//! 1. Fingerprint groups of blocks on both sides at once: the count and the xor of a hash of
+//!    (`ctid`, `xmin`). Large groups while little differs, small ones where it does, none at all
+//!    while nearly everything does ([`Pace`]).
 //! 2. Where a group differs, exchange its (`ctid`, `xmin`) lists and keep what one side has.
 //! 3. Fetch the images of these tuples only, pair them by key, and drop pairs with equal images.
 //!
@@ -19,7 +20,9 @@
 mod candidates;
 mod fingerprint;
 mod multiset;
+mod pace;
 mod sample;
+mod share;
 mod tid;
 
 pub(super) use multiset::changes as multiset_changes;
@@ -33,20 +36,23 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
 use super::{Checkpoint, Image, Sessions, Step, Tables, pairing};
+use crate::catalog::Key;
 use crate::error::{Error, Result};
 use crate::sql::Relation;
 
-use candidates::{Candidates, Versions};
+use candidates::{Candidates, Parts, Versions};
 pub(crate) use fingerprint::ReusedIds;
+use fingerprint::{Fingerprint, Xmin};
+use pace::Pace;
+pub(crate) use share::{changed_share, follows_its_key};
 
-/// Blocks that are fingerprinted by one query on each side, and the distance of checkpoints.
-const WINDOW: u32 = 8192;
-/// Blocks a fingerprint.
+/// Blocks of a small group, whose row versions are listed if its fingerprints differ.
 const GROUP: u32 = 4;
-// Only a range's last group may be shorter.
-const _: () = assert!(WINDOW.is_multiple_of(GROUP));
 /// Tuples of differing groups that are held at once, on each side.
 const BATCH_TUPLES: u64 = 8192;
+/// Blocks whose tuples are held at once where nobody has counted them. A block has 291 at most, and
+/// some 60 as a rule.
+const BATCH_BLOCKS: u32 = 128;
 
 /// Blocks of one relation that is, file for file, the same on both servers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,137 +103,219 @@ pub(super) fn changes<'a>(
     range: &'a BlockRange,
     from: Option<Checkpoint>,
 ) -> BoxStream<'a, Result<Step>> {
-    let Sessions { base, head } = sessions;
     try_stream! {
+        let Key::Columns(key) = &tables.table.key else {
+            Err(Error::item("rows of a table without a key cannot be paired range by range"))?;
+            return;
+        };
         let mut block = match from {
             Some(Checkpoint::Block(block)) => block,
             _ => range.blocks.start,
         };
-        let end = range.open(base, head).await?;
-        while block < end {
-            let window = block..end.min(block.saturating_add(WINDOW));
-            let Differing { rows, batches } = range.differing(base, head, tables, &window).await?;
-            yield Step::Compared(rows);
+        let mut reader = Reader::open(sessions, tables, range).await?;
+        let mut pace = Pace::new(range.sample_percent > 0);
+        let mut parts = Parts::of_at_most(range.rows);
+        while block < reader.end {
+            let window = block..reader.end.min(block.saturating_add(pace.window()));
+            let (batches, mut rows) = reader.differing(&window, &mut pace).await?;
+            let listed = rows.is_none();
+            let (mut tuples, mut changed) = (0, 0);
             for batch in batches {
-                for part in range.candidates(base, head, &batch).await? {
-                    let (old, new) = range.images(base, head, tables, &part).await?;
-                    for step in pairing::pair_and_look_up(base, head, tables, old, new).await? {
-                        yield step;
+                let Listed { on_head, candidates } = reader.candidates(&batch).await?;
+                tuples += on_head;
+                changed += candidates.head_only.len().max(candidates.base_only.len()) as u64;
+                parts.add(candidates);
+                while let Some(part) = parts.next() {
+                    match reader.changes(key, &part).await? {
+                        Some(steps) => {
+                            for step in steps {
+                                yield step;
+                            }
+                        }
+                        None => parts.halve(part),
                     }
                 }
             }
+            if listed {
+                pace.listed(tuples, changed);
+                rows = Some(tuples);
+            }
+            yield Step::Compared(rows.unwrap_or_default());
             block = window.end;
             yield Step::Checkpoint(Checkpoint::Block(block));
         }
-        range.check_file(base, head).await?;
+        range.check_file(&mut reader.sessions).await?;
     }
     .boxed()
 }
 
-/// What of a window of blocks the two sides do not share.
-struct Differing {
-    /// Head's rows in the window.
-    rows: u64,
-    /// First blocks of the groups that differ, in batches of bounded size.
-    batches: Vec<Vec<u32>>,
+/// Reads a range of blocks on both sides.
+struct Reader<'a> {
+    sessions: Sessions<'a>,
+    tables: &'a Tables,
+    range: &'a BlockRange,
+    base_xmin: Xmin,
+    head_xmin: Xmin,
+    /// The block where the range ends.
+    end: u32,
 }
 
-impl BlockRange {
-    /// Prepares both sessions and yields the block where the range ends.
-    async fn open(&self, base: &mut PgConnection, head: &mut PgConnection) -> Result<u32> {
-        tokio::try_join!(prepare(base), prepare(head))?;
-        self.check_file(base, head).await?;
+/// The row versions of some groups.
+struct Listed {
+    /// How many head has.
+    on_head: u64,
+    /// What one side has.
+    candidates: Candidates,
+}
+
+/// First blocks of groups that differ, in batches of bounded size.
+type Batches = Vec<Vec<u32>>;
+
+impl<'a> Reader<'a> {
+    /// Prepares both sessions.
+    async fn open(
+        mut sessions: Sessions<'a>,
+        tables: &'a Tables,
+        range: &'a BlockRange,
+    ) -> Result<Self> {
+        let Sessions { base, head } = &mut sessions;
+        let (base_age, head_age) = tokio::try_join!(prepare(base), prepare(head))?;
         let (base_blocks, head_blocks) = tokio::try_join!(
-            fingerprint::blocks(base, self.file.oid),
-            fingerprint::blocks(head, self.file.oid),
+            fingerprint::blocks(base, range.file.oid),
+            fingerprint::blocks(head, range.file.oid),
         )?;
-        Ok(self.blocks.end.min(base_blocks.max(head_blocks)))
+        range.check_file(&mut sessions).await?;
+        let xmin = |age_of_3, marked| Xmin { age_of_3, wrapped: range.reused.is_some(), marked };
+        Ok(Self {
+            sessions,
+            tables,
+            range,
+            base_xmin: xmin(base_age, None),
+            head_xmin: xmin(head_age, range.reused),
+            end: range.blocks.end.min(base_blocks.max(head_blocks)),
+        })
     }
 
-    async fn check_file(&self, base: &mut PgConnection, head: &mut PgConnection) -> Result<()> {
-        tokio::try_join!(self.file.check(base, "base"), self.file.check(head, "head"))?;
-        Ok(())
-    }
-
+    /// The groups of a window of blocks that differ, and head's rows in the window. While nearly all
+    /// differ nobody looks, all are taken, and nobody has counted rows.
     async fn differing(
-        &self,
-        base: &mut PgConnection,
-        head: &mut PgConnection,
-        tables: &Tables,
+        &mut self,
         window: &Range<u32>,
-    ) -> Result<Differing> {
-        let (base_xmin, head_xmin) = self.xmins();
-        let (on_base, on_head) = tokio::try_join!(
-            fingerprint::groups(base, &self.base, window, GROUP, &base_xmin),
-            fingerprint::groups(head, &self.head, window, GROUP, &head_xmin),
-        )?;
-        let (equal, differing): (Vec<_>, Vec<_>) =
-            on_base.iter().zip(&on_head).partition(|(base, head)| base == head);
-        let equal: Vec<u32> =
-            equal.iter().filter(|(_, head)| head.tuples > 0).map(|(_, head)| head.block).collect();
-        sample::compare(self, base, head, tables, sample::choose(&equal, self.sample_percent))
-            .await?;
+        pace: &mut Pace,
+    ) -> Result<(Batches, Option<u64>)> {
+        let Some(size) = pace.group() else {
+            let starts: Vec<u32> = window.clone().step_by(GROUP as usize).collect();
+            let batch = (BATCH_BLOCKS / GROUP) as usize;
+            return Ok((starts.chunks(batch).map(<[u32]>::to_vec).collect(), None));
+        };
+        let starts: Vec<u32> = window.clone().step_by(size as usize).collect();
+        let pairs = self.fingerprints(&starts, size, window.end).await?;
+        let rows = pairs.iter().map(|(_, head)| head.tuples).sum();
+        let (equal, mut differing): (Vec<_>, Vec<_>) =
+            pairs.into_iter().partition(|(base, head)| base == head);
+        pace.fingerprinted(equal.len() + differing.len(), differing.len());
+        if size == GROUP {
+            let equal: Vec<u32> = equal
+                .iter()
+                .filter(|(_, head)| head.tuples > 0)
+                .map(|(_, head)| head.block)
+                .collect();
+            let chosen = sample::choose(&equal, self.range.sample_percent);
+            let Sessions { base, head } = &mut self.sessions;
+            sample::compare(self.range, base, head, self.tables, chosen).await?;
+        } else if !differing.is_empty() {
+            let within = |block: u32| block..window.end.min(block.saturating_add(size));
+            let starts: Vec<u32> = differing
+                .iter()
+                .flat_map(|(_, head)| within(head.block).step_by(GROUP as usize))
+                .collect();
+            differing = self.fingerprints(&starts, GROUP, window.end).await?;
+            differing.retain(|(base, head)| base != head);
+        }
         let differing = differing
             .into_iter()
             .map(|(base, head)| (head.block, base.tuples.max(head.tuples)))
             .collect();
-        Ok(Differing {
-            rows: on_head.iter().map(|group| group.tuples).sum(),
-            batches: batches(differing),
-        })
+        Ok((batches(differing), Some(rows)))
     }
 
-    /// Expressions for xmin on base and on head.
-    fn xmins(&self) -> (String, String) {
-        (fingerprint::xmin(None), fingerprint::xmin(self.reused))
-    }
-
-    /// The row versions of some groups that only one side has, in parts whose images may be held.
-    async fn candidates(
-        &self,
-        base: &mut PgConnection,
-        head: &mut PgConnection,
+    /// The fingerprints of some groups, base's and head's.
+    async fn fingerprints(
+        &mut self,
         groups: &[u32],
-    ) -> Result<Vec<Candidates>> {
-        let (base_xmin, head_xmin) = self.xmins();
+        size: u32,
+        end: u32,
+    ) -> Result<Vec<(Fingerprint, Fingerprint)>> {
+        let Self { range, base_xmin, head_xmin, .. } = *self;
+        let Sessions { base, head } = &mut self.sessions;
         let (on_base, on_head) = tokio::try_join!(
-            Versions::list(base, &self.base, groups, GROUP, self.blocks.end, &base_xmin),
-            Versions::list(head, &self.head, groups, GROUP, self.blocks.end, &head_xmin),
+            fingerprint::groups(base, &range.base, groups, size, end, base_xmin),
+            fingerprint::groups(head, &range.head, groups, size, end, head_xmin),
         )?;
-        Ok(Candidates::of(on_base, on_head).parts(self.rows as usize))
+        Ok(on_base.into_iter().zip(on_head).collect())
     }
 
-    /// The published rows among these, base's and head's.
+    /// The row versions of some small groups.
+    async fn candidates(&mut self, groups: &[u32]) -> Result<Listed> {
+        let Self { range, base_xmin, head_xmin, .. } = *self;
+        let end = range.blocks.end;
+        let Sessions { base, head } = &mut self.sessions;
+        let (on_base, on_head) = tokio::try_join!(
+            Versions::list(base, &range.base, groups, GROUP, end, base_xmin),
+            Versions::list(head, &range.head, groups, GROUP, end, head_xmin),
+        )?;
+        Ok(Listed { on_head: on_head.len() as u64, candidates: Candidates::of(on_base, on_head) })
+    }
+
+    /// What happened to the rows of these places; `None` if they are too large to be held at once.
+    async fn changes(&mut self, key: &[usize], part: &Candidates) -> Result<Option<Vec<Step>>> {
+        let Some((old, new)) = self.images(part).await? else { return Ok(None) };
+        let Sessions { base, head } = &mut self.sessions;
+        pairing::pair_and_look_up(base, head, self.tables, key, old, new).await
+    }
+
+    /// The published rows among these, base's and head's; `None` if they are too large to be held at
+    /// once.
     async fn images(
-        &self,
-        base: &mut PgConnection,
-        head: &mut PgConnection,
-        tables: &Tables,
+        &mut self,
         candidates: &Candidates,
-    ) -> Result<(Vec<Image>, Vec<Image>)> {
+    ) -> Result<Option<(Vec<Image>, Vec<Image>)>> {
+        let Self { range, tables, .. } = *self;
         let base_source = tables.base.as_ref().unwrap_or(&tables.head);
-        tokio::try_join!(
-            candidates::images(base, base_source, &self.base, &candidates.base_only),
-            candidates::images(head, &tables.head, &self.head, &candidates.head_only),
-        )
+        let Sessions { base, head } = &mut self.sessions;
+        let (old, new) = tokio::try_join!(
+            candidates::images(base, base_source, &range.base, &candidates.base_only),
+            candidates::images(head, &tables.head, &range.head, &candidates.head_only),
+        )?;
+        Ok(old.zip(new))
+    }
+}
+
+impl BlockRange {
+    async fn check_file(&self, sessions: &mut Sessions<'_>) -> Result<()> {
+        let Sessions { base, head } = sessions;
+        tokio::try_join!(self.file.check(base, "base"), self.file.check(head, "head"))?;
+        Ok(())
     }
 }
 
 /// The planner has no statistics that help here, and may have misleading ones. Everything is
-/// reached by tuple id or by the key's index, whatever it thinks of the table.
-async fn prepare(connection: &mut PgConnection) -> Result<()> {
-    sqlx::query(
+/// reached by tuple id or by the key's index, whatever it thinks of the table. Yields
+/// [`Xmin::age_of_3`].
+async fn prepare(connection: &mut PgConnection) -> Result<u32> {
+    let age: i32 = sqlx::query_scalar(
         r#"
-        select set_config('enable_seqscan', 'off', true),
+        select age('3'::xid),
+               set_config('enable_seqscan', 'off', true),
                set_config('enable_hashjoin', 'off', true),
                set_config('enable_mergejoin', 'off', true),
                set_config('enable_material', 'off', true),
                set_config('max_parallel_workers_per_gather', '0', true)
         "#,
     )
-    .execute(connection)
+    .fetch_one(connection)
     .await?;
-    Ok(())
+    Ok(age as u32)
 }
 
 /// Cuts differing groups into batches of bounded size; a single group may exceed it.

@@ -3,7 +3,6 @@
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
-use crate::catalog::Table;
 use crate::error::{Error, Result};
 
 /// A row's values as text, in the order of [`crate::catalog::Table::columns`], as the server that
@@ -19,11 +18,6 @@ pub struct Image {
 }
 
 impl Image {
-    /// Reads a row's image out of a `text[]` in a result.
-    pub(crate) fn read(row: &PgRow, at: usize, table: &Table) -> Result<Self> {
-        Self::read_columns(row, at, table.columns.len())
-    }
-
     /// Reads some values of a row out of a `text[]` in a result.
     pub(crate) fn read_columns(row: &PgRow, at: usize, columns: usize) -> Result<Self> {
         let array = row.try_get_raw(at)?;
@@ -71,6 +65,36 @@ impl Image {
         (at == bytes.len()).then(|| Self { text, values: values.into() })
     }
 
+    /// Reads a row as COPY writes it in its text format, in which each value is what its type's
+    /// output function prints (PostgreSQL manual, "COPY", File Formats): values between tabs, `\\N`
+    /// for null, and a backslash before the letters of a few control characters and before itself.
+    ///
+    /// # Errors
+    /// The line is not one of this many columns.
+    pub(super) fn from_copied(line: &[u8], columns: usize) -> Result<Self> {
+        Self::read_copied(line, columns)
+            .ok_or_else(|| Error::item("a copied row has a form that PostgreSQL does not send"))
+    }
+
+    fn read_copied(line: &[u8], columns: usize) -> Option<Self> {
+        let line = std::str::from_utf8(line.strip_suffix(b"\n")?).ok()?;
+        let mut text = String::with_capacity(line.len());
+        let mut values = Vec::with_capacity(columns);
+        if columns == 0 {
+            return line.is_empty().then(|| Self { text, values: Box::default() });
+        }
+        for value in line.split('\t') {
+            if value == "\\N" {
+                values.push(None);
+                continue;
+            }
+            let start = u32::try_from(text.len()).ok()?;
+            unescape(value, &mut text)?;
+            values.push(Some((start, u32::try_from(text.len()).ok()?)));
+        }
+        (values.len() == columns).then(|| Self { text, values: values.into() })
+    }
+
     /// The number of columns.
     pub fn len(&self) -> usize {
         self.values.len()
@@ -100,6 +124,27 @@ impl Image {
     pub fn iter(&self) -> impl Iterator<Item = Option<&str>> {
         (0..self.len()).map(|column| self.get(column))
     }
+}
+
+/// Appends what a copied value stands for.
+fn unescape(mut value: &str, out: &mut String) -> Option<()> {
+    while let Some((plain, rest)) = value.split_once('\\') {
+        out.push_str(plain);
+        let mut letters = rest.chars();
+        out.push(match letters.next()? {
+            'b' => '\x08',
+            'f' => '\x0c',
+            'n' => '\n',
+            'r' => '\r',
+            't' => '\t',
+            'v' => '\x0b',
+            '\\' => '\\',
+            _ => return None,
+        });
+        value = letters.as_str();
+    }
+    out.push_str(value);
+    Some(())
 }
 
 impl<'a> FromIterator<Option<&'a str>> for Image {
@@ -143,6 +188,19 @@ mod tests {
         assert_eq!(image.iter().collect::<Vec<_>>(), values);
         let empty = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 25];
         assert!(Image::from_text_array(&empty, 0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn reads_copied_rows() {
+        let line = "a\t\\N\t\t\\\\N\té🎉\\t\\n\\r\\b\\f\\v\\\\.\n";
+        let values = [Some("a"), None, Some(""), Some("\\N"), Some("é🎉\t\n\r\x08\x0c\x0b\\.")];
+        let image = Image::from_copied(line.as_bytes(), 5).unwrap();
+        assert_eq!(image, values.into_iter().collect());
+        assert!(Image::from_copied(b"\n", 0).unwrap().is_empty());
+        assert_eq!(Image::from_copied(b"\n", 1).unwrap().get(0), Some(""));
+        for (line, columns) in [("a\tb\n", 1), ("a\n", 2), ("a", 1), ("a\\\n", 1), ("\\q\n", 1)] {
+            assert!(Image::from_copied(line.as_bytes(), columns).is_err(), "{line:?}");
+        }
     }
 
     #[test]

@@ -1,77 +1,82 @@
 //! Keys by image, and rows found by them.
 
-use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 
-use futures_util::TryStreamExt;
-use sqlx::postgres::PgArguments;
-use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, PgConnection, Postgres};
+use sqlx::PgConnection;
 
-use super::{Image, Source, print};
-use crate::catalog::{Key, Table};
+use super::{Image, Source, copy};
 use crate::error::Result;
 use crate::sql::{Ident, Relation};
 
 /// The printed values of a row's key columns. Two keys are one only if they print the same: `=` may
 /// hold for more (numeric 1.0 and 1.00), which are two keys downstream.
-pub(super) type KeyImage = Vec<Option<String>>;
+#[derive(Clone, Copy)]
+pub(super) struct KeyOf<'a> {
+    image: &'a Image,
+    key: &'a [usize],
+}
 
-/// The key of an image; the whole image for a table without a key.
-pub(super) fn of(table: &Table, image: &Image) -> KeyImage {
-    match &table.key {
-        Key::Columns(columns) => {
-            columns.iter().map(|&column| image.get(column).map(str::to_owned)).collect()
-        }
-        Key::WholeRow => image.iter().map(|value| value.map(str::to_owned)).collect(),
+impl<'a> KeyOf<'a> {
+    /// Of the columns at these places of the image.
+    pub(super) fn new(image: &'a Image, key: &'a [usize]) -> Self {
+        Self { image, key }
+    }
+
+    fn values(self) -> impl Iterator<Item = Option<&'a str>> {
+        self.key.iter().map(move |&at| self.image.get(at))
     }
 }
 
-/// The rows of a side whose keys equal those of these images, by key image.
+impl PartialEq for KeyOf<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.values().eq(other.values())
+    }
+}
+
+impl Eq for KeyOf<'_> {}
+
+impl Hash for KeyOf<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.values().for_each(|value| value.hash(state));
+    }
+}
+
+/// The rows of a side whose keys are `=` to those of these images; `None` if they are too large to
+/// be held at once.
 pub(super) async fn rows_by_key(
     connection: &mut PgConnection,
-    table: &Table,
+    key: &[usize],
     source: &Source,
     wanted: &[Image],
-) -> Result<HashMap<KeyImage, Image>> {
-    let mut found = HashMap::new();
-    let Key::Columns(key) = &table.key else { return Ok(found) };
+) -> Result<Option<Vec<Image>>> {
     if wanted.is_empty() {
-        return Ok(found);
+        return Ok(Some(Vec::new()));
     }
-    let sql = join(key, source, &print::image(source, "r"));
-    let mut rows = bind(sqlx::query(AssertSqlSafe(sql)), key, wanted).fetch(connection);
-    while let Some(row) = rows.try_next().await? {
-        let image = Image::read(&row, 0, table)?;
-        found.insert(of(table, &image), image);
-    }
-    Ok(found)
+    bind(connection, key, wanted).await?;
+    let query = join(key, source, &copy::row(source, "r"));
+    copy::images(connection, &query, source.columns.len()).await
 }
 
-/// Which of the keys of these images a side has.
+/// Those keys of these images to which a side has an `=` one, as they print in the images: images
+/// of the key columns only.
 pub(super) async fn keys_present(
     connection: &mut PgConnection,
-    table: &Table,
+    key: &[usize],
     source: &Source,
     wanted: &[Image],
-) -> Result<HashSet<KeyImage>> {
-    let mut found = HashSet::new();
-    let Key::Columns(key) = &table.key else { return Ok(found) };
+) -> Result<Option<Vec<Image>>> {
     if wanted.is_empty() {
-        return Ok(found);
+        return Ok(Some(Vec::new()));
     }
-    let sql = join(key, source, &print::key(&table.key, source, "r"));
-    let mut rows = bind(sqlx::query(AssertSqlSafe(sql)), key, wanted).fetch(connection);
-    while let Some(row) = rows.try_next().await? {
-        let image = Image::read_columns(&row, 0, key.len())?;
-        found.insert(image.iter().map(|value| value.map(str::to_owned)).collect());
-    }
-    Ok(found)
+    bind(connection, key, wanted).await?;
+    let names: Vec<String> = (1..=key.len()).map(|n| format!("w.k{n}")).collect();
+    copy::images(connection, &join(key, source, &names.join(", ")), key.len()).await
 }
 
 /// A join of the wanted keys with a side's rows, over the key's index. The keys come as text and
 /// are read as the column's type, so that the index serves.
 fn join(key: &[usize], source: &Source, printed: &str) -> String {
-    let arrays: Vec<String> = (1..=key.len()).map(|n| format!("${n}::text[]")).collect();
+    let arrays: Vec<String> = (1..=key.len()).map(copy::bound).collect();
     let names: Vec<String> = (1..=key.len()).map(|n| format!("k{n}")).collect();
     let conditions: Vec<String> = key
         .iter()
@@ -95,15 +100,8 @@ fn join(key: &[usize], source: &Source, printed: &str) -> String {
     )
 }
 
-fn bind<'q>(
-    mut query: Query<'q, Postgres, PgArguments>,
-    key: &[usize],
-    wanted: &[Image],
-) -> Query<'q, Postgres, PgArguments> {
-    for &column in key {
-        let values: Vec<Option<String>> =
-            wanted.iter().map(|image| image.get(column).map(str::to_owned)).collect();
-        query = query.bind(values);
-    }
-    query
+async fn bind(connection: &mut PgConnection, key: &[usize], wanted: &[Image]) -> Result<()> {
+    let lists: Vec<Vec<Option<&str>>> =
+        key.iter().map(|&column| wanted.iter().map(|image| image.get(column)).collect()).collect();
+    copy::bind(connection, &lists).await
 }

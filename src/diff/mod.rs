@@ -1,6 +1,7 @@
 //! One stream of changes out of two servers. Knows nothing of queues, Azure or JSON.
 
 mod content;
+mod copy;
 mod digest;
 mod full;
 mod identity;
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use content::{AllRows, KeyRange, key_bounds};
 pub(crate) use digest::Digest;
-pub(crate) use identity::{BlockRange, ReusedIds, SameFile};
+pub(crate) use identity::{BlockRange, ReusedIds, SameFile, changed_share, follows_its_key};
 pub use image::Image;
 pub(crate) use session::{Sessions, snapshot};
 

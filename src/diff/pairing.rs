@@ -1,10 +1,10 @@
 //! Old and new rows brought together by key.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::PgConnection;
 
-use super::key::{self, KeyImage};
+use super::key::{self, KeyOf};
 use super::{Change, Image, RowChange, Step, Tables};
 use crate::error::Result;
 
@@ -12,35 +12,40 @@ use crate::error::Result;
 /// table, where the other version may lie. A new row without an old one is an insert; an old row
 /// whose key head still has says nothing, since whoever reads the new row reports it; otherwise it
 /// is a delete.
+///
+/// Lookups go by `=`. Where that finds a key that prints otherwise (numeric 1.0 and 1.00), whoever
+/// reads the new row reports both, the delete first: a consumer that compares by `=` too would else
+/// lose the row.
+///
+/// `None` if there is more than may be held at once: ask with fewer rows.
 pub(super) async fn pair_and_look_up(
     base: &mut PgConnection,
     head: &mut PgConnection,
     tables: &Tables,
+    key: &[usize],
     old: Vec<Image>,
     new: Vec<Image>,
-) -> Result<Vec<Step>> {
-    let table = &tables.table;
-    let Paired { mut updates, old, new } = pair(tables, old, new);
+) -> Result<Option<Vec<Step>>> {
+    let Paired { mut updates, old: mut deletes, new } = pair(key, old, new);
     let base_source = tables.base.as_ref().unwrap_or(&tables.head);
-    let (mut before, still_there) = tokio::try_join!(
-        key::rows_by_key(base, table, base_source, &new),
-        key::keys_present(head, table, &tables.head, &old),
+    let (before, still_there) = tokio::try_join!(
+        key::rows_by_key(base, key, base_source, &new),
+        key::keys_present(head, key, &tables.head, &deletes),
     )?;
-    let mut inserts = Vec::new();
-    for after in new {
-        match before.remove(&key::of(table, &after)) {
-            Some(before) => update(&mut updates, before, after),
-            None => inserts.push(after),
-        }
-    }
-    let deletes =
-        old.into_iter().filter(|image| !still_there.contains(&key::of(table, image))).collect();
-    Ok(steps(deletes, updates, inserts))
+    let (Some(before), Some(still_there)) = (before, still_there) else { return Ok(None) };
+    let positions: Vec<usize> = (0..key.len()).collect();
+    let still_there: HashSet<KeyOf<'_>> =
+        still_there.iter().map(|image| KeyOf::new(image, &positions)).collect();
+    deletes.retain(|image| !still_there.contains(&KeyOf::new(image, key)));
+    let looked_up = pair(key, before, new);
+    updates.extend(looked_up.updates);
+    deletes.extend(looked_up.old);
+    Ok(Some(steps(deletes, updates, looked_up.new)))
 }
 
 /// The changes between all old and all new rows of some keys.
-pub(super) fn pair_all(tables: &Tables, old: Vec<Image>, new: Vec<Image>) -> Vec<Step> {
-    let Paired { updates, old, new } = pair(tables, old, new);
+pub(super) fn pair_all(key: &[usize], old: Vec<Image>, new: Vec<Image>) -> Vec<Step> {
+    let Paired { updates, old, new } = pair(key, old, new);
     steps(old, updates, new)
 }
 
@@ -51,26 +56,26 @@ struct Paired {
     new: Vec<Image>,
 }
 
-fn pair(tables: &Tables, old: Vec<Image>, new: Vec<Image>) -> Paired {
-    let table = &tables.table;
-    let mut old: HashMap<KeyImage, Image> =
-        old.into_iter().map(|image| (key::of(table, &image), image)).collect();
+/// By image of the key. A pair that is equal was only rewritten, and is left out.
+fn pair(key: &[usize], old: Vec<Image>, new: Vec<Image>) -> Paired {
+    let places: HashMap<KeyOf<'_>, usize> =
+        old.iter().enumerate().map(|(at, image)| (KeyOf::new(image, key), at)).collect();
+    let partners: Vec<Option<usize>> =
+        new.iter().map(|image| places.get(&KeyOf::new(image, key)).copied()).collect();
+    drop(places);
+    let mut old: Vec<Option<Image>> = old.into_iter().map(Some).collect();
     let mut updates = Vec::new();
     let mut unpaired = Vec::new();
-    for after in new {
-        match old.remove(&key::of(table, &after)) {
-            Some(before) => update(&mut updates, before, after),
+    for (after, partner) in new.into_iter().zip(partners) {
+        match partner.and_then(|at| old[at].take()) {
+            Some(before) if before != after => {
+                updates.push(Change { row: RowChange::Update { before, after }, ordinal: 0 });
+            }
+            Some(_) => {}
             None => unpaired.push(after),
         }
     }
-    Paired { updates, old: old.into_values().collect(), new: unpaired }
-}
-
-/// An update, unless the row was only rewritten.
-fn update(updates: &mut Vec<Change>, before: Image, after: Image) {
-    if before != after {
-        updates.push(Change { row: RowChange::Update { before, after }, ordinal: 0 });
-    }
+    Paired { updates, old: old.into_iter().flatten().collect(), new: unpaired }
 }
 
 /// Deletes first, so that a consumer with unique constraints meets a value again only after it is

@@ -14,6 +14,13 @@ pub(crate) struct Sessions<'a> {
     pub(crate) head: &'a mut PgConnection,
 }
 
+impl Sessions<'_> {
+    /// The same sessions for a while.
+    pub(crate) fn reborrow(&mut self) -> Sessions<'_> {
+        Sessions { base: self.base, head: self.head }
+    }
+}
+
 /// Opens the transaction in which an item reads one side: one snapshot, nothing written.
 pub(crate) async fn snapshot(connection: &mut PgConnection) -> Result<PgTransaction<'_>> {
     Ok(connection

@@ -13,6 +13,7 @@ mod sinks;
 mod status;
 mod steps;
 mod store;
+mod throughput;
 mod trace;
 mod work_item;
 
@@ -24,4 +25,5 @@ pub use run::{Control, Outcome, Start, run};
 pub(crate) use status::{RecoveryStatus, RecoverySummary, TableStatus};
 pub(crate) use steps::{Limits, Steps};
 pub(crate) use store::{AskOptions, Asked, Due, Page, RecoveryState, Store};
+pub use throughput::Throughput;
 pub use work_item::Counts;

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Connection, PgConnection};
 
 use super::request::{Request, StrategyChoice, Verify};
-use super::set_up::check_grants;
+use super::set_up::{check_grants, connect_both};
+use super::throughput::Throughput;
 use super::work_item::WorkItemSpec;
 use crate::catalog::{self, Key, RelationKind, SameStorage, TableName, TablePair};
 use crate::diff::{self, AllRows, BlockRange, KeyRange, SameFile, Scope, Source, Strategy, Tables};
@@ -32,6 +33,8 @@ pub struct Plan {
     pub gap_wal_bytes: Option<u64>,
     /// How long one worker would take, in seconds: a rough estimate by [`Strategy`] and size.
     pub expected_seconds: u64,
+    /// What a run would send into an event hub.
+    pub event_hub: Throughput,
     /// The tables, by name.
     pub tables: Vec<PlanTable>,
 }
@@ -75,30 +78,32 @@ pub(crate) struct PlannedItem {
 pub async fn plan(servers: &Servers, request: &Request) -> Result<Plan> {
     let checked = preflight::check(servers, request).await?;
     check_grants(servers, request, &checked).await?;
+    let choices = choices(servers, &checked, request).await?;
     let tables: Vec<PlanTable> = checked
         .pairs
         .iter()
-        .map(|pair| {
-            let choice = choose(&checked, request, pair);
-            PlanTable {
-                name: pair.table.name.clone(),
-                strategy: choice.strategy,
-                strategy_reason: choice.reason,
-                columns: pair.table.columns.len(),
-                key: key_names(pair),
-                rows: pair.head.rows,
-                bytes: bytes(pair),
-                warnings: pair.warnings.clone(),
-            }
+        .zip(choices)
+        .map(|(pair, choice)| PlanTable {
+            name: pair.table.name.clone(),
+            strategy: choice.strategy,
+            strategy_reason: choice.reason,
+            columns: pair.table.columns.len(),
+            key: key_names(pair),
+            rows: pair.head.rows,
+            bytes: bytes(pair),
+            warnings: pair.warnings.clone(),
         })
         .collect();
+    let gap_wal_bytes = checked.ends.map(|(base, head)| head.0 - base.0);
+    let seconds = tables.iter().map(expected_seconds).sum::<f64>();
     Ok(Plan {
         warnings: checked.warnings,
         ends: checked.ends,
         gap: checked.gap,
         version: request.new_slot_restart_lsn,
-        gap_wal_bytes: checked.ends.map(|(base, head)| head.0 - base.0),
-        expected_seconds: tables.iter().map(expected_seconds).sum::<f64>().ceil() as u64,
+        gap_wal_bytes,
+        expected_seconds: seconds.ceil() as u64,
+        event_hub: Throughput::of(&tables, gap_wal_bytes, seconds, &request.event_hub),
         tables,
     })
 }
@@ -128,30 +133,16 @@ pub(crate) async fn planned_items(
     request: &Request,
     link: &Link,
 ) -> Result<Vec<PlannedItem>> {
+    let choices = choices(servers, checked, request).await?;
     let mut head = servers.head.connect("deltacompare plan").await?;
     let mut items = Vec::new();
-    for pair in &checked.pairs {
-        let Choice { strategy, reason, storage } = choose(checked, request, pair);
+    for (pair, choice) in checked.pairs.iter().zip(choices) {
+        let Choice { strategy, reason, storage } = choice;
         let keyless = pair.table.key == Key::WholeRow;
         let foreign = foreign_table(request, link, pair, strategy);
-        let source =
-            |relation: &catalog::Relation, filter: &Option<String>, columns: &[_]| Source {
-                relation: Relation::from(&relation.name),
-                only: relation.kind == RelationKind::Parent,
-                filter: filter.clone(),
-                columns: columns.to_vec(),
-            };
         let spec = |scope| WorkItemSpec {
             strategy,
-            tables: Tables {
-                table: pair.table.clone(),
-                head: source(&pair.head, &pair.published.filter, &pair.table.columns),
-                base: pair
-                    .base
-                    .as_ref()
-                    .map(|base| source(base, &pair.base_filter, &pair.base_columns)),
-                foreign: foreign.as_ref().map(|foreign| foreign.relation.clone()),
-            },
+            tables: tables(pair, foreign.as_ref().map(|foreign| foreign.relation.clone())),
             scope,
             foreign: foreign.clone(),
             head_oid: pair.head.oid,
@@ -208,6 +199,21 @@ pub(crate) async fn planned_items(
     Ok(items)
 }
 
+fn tables(pair: &TablePair, foreign: Option<Relation>) -> Tables {
+    let source = |relation: &catalog::Relation, filter: &Option<String>, columns: &[_]| Source {
+        relation: Relation::from(&relation.name),
+        only: relation.kind == RelationKind::Parent,
+        filter: filter.clone(),
+        columns: columns.to_vec(),
+    };
+    Tables {
+        table: pair.table.clone(),
+        head: source(&pair.head, &pair.published.filter, &pair.table.columns),
+        base: pair.base.as_ref().map(|base| source(base, &pair.base_filter, &pair.base_columns)),
+        foreign,
+    }
+}
+
 /// The foreign tables that the work items of a checked request need.
 pub(super) fn foreign_tables(
     checked: &Checked,
@@ -246,11 +252,13 @@ const WORTH_A_RANGE: u64 = 64 << 20;
 /// Blocks of a table in one work item: as asked for, else as many as take [`RANGE_SECONDS`], and
 /// fewer where workers would have nothing to do.
 fn range_blocks(request: &Request, strategy: Strategy, bytes: u64) -> u32 {
-    request.range_blocks.unwrap_or_else(|| {
-        let long = (bytes_a_second(strategy) * RANGE_SECONDS) as u64;
-        let share = bytes.div_ceil(u64::from(request.parallel.max(1)));
-        u32::try_from(long.min(share.max(WORTH_A_RANGE)) / BLOCK).unwrap_or(u32::MAX).max(1)
-    })
+    request.range_blocks.unwrap_or_else(|| default_range_blocks(strategy, bytes, request.parallel))
+}
+
+fn default_range_blocks(strategy: Strategy, bytes: u64, parallel: u16) -> u32 {
+    let long = (bytes_a_second(strategy) * RANGE_SECONDS) as u64;
+    let share = bytes.div_ceil(u64::from(parallel.max(1)));
+    u32::try_from(long.min(share.max(WORTH_A_RANGE)) / BLOCK).unwrap_or(u32::MAX).max(1)
 }
 
 /// Bytes of a block, unless PostgreSQL was built otherwise.
@@ -328,6 +336,62 @@ struct Choice {
     storage: Vec<SameStorage>,
 }
 
+/// How each pair is compared.
+///
+/// # Errors
+/// A server cannot be asked how much of a large table changed.
+async fn choices(servers: &Servers, checked: &Checked, request: &Request) -> Result<Vec<Choice>> {
+    let mut choices: Vec<Choice> =
+        checked.pairs.iter().map(|pair| choose(checked, request, pair)).collect();
+    let questionable = |pair: &TablePair, choice: &Choice| {
+        let blocks = choice.storage.first().map_or(0, |relation| relation.blocks);
+        request.strategy == StrategyChoice::Auto
+            && choice.strategy == Strategy::Identity
+            && choice.storage.len() == 1
+            && u64::from(blocks) * BLOCK >= WORTH_A_RANGE
+            && checked.same_contents(pair).is_ok()
+    };
+    let mut sessions = None;
+    for (pair, choice) in checked.pairs.iter().zip(&mut choices) {
+        let Key::Columns(key) = &pair.table.key else { continue };
+        if !questionable(pair, choice) {
+            continue;
+        }
+        let (base, head) = match &mut sessions {
+            Some(sessions) => sessions,
+            none => none.insert(connect_both(servers, "deltacompare plan").await?),
+        };
+        if !diff::follows_its_key(base, &tables(pair, None), key[0]).await? {
+            continue;
+        }
+        let (mut on_base, mut on_head) =
+            tokio::try_join!(diff::snapshot(base), diff::snapshot(head))?;
+        let both = diff::Sessions { base: &mut on_base, head: &mut on_head };
+        let range = block_range(checked, request, pair, &choice.storage[0], 0..u32::MAX);
+        let share = diff::changed_share(both, &tables(pair, None), &range).await?;
+        let _ = tokio::join!(on_base.rollback(), on_head.rollback());
+        if share >= MERGED_FROM {
+            *choice = Choice {
+                strategy: Strategy::Content,
+                reason: format!(
+                    "row versions are comparable, but about {:.0} % of them changed, and the rows \
+                     lie in the order of their key: merged by key",
+                    100.0 * share
+                ),
+                storage: Vec::new(),
+            };
+        }
+    }
+    if let Some((base, head)) = sessions {
+        let _ = tokio::join!(base.close(), head.close());
+    }
+    Ok(choices)
+}
+
+/// Share of row versions on one side only from which reading a table in the order of its key is
+/// faster than looking for the other version of each.
+const MERGED_FROM: f64 = 0.25;
+
 fn choose(checked: &Checked, request: &Request, pair: &TablePair) -> Choice {
     let with = |strategy, reason: String| Choice { strategy, reason, storage: Vec::new() };
     if request.strategy == StrategyChoice::Full {
@@ -377,6 +441,22 @@ mod tests {
             assert_eq!(ranges[0].start, 0);
             assert_eq!(ranges.last().unwrap().end, u32::MAX);
             assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start), "{blocks}");
+        }
+    }
+
+    #[test]
+    fn ranges_give_every_worker_a_part_and_none_an_hour() {
+        const TB: u64 = 1 << 40;
+        for (strategy, bytes, parallel, megabytes) in [
+            // Small tables stay whole, larger ones are shared, and the largest go in many parts.
+            (Strategy::Identity, 1 << 20, 4, 64),
+            (Strategy::Identity, 1 << 30, 4, 256),
+            (Strategy::Identity, TB, 4, 2384),
+            (Strategy::Content, TB, 4, 286),
+            (Strategy::Content, 1 << 30, 1, 286),
+        ] {
+            let blocks = default_range_blocks(strategy, bytes, parallel);
+            assert_eq!((u64::from(blocks) * BLOCK) >> 20, megabytes, "{strategy:?} {bytes}");
         }
     }
 }

@@ -128,7 +128,7 @@ impl VaultSecret {
             Ok(Ok(Some(value))) if !value.is_empty() => {
                 Ok(Secret { value: SecretString::from(value), keep: KEEP })
             }
-            Ok(Ok(_)) => Err(Error::refused(format!("{self} is empty: set it to the password"))),
+            Ok(Ok(_)) => Err(Error::refused(format!("{self} is empty: set it"))),
             Ok(Err(error)) => Err(self.explain(error).await),
             Err(_) => Err(Error::new(
                 ErrorKind::Transient,

@@ -7,6 +7,7 @@ mod ndjson;
 use futures_util::future::BoxFuture;
 
 pub(crate) use delta_table::DeltaTable;
+pub(crate) use event_hub::ConnectionStringSource;
 pub use event_hub::{
     EventHub, EventHubAccess, EventHubOptions, HubAddress, PartitionBy, PartitionHash,
     PartitionKeySource,
@@ -20,7 +21,8 @@ use crate::event::Event;
 ///
 /// Delivery is at least once: the same event may be written again after a crash, with the same id
 /// and the same bytes. Calls may come from many tasks at once; the events of one call stay in
-/// order.
+/// order. A call may be dropped at any time, for one when the caller's time is over: what it has
+/// taken over until then may arrive or not.
 pub trait Sink: Send + Sync {
     /// Takes events over. They need not be durable yet.
     fn write<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Result<()>>;

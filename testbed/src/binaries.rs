@@ -82,10 +82,19 @@ impl Postgres {
 /// The Python of the virtual environment that `scripts/setup --python` makes, with what
 /// `examples/*/requirements.txt` names. Fails if it is not there.
 pub fn python() -> Result<PathBuf> {
+    python_of("python")
+}
+
+/// The same with Microsoft's client of Event Hubs.
+pub(crate) fn event_hubs_python() -> Result<PathBuf> {
+    python_of("event-hubs")
+}
+
+fn python_of(environment: &str) -> Result<PathBuf> {
     caches()
         .into_iter()
         .rev()
-        .map(|cache| cache.join("python/bin/python"))
+        .map(|cache| cache.join(environment).join("bin/python"))
         .find(|python| python.exists())
         .context("there is no Python environment: run `scripts/setup --python`")
 }

@@ -1,20 +1,16 @@
 //! A stand-in for Azure Key Vault.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use axum::Json;
 use axum::Router;
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::ServerConfig;
-use rustls::crypto::ring;
-use rustls::pki_types::PrivateKeyDer;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
@@ -85,7 +81,7 @@ impl KeyVault {
     /// If no port can be had or no certificate can be made.
     pub async fn start(tokens: &Tokens) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let acceptor = acceptor(&folder.path().join("ca.pem"))?;
+        let acceptor = crate::tls::acceptor(&folder.path().join("ca.pem"), HOST)?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let vault = Vault { tokens: tokens.clone(), state: Arc::default() };
@@ -289,23 +285,6 @@ async fn deleted(
             .into_response();
     }
     refusal(StatusCode::NOT_FOUND, "SecretNotFound", "Deleted Secret not found", None)
-}
-
-fn acceptor(authority_file: &Path) -> Result<TlsAcceptor> {
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-    let key = KeyPair::generate()?;
-    let certificate = CertificateParams::new(vec![HOST.to_owned()])?.signed_by(&key, &authority)?;
-    std::fs::write(authority_file, authority.pem()).context("cannot write the authority")?;
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::Pkcs8(key.serialize_der().into()),
-        )?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 struct TlsListener {

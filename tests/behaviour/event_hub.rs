@@ -1,11 +1,16 @@
 //! Events in an event hub: all of them, once or more, where they belong.
 
+mod access;
+mod faults;
+mod official_client;
+mod partitions;
+mod sizes;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use deltacompare_testbed::IdentityEndpoint;
-use deltacompare_testbed::event_hubs::{EventHubs, Fault, Faults, HubOptions, StoredEvent};
+use deltacompare_testbed::event_hubs::{EventHubs, HubOptions, StoredEvent};
 
-use crate::support::{Gap, Run, deltacompare};
+use crate::support::{Gap, Program, Run, deltacompare};
 
 const SCHEMA: &str = r#"
     create table big (id int primary key, v text);
@@ -26,8 +31,12 @@ async fn gap() -> Gap {
     Gap::between(&schema, GAP).await
 }
 
-/// A run into the hub, with its connection string and the events in the delta table as well.
+/// A run into the hub, with its connection string, and with the events in a file as well.
 async fn run(gap: &Gap, hub: &EventHubs, more: &[&str]) -> Run {
+    program(gap, hub, more).run().await
+}
+
+fn program(gap: &Gap, hub: &EventHubs, more: &[&str]) -> Program {
     let (sink, endpoint) = (hub.sink(), hub.endpoint());
     let mut arguments = vec![
         "run",
@@ -43,8 +52,6 @@ async fn run(gap: &Gap, hub: &EventHubs, more: &[&str]) -> Run {
     arguments.extend(more);
     deltacompare(gap, &arguments)
         .env("DELTACOMPARE_EVENT_HUB_CONNECTION_STRING", &hub.connection_string())
-        .run()
-        .await
 }
 
 /// The lines of the run's file, which are what the hub must have, counted.
@@ -100,161 +107,4 @@ async fn every_event_arrives_with_its_properties() {
     // Filled, not one by one; a connection to look whether the hub is there, and two to send.
     let (batches, connections, _) = hub.counts();
     assert!(batches < 200 && connections <= 3, "{batches} {connections}");
-}
-
-/// Every kind of trouble, each often enough that every run meets it.
-async fn assert_survives(faults: Faults) {
-    let gap = gap().await;
-    let options = HubOptions { largest_message: 20_000, ..HubOptions::default() };
-    let hub = EventHubs::start(options).await.unwrap();
-    hub.inject(faults);
-    let run = run(&gap, &hub, &[]).await;
-    run.assert_completed();
-    assert_has_all(&hub.events(), &lines(&run));
-    let (batches, ..) = hub.counts();
-    assert!(batches > 60, "{batches}: too few to meet the fault");
-}
-
-#[tokio::test]
-async fn rejections_that_are_not_acceptance_do_not_count() {
-    let faults = Faults::default().every(7, Fault::Modified).every(5, Fault::Released);
-    assert_survives(faults).await;
-}
-
-#[tokio::test]
-async fn a_busy_service_is_waited_for() {
-    assert_survives(Faults::default().every(50, Fault::ServerBusy)).await;
-}
-
-#[tokio::test]
-async fn links_are_attached_again() {
-    let faults = Faults::default().every(11, Fault::Detach).every(13, Fault::Unauthorized);
-    assert_survives(faults).await;
-}
-
-#[tokio::test]
-async fn connections_are_made_again() {
-    let faults = Faults::default()
-        .every(17, Fault::Cut)
-        .every(23, Fault::CutAfterStoring)
-        .every(29, Fault::ConnectionForced);
-    assert_survives(faults).await;
-}
-
-#[tokio::test]
-async fn tokens_are_renewed_before_they_end() {
-    let gap = gap().await;
-    let options = HubOptions {
-        largest_message: 20_000,
-        tokens_last: std::time::Duration::from_millis(500),
-        ..HubOptions::default()
-    };
-    let hub = EventHubs::start(options).await.unwrap();
-    let run = run(&gap, &hub, &["--max-events-per-second", "1000"]).await;
-    run.assert_completed();
-    assert_has_all(&hub.events(), &lines(&run));
-    let (.., tokens) = hub.counts();
-    assert!(tokens > 3, "{tokens}");
-}
-
-#[tokio::test]
-async fn an_identity_is_enough() {
-    let gap = gap().await;
-    let hub = EventHubs::start(HubOptions::default()).await.unwrap();
-    let identity = IdentityEndpoint::start(None).await.unwrap();
-    let (sink, endpoint) = (hub.sink(), hub.endpoint());
-    let arguments = [
-        "run",
-        "--sink",
-        &sink,
-        "--event-hub-endpoint",
-        &endpoint,
-        "--sink",
-        "ndjson:{dir}/events",
-    ];
-    let program = || {
-        let mut program = deltacompare(&gap, &arguments);
-        for (name, value) in identity.environment() {
-            program = program.env(name, &value);
-        }
-        program
-    };
-    let refused = program().run().await;
-    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
-    assert!(refused.stderr.contains("Azure Event Hubs Data Sender"), "{}", refused.stderr);
-
-    hub.trust(identity.tokens());
-    let run = program().run().await;
-    run.assert_completed();
-    assert_has_all(&hub.events(), &lines(&run));
-    assert_eq!(identity.tokens().resources(), ["https://eventhubs.azure.net"]);
-}
-
-#[tokio::test]
-async fn an_event_that_is_too_large_goes_by_claim_check() {
-    let gap = Gap::between(
-        "create table wide (id int primary key, v text); create publication shop for all tables",
-        "insert into wide select i, repeat('x', 5000 * i) from generate_series(1, 20) i",
-    )
-    .await;
-    let options = HubOptions { largest_message: 64 << 10, ..HubOptions::default() };
-    let hub = EventHubs::start(options).await.unwrap();
-    let run = run(&gap, &hub, &[]).await;
-    run.assert_completed();
-    let events = hub.events();
-    assert_eq!(events.len(), 20);
-    let expected = lines(&run);
-    let claims: Vec<&StoredEvent> =
-        events.iter().filter(|event| event.properties.contains_key("claim_check")).collect();
-    assert!((5..15).contains(&claims.len()), "{}", claims.len());
-    for claim in claims {
-        let body: serde_json::Value = serde_json::from_slice(&claim.body).unwrap();
-        assert_eq!(body["event_id"], claim.id.as_str());
-        let query = format!(
-            "select event::text from deltacompare.delta where event_id = '{}' \
-               and recovery_id = '{}'",
-            body["event_id"].as_str().unwrap(),
-            body["recovery_id"].as_str().unwrap()
-        );
-        let rows: Vec<(String,)> = gap.head.rows(&query).await.unwrap();
-        assert!(expected.contains_key(rows[0].0.as_bytes()));
-        assert_eq!(body["bytes"].as_u64().unwrap() as usize, rows[0].0.len());
-    }
-    for event in events.iter().filter(|event| !event.properties.contains_key("claim_check")) {
-        assert!(expected.contains_key(&event.body));
-    }
-}
-
-#[tokio::test]
-async fn a_message_that_the_service_finds_too_large_is_cut() {
-    assert_survives(Faults::default().every(31, Fault::TooLarge)).await;
-}
-
-#[tokio::test]
-async fn a_hub_that_is_not_there_is_refused() {
-    let gap = gap().await;
-    let hub = EventHubs::start(HubOptions::default()).await.unwrap();
-    hub.exists(false);
-    let run = run(&gap, &hub, &[]).await;
-    assert_eq!(run.code, Some(2), "{}", run.stderr);
-    assert!(run.stderr.contains("check that the hub exists"), "{}", run.stderr);
-}
-
-#[tokio::test]
-async fn a_wrong_key_is_refused_and_not_shown() {
-    let gap = gap().await;
-    let hub = EventHubs::start(HubOptions::default()).await.unwrap();
-    let other = EventHubs::start(HubOptions::default()).await.unwrap();
-    let (sink, endpoint) = (hub.sink(), hub.endpoint());
-    let run = deltacompare(&gap, &["run", "--sink", &sink, "--event-hub-endpoint", &endpoint])
-        .env("DELTACOMPARE_EVENT_HUB_CONNECTION_STRING", &other.connection_string())
-        .env("DELTACOMPARE_LOG", "trace")
-        .run()
-        .await;
-    assert_eq!(run.code, Some(2), "{}", run.stderr);
-    assert!(run.stderr.contains("invalid signature"), "{}", run.stderr);
-    let string = other.connection_string();
-    let (_, key) = string.split_once("SharedAccessKey=").unwrap();
-    assert!(!run.stderr.contains(key) && !run.stdout.contains(key));
-    assert!(!run.stderr.contains("sig="), "a signature is in the log");
 }

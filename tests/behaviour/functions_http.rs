@@ -195,7 +195,7 @@ async fn lists_come_in_parts_and_with_a_tag() {
 
 /// What of the command line a request has no use for: how to log in, files, and what concerns one
 /// process.
-const ONLY_ON_THE_COMMAND_LINE: [&str; 17] = [
+const ONLY_ON_THE_COMMAND_LINE: [&str; 19] = [
     "base",
     "head",
     "vault",
@@ -206,6 +206,8 @@ const ONLY_ON_THE_COMMAND_LINE: [&str; 17] = [
     "identity_client_id",
     "event_hub_endpoint",
     "event_hub_sslrootcert",
+    "event_hub_connection_string_secret",
+    "event_hub_patience_seconds",
     "tombstones",
     "ndjson_keys",
     "report",

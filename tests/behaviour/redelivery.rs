@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use sqlx::Connection;
 use tokio::process::{Child, Command};
 
-use crate::support::{Events, Gap, NetChange, State, TableName, deltacompare, leftovers};
+use crate::support::{
+    Events, Gap, NetChange, State, TableName, deltacompare, hold_the_sink, leftovers,
+};
 
 /// Changes enough that a process can be met in the middle of a table.
 const SCHEMA: &str = r#"
@@ -352,16 +355,21 @@ async fn status(gap: &Gap, id: &str) -> Vec<(String,)> {
 #[tokio::test]
 async fn a_worker_that_lost_its_lease_changes_nothing() {
     let (gap, expected) = gap().await;
+    // So that there is a delta table.
+    let first = ["run", "--sink", "delta-table", "--format", "landing", "--table", "public.empty"];
+    deltacompare(&gap, &first).run().await.assert_completed();
+    let sink = hold_the_sink(&gap).await;
     let mut recovery = Recovery::new();
     let mut stopped = recovery.begin(&gap, "full");
     // In the middle of a table, events in its hands.
     until(
         &gap,
-        "select exists (select from deltacompare.work_item \
-        where state = 'running' and inserts + updates + deletes > 0)",
+        "select exists (select from pg_locks
+          where not granted and relation = to_regclass('deltacompare.delta'))",
     )
     .await;
     stopped.signal("-STOP").await;
+    sink.close().await.unwrap();
     let id = stopped.id().unwrap();
     let mut worker = recovery.resume(&gap, &id);
     worker.assert_completes().await;

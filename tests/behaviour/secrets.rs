@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use deltacompare_testbed::{Options, Server};
+use deltacompare_testbed::event_hubs::{EventHubs, HubOptions};
+use deltacompare_testbed::{IdentityEndpoint, Options, Server};
 
 use crate::support::{Gap, Program, Run, deltacompare};
 use crate::vault::{self, Azure};
@@ -208,6 +209,46 @@ async fn neither_passwords_of_the_vault_nor_tokens_are_shown() {
         ("DELTACOMPARE_VAULT", "https://u:Walrus9@dc.vault.test/x"),
     ] {
         let run = azure.program(&gap, &arguments).env(name, value).run().await;
+        assert_eq!(run.code, Some(2), "{}", run.stderr);
+        no_secret(&run.stderr, "an error");
+    }
+}
+
+#[tokio::test]
+async fn an_event_hub_run_shows_neither_keys_nor_signatures_nor_tokens() {
+    let azure = Azure::start(None).await;
+    let gap = vault::gap(&azure).await;
+    let hub = EventHubs::start(HubOptions::default()).await.unwrap();
+    hub.trust(azure.identity.tokens());
+    let string = hub.connection_string();
+    let (_, key) = string.split_once("SharedAccessKey=").unwrap();
+    azure.vault.set("hub", &string);
+    let no_secret = |text: &str, whence: &str| {
+        for mark in ["Walrus9", key, "SharedAccessSignature", "sig="] {
+            assert!(!text.contains(mark), "{mark} is in {whence}");
+        }
+    };
+    let (sink, endpoint) = (hub.sink(), hub.endpoint());
+    let mut arguments = vec!["run", "--report", "{dir}/report", "--sink", &sink];
+    arguments.extend(["--event-hub-endpoint", &endpoint]);
+    let by_key = [&arguments[..], &["--event-hub-connection-string-secret", "hub"]].concat();
+    // With tokens of the identity, and with signatures by the policy's key.
+    for arguments in [&arguments, &by_key] {
+        let before = hub.stored();
+        let run = azure.program(&gap, arguments).env("DELTACOMPARE_LOG", "trace").run().await;
+        run.assert_completed();
+        assert_eq!(hub.stored() - before, 500);
+        assert!(run.stderr.contains("fe2o3_amqp"), "there is nothing to look through");
+        no_secret(&run.stdout, "standard output");
+        no_secret(&run.stderr, "the log");
+        no_secret(&std::fs::read_to_string(run.file("report")).unwrap(), "the report");
+    }
+    no_secret(&dump(&gap.head, "deltacompare").await, "the status tables");
+    // Refusals: the hub knows neither the issuer nor the key any more.
+    hub.change_key();
+    hub.trust(IdentityEndpoint::start(None).await.unwrap().tokens());
+    for arguments in [&arguments, &by_key] {
+        let run = azure.program(&gap, arguments).env("DELTACOMPARE_LOG", "trace").run().await;
         assert_eq!(run.code, Some(2), "{}", run.stderr);
         no_secret(&run.stderr, "an error");
     }

@@ -1,14 +1,13 @@
 //! Several processes at one recovery, and recoveries beside each other: nobody takes from another
 //! what that one is using.
 
-use std::time::Duration;
-
 use deltacompare_testbed::{Options, Postgres, Production};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Connection};
 use tokio::process::Child;
 
 use crate::support::{
-    Gap, Program, assert_events_turn_base_into_head, deltacompare, leftovers, url,
+    Gap, Program, assert_events_turn_base_into_head, deltacompare, hold_the_sink, leftovers, until,
+    url, waiting_for_the_sink,
 };
 
 const SHOP: &str = "
@@ -36,31 +35,6 @@ fn program(gap: &Gap, arguments: &[&str]) -> Program {
 
 fn said(program: &Program) -> String {
     std::fs::read_to_string(program.folder().join("stderr")).unwrap()
-}
-
-/// Nobody can write to the delta table until this is closed: whoever has events in hand waits.
-async fn hold_the_sink(gap: &Gap) -> PgConnection {
-    let mut session = gap.head.connect().await.unwrap();
-    session.execute("begin; lock table deltacompare.delta in exclusive mode").await.unwrap();
-    session
-}
-
-/// Waits until a query on head is true, at most for a while.
-async fn until(gap: &Gap, condition: &str) {
-    for _ in 0..3000 {
-        if gap.head.value::<bool>(condition).await.unwrap_or(false) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("never: {condition}");
-}
-
-fn waiting_for_the_sink(workers: usize) -> String {
-    format!(
-        "select count(*) = {workers} from pg_locks
-          where not granted and relation = to_regclass('deltacompare.delta')"
-    )
 }
 
 async fn link(gap: &Gap) -> Vec<(i64,)> {

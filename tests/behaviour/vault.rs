@@ -12,7 +12,7 @@ const BEFORE: &str = "create table t (id int primary key, v text);
 const DURING: &str = "update t set v = 'new' where id % 2 = 0";
 
 pub(super) struct Azure {
-    identity: IdentityEndpoint,
+    pub(super) identity: IdentityEndpoint,
     pub(super) vault: KeyVault,
 }
 

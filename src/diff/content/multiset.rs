@@ -38,6 +38,8 @@ const BUCKETS: u32 = 1 << 16;
 const WORK_MEM: &str = "32MB";
 /// Rows of one side whose hashes and places are held at once, if a bucket does not have more.
 const BATCH_ROWS: u64 = 250_000;
+/// Rows whose images are fetched at once at most, whatever statistics say of their width.
+const MOST_FETCHED: u32 = 256;
 /// Rows of one side in buckets that differ, beyond which `full` is faster.
 const MOST_ROWS: u64 = 1_000_000;
 
@@ -121,7 +123,7 @@ pub(in crate::diff) fn changes<'a>(
                 (SurplusOf::Head, on_head, &tables.head),
             ] {
                 for (leaf, wanted) in places.take(&mut surplus, side) {
-                    for part in wanted.chunks(all.rows.max(1) as usize) {
+                    for part in wanted.chunks(all.rows.clamp(1, MOST_FETCHED) as usize) {
                         let connection = match side {
                             SurplusOf::Base => &mut *base,
                             SurplusOf::Head => &mut *head,

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row};
 use super::KeyRange;
 use super::buckets::Buckets;
 use crate::catalog::{Column, Key};
-use crate::diff::{Image, Source, Tables, print};
+use crate::diff::{Image, Source, Tables, copy, print};
 use crate::error::Result;
 use crate::sql::{Ident, Relation};
 
@@ -21,6 +21,28 @@ pub(super) struct Bounds {
 impl Bounds {
     /// The condition on a row. Parameters are those of [`Bounds::bind`].
     pub(super) fn condition(&self, source: &Source, key: &[usize], alias: &str) -> String {
+        self.condition_on(source, key, alias, |parameter| format!("${parameter}::text"))
+    }
+
+    /// The same for COPY; what it needs is bound by [`Bounds::bind_copy`].
+    pub(super) fn copy_condition(&self, source: &Source, key: &[usize], alias: &str) -> String {
+        self.condition_on(source, key, alias, |parameter| {
+            format!("({})[{parameter}]", copy::bound(1))
+        })
+    }
+
+    pub(super) async fn bind_copy(&self, connection: &mut PgConnection) -> Result<()> {
+        let values = self.values().map(|value| Some(value.as_str())).collect();
+        copy::bind(connection, &[values]).await
+    }
+
+    fn condition_on(
+        &self,
+        source: &Source,
+        key: &[usize],
+        alias: &str,
+        value_of: impl Fn(usize) -> String,
+    ) -> String {
         let mut parameter = 0;
         let mut compare = |operator: &str, bound: &Option<Vec<String>>| {
             let bound = bound.as_ref()?;
@@ -32,7 +54,7 @@ impl Bounds {
                     let column = &source.columns[at];
                     parameter += 1;
                     let base = type_of(column);
-                    let value = format!("${parameter}::text::{base}");
+                    let value = format!("{}::{base}", value_of(parameter));
                     let name = Ident::new(&column.name);
                     // No operator takes a domain over an enum and that enum; others take their
                     // base type as it is.
@@ -89,6 +111,7 @@ pub(super) struct Walk<'a> {
     /// Where the next step begins; `None` once the end was reached.
     next: Option<Option<Vec<String>>>,
     to: &'a Option<Vec<String>>,
+    /// Rows that a step should have.
     rows: u32,
     /// For a key of one integer: how far a step goes, and where the last key is.
     integers: Option<Integers>,
@@ -172,11 +195,23 @@ impl<'a> Walk<'a> {
         self.next = (bounds.to != *self.to).then(|| bounds.to.clone());
     }
 
+    /// Rows of either side in a step at most, if its rows are to be held.
+    pub(super) fn most_rows(&self) -> u64 {
+        4 * u64::from(self.rows)
+    }
+
+    /// Says that the rows of a step were too large to be held: this and later steps have fewer.
+    pub(super) fn shrink(&mut self) {
+        self.rows = (self.rows / 8).max(1);
+    }
+
     /// Says how many rows the last step had, on the side with more.
     pub(super) fn passed(&mut self, rows: u64) {
         if let Some(integers) = &mut self.integers {
-            let wanted = i128::from(self.rows);
-            let factor_of_16 = (16 * wanted / i128::from(rows.max(1))).clamp(4, 64 * 16);
+            let factor_of_16 = match i128::from(rows) {
+                0 => 64 * 16,
+                rows => (16 * i128::from(self.rows) / rows).clamp(4, 64 * 16),
+            };
             integers.width = (integers.width * factor_of_16 / 16).clamp(1, i128::from(u64::MAX));
         }
     }

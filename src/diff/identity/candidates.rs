@@ -5,8 +5,9 @@ use std::cmp::Ordering;
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
+use super::fingerprint::Xmin;
 use super::tid::Tid;
-use crate::diff::{Image, Source, print};
+use crate::diff::{Image, Source, copy};
 use crate::error::{Error, Result};
 use crate::sql::Relation;
 
@@ -14,22 +15,22 @@ use crate::sql::Relation;
 pub(super) struct Versions(Vec<(Tid, u64)>);
 
 impl Versions {
-    /// Lists them, of blocks before `end`, one array of bytes a group: place as `tidsend` and shifted xmin as `int8send`
-    /// print them, 14 bytes a tuple.
+    /// Lists those of groups of `size` blocks, of blocks before `end`.
     pub(super) async fn list(
         connection: &mut PgConnection,
         relation: &Relation,
         groups: &[u32],
         size: u32,
         end: u32,
-        xmin: &str,
+        xmin: Xmin,
     ) -> Result<Self> {
+        // Arrays cost less than rows: one of each a group.
         let sql = format!(
             r#"
-            select v.versions
+            select v.places, v.ages
               from unnest($1::int8[]) as g (block)
              cross join lateral (
-                   select string_agg(tidsend(ctid) || int8send({xmin}), '') as versions
+                   select array_agg(ctid) as places, array_agg(age(xmin)) as ages
                      from only {relation}
                     where ctid >= ('(' || g.block || ',0)')::tid
                       and ctid < ('(' || least(g.block + $2::int8, $3::int8) || ',0)')::tid) v
@@ -43,23 +44,53 @@ impl Versions {
             .fetch(connection);
         let mut versions = Vec::new();
         while let Some(row) = rows.try_next().await? {
-            let bytes: Option<&[u8]> = row.try_get(0)?;
-            for version in bytes.unwrap_or_default().chunks_exact(14) {
-                versions.push(read_version(version).ok_or_else(|| {
-                    Error::item("a tuple identifier has a form that PostgreSQL does not send")
-                })?);
-            }
+            // Null where a group has no tuples.
+            let (Ok(places), Ok(ages)) =
+                (row.try_get_raw(0)?.as_bytes(), row.try_get_raw(1)?.as_bytes())
+            else {
+                continue;
+            };
+            read_versions(places, ages, xmin, &mut versions).ok_or_else(|| {
+                Error::item("a list of row versions has a form that PostgreSQL does not send")
+            })?;
         }
         versions.sort_unstable();
         Ok(Self(versions))
     }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
 }
 
-fn read_version(bytes: &[u8]) -> Option<(Tid, u64)> {
-    let (block, rest) = bytes.split_first_chunk()?;
-    let (offset, xmin) = rest.split_first_chunk()?;
-    let tid = Tid { block: u32::from_be_bytes(*block), offset: u16::from_be_bytes(*offset) };
-    Some((tid, u64::from_be_bytes(xmin.try_into().ok()?)))
+/// Reads a `tid[]` and an `int4[]` as PostgreSQL sends them in binary: 20 bytes ahead (`array_send`),
+/// then each element behind its length.
+fn read_versions(
+    places: &[u8],
+    ages: &[u8],
+    xmin: Xmin,
+    versions: &mut Vec<(Tid, u64)>,
+) -> Option<()> {
+    let places = places.get(20..)?.chunks_exact(10);
+    let ages = ages.get(20..)?.chunks_exact(8);
+    if places.len() != ages.len() || !places.remainder().is_empty() || !ages.remainder().is_empty()
+    {
+        return None;
+    }
+    for (place, age) in places.zip(ages) {
+        let (length, place) = place.split_first_chunk()?;
+        let (block, offset) = place.split_first_chunk()?;
+        let (age_length, age) = age.split_first_chunk()?;
+        if i32::from_be_bytes(*length) != 6 || i32::from_be_bytes(*age_length) != 4 {
+            return None;
+        }
+        let tid = Tid {
+            block: u32::from_be_bytes(*block),
+            offset: u16::from_be_bytes(offset.try_into().ok()?),
+        };
+        versions.push((tid, xmin.of_age(i32::from_be_bytes(age.try_into().ok()?))));
+    }
+    Some(())
 }
 
 /// The places whose row version only one side has.
@@ -68,11 +99,38 @@ pub(super) struct Candidates {
     pub(super) head_only: Vec<Tid>,
 }
 
+/// Places waiting for their images to be read, a part at a time. A row whose two versions fall into
+/// two parts is paired by a lookup, as if they lay in two work items.
+pub(super) struct Parts {
+    /// Places of either side in a part.
+    most: usize,
+    /// The next one is the last.
+    waiting: Vec<Candidates>,
+}
+
+impl Parts {
+    pub(super) fn of_at_most(places: u32) -> Self {
+        Self { most: (places as usize).max(1), waiting: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, candidates: Candidates) {
+        self.waiting.extend(candidates.cut(self.most).into_iter().rev());
+    }
+
+    pub(super) fn next(&mut self) -> Option<Candidates> {
+        self.waiting.pop()
+    }
+
+    /// The images of a part were too large to be held: it comes again in halves, and later parts are
+    /// as small.
+    pub(super) fn halve(&mut self, part: Candidates) {
+        self.most = (part.base_only.len().max(part.head_only.len()) / 2).max(1);
+        self.add(part);
+    }
+}
+
 impl Candidates {
-    /// The same in parts of at most so many places of either side. A row whose two versions fall
-    /// into two parts is paired by a lookup, as if they lay in two work items.
-    pub(super) fn parts(self, most: usize) -> Vec<Self> {
-        let most = most.max(1);
+    fn cut(self, most: usize) -> Vec<Self> {
         let parts = self.base_only.len().max(self.head_only.len()).div_ceil(most);
         let part = |places: &[Tid], at: usize| {
             let from = places.len().min(at * most);
@@ -114,30 +172,26 @@ impl Candidates {
     }
 }
 
-/// The images of the tuples at these places, of those that are published. Held all at once: the
-/// places of one batch.
+/// The images of the tuples at these places, of those that are published; `None` if they are too
+/// large to be held at once.
 pub(super) async fn images(
     connection: &mut PgConnection,
     source: &Source,
     relation: &Relation,
     places: &[Tid],
-) -> Result<Vec<Image>> {
+) -> Result<Option<Vec<Image>>> {
     if places.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
     let filter = source.filter.as_deref().map(|filter| format!("and ({filter})"));
-    let sql = format!(
-        "select {image} from only {relation} as r where ctid = any ($1::text[]::tid[]) {filter}",
-        image = print::image(source, "r"),
+    let places: Vec<String> = places.iter().map(|place| format!("\"{place}\"")).collect();
+    let query = format!(
+        "select {row} from only {relation} as r where ctid = any ('{{{places}}}'::tid[]) {filter}",
+        row = copy::row(source, "r"),
+        places = places.join(","),
         filter = filter.unwrap_or_default(),
     );
-    let places: Vec<String> = places.iter().map(Tid::to_string).collect();
-    let mut rows = sqlx::query(AssertSqlSafe(sql)).bind(places).fetch(connection);
-    let mut images = Vec::new();
-    while let Some(row) = rows.try_next().await? {
-        images.push(Image::read_columns(&row, 0, source.columns.len())?);
-    }
-    Ok(images)
+    copy::images(connection, &query, source.columns.len()).await
 }
 
 #[cfg(test)]
@@ -163,17 +217,38 @@ mod tests {
     #[test]
     fn parts_are_bounded_and_lose_nothing() {
         let places = |n: u16| (0..n).map(|offset| Tid { block: 0, offset }).collect::<Vec<_>>();
-        let all = Candidates { base_only: places(7), head_only: places(3) };
-        let parts = all.parts(2);
-        assert_eq!(parts.len(), 4);
-        assert_eq!(parts.iter().flat_map(|p| p.base_only.clone()).collect::<Vec<_>>(), places(7));
-        assert_eq!(parts.iter().flat_map(|p| p.head_only.clone()).collect::<Vec<_>>(), places(3));
-        assert!(Candidates { base_only: vec![], head_only: vec![] }.parts(2).is_empty());
+        let mut parts = Parts::of_at_most(4);
+        parts.add(Candidates { base_only: places(7), head_only: places(3) });
+        parts.add(Candidates { base_only: vec![], head_only: vec![] });
+        let (mut base, mut head, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some(part) = parts.next() {
+            let size = part.base_only.len().max(part.head_only.len());
+            sizes.push(size);
+            if size > 2 {
+                parts.halve(part);
+                continue;
+            }
+            base.extend(part.base_only);
+            head.extend(part.head_only);
+        }
+        assert_eq!((base, head), (places(7), places(3)));
+        assert_eq!(sizes, [4, 2, 2, 3, 1, 1, 1]);
     }
 
     #[test]
     fn versions_are_read_as_postgresql_sends_them() {
-        let bytes = [0, 0, 1, 0, 0, 7, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xfe];
-        assert_eq!(read_version(&bytes), Some((Tid { block: 256, offset: 7 }, 0xffff_fffe)));
+        let xmin = Xmin { age_of_3: 10, wrapped: false, marked: None };
+        let head = [0; 20];
+        let places = [&head[..], &[0, 0, 0, 6, 0, 0, 1, 0, 0, 7]].concat();
+        let ages = [&head[..], &[0, 0, 0, 4, 0, 0, 0, 12]].concat();
+        let mut versions = Vec::new();
+        read_versions(&places, &ages, xmin, &mut versions).unwrap();
+        assert_eq!(versions, [(Tid { block: 256, offset: 7 }, 2)]);
+        for end in 0..places.len() {
+            assert!(read_versions(&places[..end], &ages, xmin, &mut Vec::new()).is_none(), "{end}");
+        }
+        for end in 0..ages.len() {
+            assert!(read_versions(&places, &ages[..end], xmin, &mut Vec::new()).is_none(), "{end}");
+        }
     }
 }

@@ -1,20 +1,10 @@
 //! Fingerprints of groups of blocks.
 
-use std::ops::Range;
-
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::error::Result;
 use crate::sql::Relation;
-
-/// xmin, shifted by a constant that is the same on both servers: the permanent transaction ids
-/// (below 3) are the only ones whose age differs between them, and rows from before PostgreSQL 9.4
-/// the only ones that show these; such rows merely become candidates. Ages are taken as 64 bits and
-/// masked, since past two billion transactions they overflow 32.
-///
-/// Cheaper than any cast of xmin; `age(xmin)` alone would differ between the servers.
-const SHIFTED_XMIN: &str = "((age(xmin)::int8 - (select age('3'::xid))::int8) & 4294967295)";
 
 /// Transaction ids that may stand for two transactions: those of the gap, in a cluster that has
 /// used its four billion numbers up before. A row from then keeps its number when it is frozen, and
@@ -46,16 +36,51 @@ impl ReusedIds {
     }
 }
 
-/// An expression for xmin that both servers share. With ids that are reused, head's are marked, so
-/// that its rows with them are never taken for base's; their images decide.
-pub(super) fn xmin(reused: Option<ReusedIds>) -> String {
-    match reused {
-        None => SHIFTED_XMIN.to_owned(),
-        // Shifted, the id x is 3 - x.
-        Some(ReusedIds { first, count }) => format!(
-            "({SHIFTED_XMIN} | case when ((3 - {SHIFTED_XMIN} - {first}) & 4294967295) < {count} \
-             then 4294967296 else 0 end)"
-        ),
+/// xmin as both servers share it: shifted by the age of one transaction, which is taken off in each
+/// transaction that reads. Cheaper than any cast of xmin; `age(xmin)` alone differs between servers.
+///
+/// The permanent transaction ids (below 3) are the only ones whose age differs, and rows from before
+/// PostgreSQL 9.4 the only ones that show these; such rows merely become candidates.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Xmin {
+    /// `age('3'::xid)` in this transaction, as a number without sign: the next id less 3.
+    pub(super) age_of_3: u32,
+    /// Ids were used twice.
+    pub(super) wrapped: bool,
+    /// Those that are marked on this side, so that its rows with them are never taken for the
+    /// other's; their images decide.
+    pub(super) marked: Option<ReusedIds>,
+}
+
+/// Marks an id; beyond 32 bits.
+const MARK: u64 = 1 << 32;
+
+impl Xmin {
+    /// An expression of type int8.
+    ///
+    /// Ages are 32 bits with a sign, so those of rows from more than two billion transactions ago
+    /// come out 2³² less. That both sides have in common, but for rows as old as that on head only:
+    /// they differ here and turn out to be the same in [`Xmin::of_age`]. Where ids were used twice,
+    /// bits are masked instead.
+    fn expression(self) -> String {
+        let shifted = format!("age(xmin) - {}::int8", self.age_of_3);
+        match (self.wrapped, self.marked) {
+            (false, _) => shifted,
+            (true, None) => format!("({shifted}) & 4294967295"),
+            // Shifted, the id x is 3 - x.
+            (true, Some(ReusedIds { first, count })) => format!(
+                "(({shifted}) & 4294967295) | case when ((3 - ({shifted}) - {first}) & 4294967295) \
+                 < {count} then {MARK} else 0 end"
+            ),
+        }
+    }
+
+    /// The same number, masked and marked, out of `age(xmin)`.
+    pub(super) fn of_age(self, age: i32) -> u64 {
+        let shifted = (age as u32).wrapping_sub(self.age_of_3);
+        let id = 3u32.wrapping_sub(shifted);
+        let marked = self.marked.is_some_and(|reused| id.wrapping_sub(reused.first) < reused.count);
+        u64::from(shifted) | if marked { MARK } else { 0 }
     }
 }
 
@@ -83,32 +108,35 @@ pub(super) async fn blocks(connection: &mut PgConnection, relation: u32) -> Resu
     Ok(u32::try_from(blocks).unwrap_or(u32::MAX))
 }
 
-/// The fingerprints of a window of blocks, one for each `size` blocks, in order.
+/// The fingerprints of some groups of `size` blocks, of those before `end`, in order.
 ///
 /// The aggregate keeps the planner from flattening the lateral subquery into a join with a
 /// sequential scan: each group is a TID range scan of its own.
 pub(super) async fn groups(
     connection: &mut PgConnection,
     relation: &Relation,
-    window: &Range<u32>,
+    groups: &[u32],
     size: u32,
-    xmin: &str,
+    end: u32,
+    xmin: Xmin,
 ) -> Result<Vec<Fingerprint>> {
     let sql = format!(
         r#"
         select g.block, f.tuples, f.xor
-          from generate_series($1::int8, $2::int8 - 1, $3::int8) as g (block)
+          from unnest($1::int8[]) as g (block)
          cross join lateral (
                select count(*) as tuples, bit_xor(hashtidextended(ctid, {xmin})) as xor
                  from only {relation}
                 where ctid >= ('(' || g.block || ',0)')::tid
-                  and ctid < ('(' || least(g.block + $3::int8, $2::int8) || ',0)')::tid) f
-        "#
+                  and ctid < ('(' || least(g.block + $2::int8, $3::int8) || ',0)')::tid) f
+        "#,
+        xmin = xmin.expression(),
     );
+    let groups: Vec<i64> = groups.iter().map(|&block| i64::from(block)).collect();
     Ok(sqlx::query_as(AssertSqlSafe(sql))
-        .bind(i64::from(window.start))
-        .bind(i64::from(window.end))
+        .bind(groups)
         .bind(i64::from(size))
+        .bind(i64::from(end))
         .fetch_all(connection)
         .await?)
 }
@@ -129,5 +157,22 @@ mod tests {
         // Over the wrap.
         assert_eq!(reused(epoch, epoch + 10).first, u32::MAX - (1 << 20) + 1);
         assert!(ReusedIds::between(epoch, 2 * epoch).is_err());
+    }
+
+    #[test]
+    fn both_servers_share_an_id_and_reused_ones_are_marked() {
+        let shared =
+            |next: u32, marked| Xmin { age_of_3: next.wrapping_sub(3), wrapped: true, marked };
+        let age = |next: u32, id: u32| next.wrapping_sub(id) as i32;
+        for (base, head) in [(1000, 5000), (2_147_480_000, 2_147_490_000), (u32::MAX - 5, 900)] {
+            for id in [3, 700, 1 << 31, u32::MAX] {
+                let on_base = shared(base, None).of_age(age(base, id));
+                assert_eq!(on_base, shared(head, None).of_age(age(head, id)));
+                let reused = Some(ReusedIds { first: id.wrapping_sub(2), count: 3 });
+                assert_eq!(on_base | MARK, shared(head, reused).of_age(age(head, id)));
+                let others = Some(ReusedIds { first: id.wrapping_add(1), count: 3 });
+                assert_eq!(on_base, shared(head, others).of_age(age(head, id)));
+            }
+        }
     }
 }

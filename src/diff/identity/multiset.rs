@@ -9,7 +9,9 @@ use async_stream::try_stream;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::{BlockRange, Differing, WINDOW};
+use super::candidates::Parts;
+use super::pace::Pace;
+use super::{BlockRange, Reader};
 use crate::diff::surplus::{Surplus, SurplusOf};
 use crate::diff::{Change, Sessions, Step, Tables, digest, full};
 use crate::error::Result;
@@ -22,7 +24,7 @@ pub(in crate::diff) fn changes<'a>(
     tables: &'a Tables,
     ranges: &'a [BlockRange],
 ) -> BoxStream<'a, Result<Step>> {
-    let Sessions { base, head } = sessions;
+    let mut sessions = sessions;
     try_stream! {
         let mut surplus = Surplus::new();
         // The groups that differ, to be read once more.
@@ -30,16 +32,23 @@ pub(in crate::diff) fn changes<'a>(
         let mut too_many = false;
         let mut counted = 0;
         'counting: for (at, range) in ranges.iter().enumerate() {
-            let end = range.open(base, head).await?;
+            let mut parts = Parts::of_at_most(range.rows);
+            let mut reader = Reader::open(sessions.reborrow(), tables, range).await?;
+            let mut pace = Pace::of_fingerprints(range.sample_percent > 0);
             let mut block = range.blocks.start;
-            while block < end {
-                let window = block..end.min(block.saturating_add(WINDOW));
-                let Differing { rows, batches } = range.differing(base, head, tables, &window).await?;
+            while block < reader.end {
+                let window = block..reader.end.min(block.saturating_add(pace.window()));
+                let (batches, rows) = reader.differing(&window, &mut pace).await?;
+                let rows = rows.unwrap_or_default();
                 counted += rows;
                 yield Step::Compared(rows);
                 for batch in batches {
-                    for part in range.candidates(base, head, &batch).await? {
-                        let (old, new) = range.images(base, head, tables, &part).await?;
+                    parts.add(reader.candidates(&batch).await?.candidates);
+                    while let Some(part) = parts.next() {
+                        let Some((old, new)) = reader.images(&part).await? else {
+                            parts.halve(part);
+                            continue;
+                        };
                         old.iter().for_each(|image| surplus.count(digest::of_image(image, 0), -1));
                         new.iter().for_each(|image| surplus.count(digest::of_image(image, 0), 1));
                     }
@@ -51,12 +60,12 @@ pub(in crate::diff) fn changes<'a>(
                 }
                 block = window.end;
             }
-            range.check_file(base, head).await?;
+            range.check_file(&mut reader.sessions).await?;
         }
         if too_many {
             drop((surplus, differing));
             let reason = format!("more than {MAX_COUNTED} different rows changed");
-            let mut steps = full::instead(head, tables, reason, counted);
+            let mut steps = full::instead(sessions.head, tables, reason, counted);
             while let Some(step) = steps.try_next().await? {
                 yield step;
             }
@@ -64,8 +73,15 @@ pub(in crate::diff) fn changes<'a>(
         }
         for side in SurplusOf::IN_ORDER {
             for (at, batch) in &differing {
-                for part in ranges[*at].candidates(base, head, batch).await? {
-                    let (old, new) = ranges[*at].images(base, head, tables, &part).await?;
+                let range = &ranges[*at];
+                let mut reader = Reader::open(sessions.reborrow(), tables, range).await?;
+                let mut parts = Parts::of_at_most(range.rows);
+                parts.add(reader.candidates(batch).await?.candidates);
+                while let Some(part) = parts.next() {
+                    let Some((old, new)) = reader.images(&part).await? else {
+                        parts.halve(part);
+                        continue;
+                    };
                     let changes: Vec<Change> = match side { SurplusOf::Base => old, SurplusOf::Head => new }
                         .into_iter()
                         .filter_map(|image| {

@@ -18,6 +18,9 @@ mod value;
 mod recorded;
 
 #[cfg(test)]
+mod documented;
+
+#[cfg(test)]
 mod malformed;
 
 pub(super) use value::DebeziumValue;

@@ -111,7 +111,7 @@ impl Connector {
 
     /// A new token. Bounded.
     async fn token(&self) -> Result<Token, Trouble> {
-        timeout(ANSWER_WITHIN, self.credential.token(&self.address.audience()))
+        timeout(ANSWER_WITHIN, self.credential.token(&self.address))
             .await
             .unwrap_or_else(|_| Err(Trouble::passing("no token was to be had in time")))
     }

@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::address::{EMULATOR, Endpoint, HubAddress};
 use super::trouble::{Cause, Trouble};
 use crate::error::{Error, Result};
+use crate::secrets::{Origin, SecretSource};
 
 /// Entra's name for Event Hubs.
 const SCOPE: &str = "https://eventhubs.azure.net/.default";
@@ -25,11 +26,28 @@ const SIGNATURE_LASTS: Duration = Duration::from_secs(3600);
 #[derive(Clone)]
 pub(super) enum Credential {
     Entra(Arc<dyn TokenCredential>),
-    Shared(SharedAccess),
+    /// Read anew for every token, so that a policy's key may be changed in mid-recovery.
+    Shared(ConnectionStringSource),
+}
+
+/// Where the connection string of a shared access policy is. Prints nothing of it.
+#[derive(Clone)]
+pub(crate) struct ConnectionStringSource {
+    pub(crate) origin: Origin,
+    pub(crate) source: Arc<dyn SecretSource>,
+}
+
+impl ConnectionStringSource {
+    /// What the connection string says now. Bounded.
+    ///
+    /// # Errors
+    /// Refused if it is not one, or not for this hub; the source's. Holds nothing of it but names.
+    pub(super) async fn read(&self, address: &HubAddress) -> Result<ConnectionString> {
+        ConnectionString::parse(&self.source.read().await?.value, &self.origin, address)
+    }
 }
 
 /// What a policy's connection string lets us do: sign tokens, or show one that was made elsewhere.
-#[derive(Clone)]
 pub(super) enum SharedAccess {
     Key { policy: String, key: SecretString },
     Signature(SecretString),
@@ -43,8 +61,8 @@ pub(super) struct Token {
 }
 
 impl Credential {
-    /// A token for an audience. Bounded by the caller.
-    pub(super) async fn token(&self, audience: &str) -> Result<Token, Trouble> {
+    /// A token for a hub. Bounded by the caller.
+    pub(super) async fn token(&self, address: &HubAddress) -> Result<Token, Trouble> {
         match self {
             Self::Entra(credential) => {
                 let token =
@@ -58,16 +76,21 @@ impl Credential {
                     expires: token.expires_on.into(),
                 })
             }
-            Self::Shared(access) => {
+            Self::Shared(connection_string) => {
+                let said = connection_string.read(address).await.map_err(|error| Trouble {
+                    cause: Cause::ConnectionString,
+                    sentence: error.to_string(),
+                })?;
                 let now = SystemTime::now();
-                let (value, expires) = match access {
+                let (value, expires) = match said.access {
                     SharedAccess::Key { policy, key } => {
                         let expires = now + SIGNATURE_LASTS;
-                        (sign(audience, policy, key, expires), expires)
+                        (sign(&address.audience(), &policy, &key, expires), expires)
                     }
                     // When it ends is in it; the service says if it has.
                     SharedAccess::Signature(signature) => {
-                        (signature.clone(), ends(signature).unwrap_or(now + SIGNATURE_LASTS))
+                        let expires = ends(&signature).unwrap_or(now + SIGNATURE_LASTS);
+                        (signature, expires)
                     }
                 };
                 Ok(Token { value, kind: "servicebus.windows.net:sastoken", expires })
@@ -123,11 +146,11 @@ impl ConnectionString {
     ///
     /// # Errors
     /// Refused if it is not. The sentence has nothing of it but names.
-    pub(super) fn parse(text: &SecretString, address: &HubAddress) -> Result<Self> {
+    fn parse(text: &SecretString, origin: &Origin, address: &HubAddress) -> Result<Self> {
         let refused = |why: String| {
             Error::refused(format!(
-                "DELTACOMPARE_EVENT_HUB_CONNECTION_STRING cannot be used: {why}; copy it from the \
-                 shared access policies of the namespace or the hub"
+                "the connection string in {origin} cannot be used: {why}; copy it from the shared \
+                 access policies of the namespace or the hub"
             ))
         };
         let find = |name: &str| {
@@ -184,7 +207,8 @@ mod tests {
     #[test]
     fn a_connection_string_is_for_one_hub() {
         let parse = |text: &str, hub: &str| {
-            ConnectionString::parse(&text.to_owned().into(), &hub.parse().unwrap())
+            let text = text.to_owned().into();
+            ConnectionString::parse(&text, &Origin::Environment("HERE"), &hub.parse().unwrap())
         };
         let found = parse(STRING, "shop/orders").unwrap();
         let SharedAccess::Key { policy, key } = found.access else { panic!() };
@@ -205,7 +229,8 @@ mod tests {
         let text = "Endpoint=sb://10.0.0.7:5673;SharedAccessKeyName=a;SharedAccessKey=b;\
                     UseDevelopmentEmulator=true;";
         let address = "localhost/eh1".parse().unwrap();
-        let found = ConnectionString::parse(&text.to_owned().into(), &address).unwrap();
+        let origin = Origin::Environment("HERE");
+        let found = ConnectionString::parse(&text.to_owned().into(), &origin, &address).unwrap();
         assert_eq!(found.emulator.unwrap().to_string(), "amqp://10.0.0.7:5673");
     }
 }

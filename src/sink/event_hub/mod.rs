@@ -8,6 +8,8 @@ mod batch;
 mod claim_check;
 mod connection;
 mod credential;
+#[cfg(test)]
+mod endurance;
 mod lane;
 mod message;
 mod pace;
@@ -19,22 +21,23 @@ mod trouble;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use secrecy::SecretString;
 use sqlx::PgPool;
 use uuid::Uuid;
 
 pub use address::HubAddress;
+pub(crate) use credential::ConnectionStringSource;
 pub use settings::{EventHubOptions, PartitionBy, PartitionHash, PartitionKeySource};
 
 use address::{EMULATOR, Endpoint};
 use claim_check::Dispatch;
 use connection::Connector;
-use credential::{ConnectionString, Credential};
+use credential::Credential;
 use message::MessageForm;
 use partition::Router;
 use producer::Producer;
@@ -47,16 +50,18 @@ use crate::server::choose_cryptography;
 
 /// How this process reaches hubs and proves who it is. Not part of a request: a token must not go
 /// where a request says.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct EventHubAccess {
     /// `--event-hub-endpoint`: where to connect, if not to the namespace itself.
-    pub endpoint: Option<String>,
+    pub(crate) endpoint: Option<String>,
     /// `--event-hub-sslrootcert`: an authority to trust besides the public ones.
-    pub authority: Option<PathBuf>,
+    pub(crate) authority: Option<PathBuf>,
     /// The connection string of a shared access policy, instead of an identity.
-    pub connection_string: Option<SecretString>,
+    pub(crate) connection_string: Option<ConnectionStringSource>,
     /// Who we are to Entra, without a connection string.
-    pub identity: Identity,
+    pub(crate) identity: Identity,
+    /// How long a partition may accept nothing before those who wait are told.
+    pub(crate) patience: Duration,
 }
 
 impl fmt::Debug for EventHubAccess {
@@ -70,12 +75,13 @@ impl fmt::Debug for EventHubAccess {
 }
 
 impl EventHubAccess {
-    fn connector(&self, address: &HubAddress) -> Result<Connector> {
+    async fn connector(&self, address: &HubAddress) -> Result<Connector> {
         let given: Option<Endpoint> = self.endpoint.as_deref().map(str::parse).transpose()?;
         let (credential, emulator) = match &self.connection_string {
-            Some(text) => {
-                let found = ConnectionString::parse(text, address)?;
-                (Credential::Shared(found.access), found.emulator)
+            Some(source) => {
+                // Read for the token again, but what is wrong with it is better said now.
+                let found = source.read(address).await?;
+                (Credential::Shared(source.clone()), found.emulator)
             }
             None => (Credential::Entra(self.identity.credential()?), None),
         };
@@ -138,7 +144,8 @@ impl EventHub {
         recovered_at: Timestamp,
         control: PgPool,
     ) -> Result<Self> {
-        let producer = Producer::shared(access.connector(address)?, options).await?;
+        let producer =
+            Producer::shared(access.connector(address).await?, options, access.patience).await?;
         Ok(Self {
             router: Router::new(options, producer.partitions()),
             producer,
@@ -158,7 +165,7 @@ impl EventHub {
         address: &HubAddress,
         options: &EventHubOptions,
     ) -> Result<()> {
-        Producer::shared(access.connector(address)?, options).await.map(drop)
+        Producer::shared(access.connector(address).await?, options, access.patience).await.map(drop)
     }
 }
 

@@ -29,20 +29,18 @@ const BACKLOG_BYTES: usize = 16 << 20;
 /// Connections, over which the partitions are spread.
 const CONNECTIONS: usize = 2;
 
-/// How long a partition may accept nothing before those who wait are told.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The same if it is not a matter of time: no such hub, no right.
+/// How long a partition may accept nothing if it is not a matter of time: no such hub, no right.
 const SHORT_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The longest that anybody waits, whatever progress there is.
-const AT_MOST: Duration = Duration::from_secs(300);
+/// The longest that anybody waits, whatever progress there is, in times of the patience.
+const AT_MOST: u32 = 5;
 
 pub(super) struct Producer {
     address: HubAddress,
     lanes: Vec<LaneHandle>,
     backlog: Arc<Semaphore>,
     backlog_bytes: usize,
+    patience: Duration,
     /// Ended with the producer.
     _tasks: JoinSet<()>,
 }
@@ -66,6 +64,7 @@ impl Producer {
     pub(super) async fn shared(
         connector: Connector,
         options: &EventHubOptions,
+        patience: Duration,
     ) -> Result<Arc<Self>> {
         let shared = (format!("{} {}", connector.address, connector.endpoint), options.clone());
         let mut producers = PRODUCERS.lock().await;
@@ -74,7 +73,7 @@ impl Producer {
             return Ok(producer);
         }
         let address = connector.address.clone();
-        let producer = Self::open(connector, options)
+        let producer = Self::open(connector, options, patience)
             .await
             .map_err(|trouble| unavailable(&address, &trouble))?;
         let producer = Arc::new(producer);
@@ -82,7 +81,11 @@ impl Producer {
         Ok(producer)
     }
 
-    async fn open(connector: Connector, options: &EventHubOptions) -> Result<Self, Trouble> {
+    async fn open(
+        connector: Connector,
+        options: &EventHubOptions,
+        patience: Duration,
+    ) -> Result<Self, Trouble> {
         let mut live = connector.open().await?;
         let partitions = connector.partitions(&mut live).await?;
         let connector = Arc::new(connector);
@@ -120,6 +123,7 @@ impl Producer {
             lanes,
             backlog: Arc::new(Semaphore::new(backlog_bytes)),
             backlog_bytes,
+            patience,
             _tasks: tasks,
         })
     }
@@ -197,13 +201,13 @@ impl Producer {
                     return Err(error);
                 }
             }
-            if since.elapsed() > AT_MOST {
+            if since.elapsed() > self.patience * AT_MOST {
                 return Err(Error::new(
                     ErrorKind::Transient,
                     format!(
                         "event hub {}: events are accepted, but too slowly ({} s for the last); {}",
                         self.address,
-                        AT_MOST.as_secs(),
+                        since.elapsed().as_secs(),
                         Trouble { cause: Cause::Busy, sentence: String::new() }.next_step()
                     ),
                 ));
@@ -214,8 +218,8 @@ impl Producer {
     fn given_up(&self, lane: &LaneHandle) -> Option<Error> {
         let (stalled, trouble) = lane.health.stalled();
         let patience = match trouble.as_ref().map(|trouble| trouble.cause) {
-            Some(Cause::Gone | Cause::Unauthorized) => SHORT_PATIENCE,
-            _ => PATIENCE,
+            Some(Cause::Gone | Cause::Unauthorized) => SHORT_PATIENCE.min(self.patience),
+            _ => self.patience,
         };
         if stalled < patience {
             return None;

@@ -18,6 +18,8 @@ pub(super) enum Cause {
     Gone,
     /// The token is not, or no longer, good for this.
     Unauthorized,
+    /// The connection string cannot be read or used; the sentence says what to do.
+    ConnectionString,
     /// All else, which may pass.
     Passing,
 }
@@ -47,6 +49,7 @@ impl Trouble {
                 "give the identity the role Azure Event Hubs Data Sender on the hub, or use a \
                  connection string of a policy with the right Send"
             }
+            Cause::ConnectionString => "it is read again with every try",
             Cause::Passing => "check that the namespace can be reached from here",
         }
     }

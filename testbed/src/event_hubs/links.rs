@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fe2o3_amqp::acceptor::{LinkAcceptor, LinkEndpoint, ListenerSessionHandle};
-use fe2o3_amqp::types::definitions::{self, AmqpError, LinkError, Role};
+use fe2o3_amqp::types::definitions::{self, AmqpError, LinkError, ReceiverSettleMode, Role};
 use fe2o3_amqp::types::messaging::annotations::AnnotationKey;
 use fe2o3_amqp::types::messaging::{
     ApplicationProperties, Body, IntoBody, Message, Modified, Properties,
@@ -73,7 +73,10 @@ impl Connected {
     /// Until when an entity may be used.
     fn granted_until(&self, entity: &str) -> Option<Instant> {
         let grants = lock(&self.grants);
-        let good = grants.iter().filter(|grant| entity.starts_with(&grant.path));
+        // Python writes `consumergroups` in one place and `ConsumerGroups` in the other.
+        let entity = entity.to_ascii_lowercase();
+        let good =
+            grants.iter().filter(|grant| entity.starts_with(&grant.path.to_ascii_lowercase()));
         good.map(|grant| grant.until).max().filter(|until| *until > Instant::now())
     }
 
@@ -93,8 +96,15 @@ pub(super) async fn session(mut session: ListenerSessionHandle, connected: Arc<C
     let mut links = JoinSet::new();
     let acceptor =
         LinkAcceptor::builder().max_message_size(connected.hub.options.largest_message).build();
-    while let Some(attach) = session.next_incoming_attach().await {
-        let (node, other) = ends(&attach);
+    while let Some(mut attach) = session.next_incoming_attach().await {
+        // Python asks to settle second; the service settles with its outcome all the same, and the
+        // client waits for no less.
+        attach.rcv_settle_mode = ReceiverSettleMode::First;
+        let (mut node, other) = ends(&attach);
+        if node == "$management" {
+            // Python's name for it.
+            node = format!("{}/{node}", connected.hub.options.name);
+        }
         if let Ok(endpoint) = acceptor.accept_incoming_attach(attach.clone(), &mut session).await {
             let connected = Arc::clone(&connected);
             match endpoint {
@@ -427,8 +437,10 @@ async fn send(mut link: Sender, node: &str, other: String, attach: &Attach, conn
     loop {
         let grown = log.grown.notified();
         while let Some(message) = log.get(next).and_then(|stored| stored.delivered(next)) {
-            if link.send(message).await.is_err() {
-                return;
+            // Consumers of the service do not settle.
+            match link.send_batchable(message).await {
+                Ok(outcome) => drop(outcome),
+                Err(_) => return,
             }
             next += 1;
         }

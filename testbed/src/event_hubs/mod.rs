@@ -5,19 +5,24 @@
 //! `$management` for the hub and its partitions; sender links to the hub and to partitions;
 //! receiver links with a starting position.
 //!
-//! **What it does not cover:** TLS and WebSockets; Entra itself (a token is good if the
-//! stand-in of the identity endpoint gave it out); rights of a policy; throttling by throughput units; retention, capture, geo-replication;
-//! consumer groups' epochs and owners; the Kafka endpoint; idle connections that the service closes;
-//! how the real service batches its acknowledgements, and how long anything takes. Messages of
-//! senders to the hub without a key go round in turn, which the service does not promise.
+//! **What it does not cover:** WebSockets; Entra itself (a token is good if the stand-in of the
+//! identity endpoint gave it out); rights of a policy; throttling by throughput units; retention,
+//! capture, geo-replication; consumer groups' epochs and owners; the Kafka endpoint; idle
+//! connections that the service closes; how the real service batches its acknowledgements, and how
+//! long anything takes. Messages of senders to the hub without a key go round in turn, which the
+//! service does not promise.
 
 mod faults;
+mod frames;
 mod links;
 mod log;
+mod official_client;
 mod tokens;
 
 use std::collections::HashSet;
+use std::fmt::Debug;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,13 +30,18 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use fe2o3_amqp::acceptor::{ConnectionAcceptor, SaslAnonymousMechanism, SessionAcceptor};
 use fe2o3_amqp::types::definitions::{self, ConnectionError};
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 pub use faults::{Fault, Faults};
 pub use log::{Keep, StoredEvent};
+pub use official_client::OfficialClient;
 
+use frames::FullFrames;
 use links::Connected;
 use log::Log;
 use tokens::Policy;
@@ -51,6 +61,8 @@ pub struct HubOptions {
     pub keep: Keep,
     /// The longest that a token is good for, whatever it says.
     pub tokens_last: Duration,
+    /// Whether connections are TLS from the first byte, as the service's are.
+    pub tls: bool,
 }
 
 impl Default for HubOptions {
@@ -62,6 +74,7 @@ impl Default for HubOptions {
             largest_message: 1 << 20,
             keep: Keep::All,
             tokens_last: Duration::from_secs(3600),
+            tls: false,
         }
     }
 }
@@ -71,6 +84,8 @@ impl Default for HubOptions {
 pub struct EventHubs {
     address: SocketAddr,
     hub: Arc<Hub>,
+    /// Has the authority's certificate.
+    folder: TempDir,
     _tasks: JoinSet<()>,
 }
 
@@ -78,7 +93,7 @@ pub struct EventHubs {
 #[derive(Debug)]
 struct Hub {
     options: HubOptions,
-    policy: Policy,
+    policy: Mutex<Policy>,
     /// Whose tokens of Entra are good.
     issuer: Mutex<Option<crate::Tokens>>,
     logs: Vec<Log>,
@@ -97,8 +112,13 @@ impl EventHubs {
     pub async fn start(options: HubOptions) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("no port is free")?;
         let address = listener.local_addr()?;
+        let folder = tempfile::tempdir()?;
+        let tls = match options.tls {
+            true => Some(crate::tls::acceptor(&folder.path().join("ca.pem"), "127.0.0.1")?),
+            false => None,
+        };
         let hub = Arc::new(Hub {
-            policy: Policy::random(),
+            policy: Mutex::new(Policy::random()),
             issuer: Mutex::default(),
             logs: (0..options.partitions).map(|_| Log::new(options.keep)).collect(),
             faults: Mutex::default(),
@@ -117,18 +137,24 @@ impl EventHubs {
                 tokio::select! {
                     accepted = listener.accept() => if let Ok((stream, _)) = accepted {
                         shared.connections.fetch_add(1, Ordering::Relaxed);
-                        connections.spawn(serve(stream, Arc::clone(&shared)));
+                        connections.spawn(serve(stream, tls.clone(), Arc::clone(&shared)));
                     },
                     Some(_) = connections.join_next() => {}
                 }
             }
         });
-        Ok(Self { address, hub, _tasks: tasks })
+        Ok(Self { address, hub, folder, _tasks: tasks })
     }
 
     /// For `--event-hub-endpoint`.
     pub fn endpoint(&self) -> String {
-        format!("amqp://{}", self.address)
+        let scheme = if self.hub.options.tls { "amqps" } else { "amqp" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// For `--event-hub-sslrootcert`; there only with TLS.
+    pub fn authority(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
     }
 
     /// For `--sink`.
@@ -138,19 +164,24 @@ impl EventHubs {
 
     /// A connection string of its policy, which is for the namespace.
     pub fn connection_string(&self) -> String {
-        let Policy { name, key } = &self.hub.policy;
+        let Policy { name, key } = &*lock(&self.hub.policy);
         let namespace = &self.hub.options.namespace;
         format!("Endpoint=sb://{namespace}/;SharedAccessKeyName={name};SharedAccessKey={key}")
     }
 
     /// The same as Microsoft's emulator gives it: it says where to connect, and without TLS.
     pub fn emulator_connection_string(&self) -> String {
-        let Policy { name, key } = &self.hub.policy;
+        let Policy { name, key } = &*lock(&self.hub.policy);
         let address = self.address;
         format!(
             "Endpoint=sb://{address};SharedAccessKeyName={name};SharedAccessKey={key};\
              UseDevelopmentEmulator=true"
         )
+    }
+
+    /// Gives the policy another key. Who was let in by the old one stays until the token ends.
+    pub fn change_key(&self) {
+        *lock(&self.hub.policy) = Policy::random();
     }
 
     /// Lets in whoever has a token of these that is for Event Hubs and has not ended.
@@ -197,7 +228,7 @@ impl EventHubs {
 }
 
 /// One connection, to its end.
-async fn serve(stream: TcpStream, hub: Arc<Hub>) {
+async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, hub: Arc<Hub>) {
     // A second handle to the socket, to cut it in the middle of anything.
     let Ok((stream, scissors)) = stream.into_std().and_then(|stream| {
         let scissors = stream.try_clone()?;
@@ -206,12 +237,27 @@ async fn serve(stream: TcpStream, hub: Arc<Hub>) {
         return;
     };
     let _ = stream.set_nodelay(true);
+    match tls {
+        None => speak(stream, &scissors, hub).await,
+        // A client that does not trust us goes away in the middle.
+        Some(tls) => {
+            if let Ok(stream) = tls.accept(stream).await {
+                speak(stream, &scissors, hub).await;
+            }
+        }
+    }
+}
+
+async fn speak<S>(stream: S, scissors: &std::net::TcpStream, hub: Arc<Hub>)
+where
+    S: AsyncRead + AsyncWrite + Debug + Send + Unpin + 'static,
+{
     let acceptor = ConnectionAcceptor::builder()
         .container_id("standin")
         .max_frame_size(64 << 10)
         .sasl_acceptor(SaslAnonymousMechanism::new())
         .build();
-    let Ok(mut handle) = acceptor.accept(stream).await else { return };
+    let Ok(mut handle) = acceptor.accept(FullFrames::new(stream)).await else { return };
     let connected = Arc::new(Connected::new(hub));
     let mut sessions = JoinSet::new();
 
@@ -219,8 +265,9 @@ async fn serve(stream: TcpStream, hub: Arc<Hub>) {
         tokio::select! {
             incoming = handle.next_incoming_session() => {
                 let Some(incoming) = incoming else { break };
-                let accepted =
-                    SessionAcceptor::new().accept_incoming_session(incoming, &mut handle).await;
+                // The service says how many links it takes, and its clients rely on it.
+                let acceptor = SessionAcceptor::builder().handle_max(255_u32).build();
+                let accepted = acceptor.accept_incoming_session(incoming, &mut handle).await;
                 if let Ok(session) = accepted {
                     sessions.spawn(links::session(session, Arc::clone(&connected)));
                 }

@@ -71,13 +71,14 @@ impl Hub {
         if path(&plain(resource)) != path(audience) {
             return Err(format!("InvalidAudience: signed for {resource}"));
         }
-        if plain(field("skn")?) != self.policy.name {
+        let policy = lock(&self.policy);
+        if plain(field("skn")?) != policy.name {
             return Err("InvalidSignature: no such policy".to_owned());
         }
         let signature = BASE64_STANDARD
             .decode(plain(field("sig")?))
             .map_err(|_| "InvalidSignature: not base64".to_owned())?;
-        let key = hmac::Key::new(hmac::HMAC_SHA256, self.policy.key.as_bytes());
+        let key = hmac::Key::new(hmac::HMAC_SHA256, policy.key.as_bytes());
         hmac::verify(&key, format!("{resource}\n{until}").as_bytes(), &signature)
             .map_err(|_| "InvalidSignature: the token has an invalid signature".to_owned())?;
         until.parse().map_err(|_| "InvalidSignature: se is not a number".to_owned())

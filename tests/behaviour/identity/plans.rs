@@ -16,7 +16,7 @@ const STATISTICS: [(&str, &str); 4] = [
     ("emptied", "analyze TABLE; update pg_class set reltuples = 0, relpages = 0"),
 ];
 
-const SHAPES: [(&str, &str); 4] = [
+const SHAPES: [(&str, &str); 5] = [
     (
         "ints",
         "create table TABLE (id int primary key, a text, v int) with (autovacuum_enabled = off)",
@@ -31,6 +31,11 @@ const SHAPES: [(&str, &str); 4] = [
                with (autovacuum_enabled = off)",
     ),
     (
+        "bags",
+        "create table TABLE (id int, a text, v int) with (autovacuum_enabled = off);
+               alter table TABLE replica identity full",
+    ),
+    (
         "parts",
         "create table TABLE (id int, a text, v int, primary key (id)) partition by hash (id);
                create table TABLE_0 partition of TABLE for values with (modulus 2, remainder 0)
@@ -40,37 +45,50 @@ const SHAPES: [(&str, &str); 4] = [
     ),
 ];
 
-/// The plans that a server logged for queries of ours with this in their text.
-fn plans(server: &Server, text: &str) -> Vec<String> {
-    let log = server.log();
-    let mut entries: Vec<String> = Vec::new();
-    for line in log.lines() {
-        match entries.last_mut() {
-            Some(entry) if line.starts_with('\t') => {
-                entry.push_str(line);
-                entry.push('\n');
+/// The plans that a server logged for queries of ours.
+struct Plans(Vec<String>);
+
+impl Plans {
+    fn of(server: &Server) -> Self {
+        let mut entries: Vec<String> = Vec::new();
+        for line in server.log().lines() {
+            match entries.last_mut() {
+                Some(entry) if line.starts_with('\t') => {
+                    entry.push_str(line);
+                    entry.push('\n');
+                }
+                _ => entries.push(format!("{line}\n")),
             }
-            _ => entries.push(format!("{line}\n")),
         }
+        entries.retain(|entry| entry.contains("plan:\n") && entry.contains("app=deltacompare"));
+        Self(entries)
     }
-    entries
-        .into_iter()
-        .filter(|entry| entry.contains("plan:\n") && entry.contains("app=deltacompare"))
-        .filter(|entry| entry.contains(text))
-        .collect()
+
+    /// Those with this in their text.
+    fn with<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().map(String::as_str).filter(move |plan| plan.contains(text))
+    }
 }
 
-/// All plans use one of these nodes for the table, and none reads it whole.
-fn assert_plans(gap: &Gap, table: &str, text: &str, nodes: &[&str]) {
-    for (side, server) in [("base", &gap.base), ("head", &gap.head)] {
-        let of_table: Vec<String> =
-            plans(server, text).into_iter().filter(|p| p.contains(&format!("\"{table}"))).collect();
+/// All plans use one of these nodes for the table, and none of those.
+fn assert_plans(
+    sides: &[(&str, Plans); 2],
+    table: &str,
+    text: &str,
+    nodes: &[&str],
+    never: &[&str],
+) {
+    let name = format!("\"{table}");
+    for (side, plans) in sides {
+        let of_table: Vec<&str> = plans.with(text).filter(|plan| plan.contains(&name)).collect();
         println!("{side} {table}: {} plans for {text}", of_table.len());
         assert!(!of_table.is_empty(), "{side} {table}: no plan for {text}");
         // A range without bounds is the whole table.
         for plan in of_table.iter().filter(|plan| !plan.contains("where true")) {
             assert!(nodes.iter().any(|node| plan.contains(node)), "{side} {table}:\n{plan}");
-            assert!(!plan.contains("Seq Scan on"), "{side} {table}:\n{plan}");
+            for node in never {
+                assert!(!plan.contains(node), "{side} {table}: {node}\n{plan}");
+            }
         }
     }
 }
@@ -122,21 +140,45 @@ async fn plans_do_not_depend_on_statistics() {
     let gap = Gap::after(production, &during).await;
     let names: Vec<&str> = tables.iter().map(String::as_str).collect();
 
-    let more = ["--verify", "none", "--range-blocks", "8"];
-    let (identity, content) = tokio::join!(
-        program(&gap, "identity", &more).run(),
-        program(&gap, "content", &["--verify", "none"]).run(),
+    let (identity, content, full) = tokio::join!(
+        program(&gap, "identity", &["--verify", "sample", "--range-blocks", "8"]).run(),
+        program(&gap, "content", &["--verify", "none", "--range-blocks", "8"]).run(),
+        program(&gap, "full", &["--verify", "none"]).run(),
     );
-    for run in [&identity, &content] {
+    for run in [&identity, &content, &full] {
         run.assert_completed();
         assert_events_turn_base_into_head(&gap, &names, &run.events("events")).await;
     }
     let index = ["Index Scan using", "Index Only Scan using", "Bitmap Index Scan on"];
+    let whole = ["Seq Scan on"];
+    let sides = [("base", Plans::of(&gap.base)), ("head", Plans::of(&gap.head))];
     for table in &names {
-        assert_plans(&gap, table, "bit_xor(hashtidextended", &["Tid Range Scan on"]);
-        assert_plans(&gap, table, "string_agg(tidsend", &["Tid Range Scan on"]);
-        assert_plans(&gap, table, "::tid[])", &["Tid Scan on"]);
-        assert_plans(&gap, table, ") as w (k1", &index);
-        assert_plans(&gap, table, " as bucket", &index);
+        let tid_range = ["Tid Range Scan on"];
+        assert_plans(&sides, table, "bit_xor(hashtidextended", &tid_range, &whole);
+        assert_plans(&sides, table, "array_agg(ctid)", &tid_range, &whole);
+        assert_plans(&sides, table, "g (block, position)", &tid_range, &whole);
+        assert_plans(&sides, table, "::tid[])", &["Tid Scan on"], &whole);
+        if table.starts_with("bags") {
+            // Rows without a key are read once through and counted as they come.
+            assert_plans(&sides, table, "sum(hash)", &["HashAggregate"], &["Sort", "Index"]);
+            assert_plans(&sides, table, "any ($1::int4[])", &whole, &["Sort", "Index"]);
+        } else {
+            assert_plans(&sides, table, ") as w (k1", &index, &whole);
+            assert_plans(&sides, table, " as bucket", &["HashAggregate"], &["Sort"]);
+            assert_plans(&sides, table, " as bucket", &index, &whole);
+        }
+    }
+    // Statements of head alone.
+    let [_, (_, head)] = &sides;
+    let joins: Vec<&str> = head.with("full join").collect();
+    assert_eq!(joins.len(), names.iter().filter(|table| !table.starts_with("bags")).count());
+    for plan in joins {
+        assert!(plan.contains("Hash Full Join") && !plan.contains("Merge"), "{plan}");
+    }
+    let samples: Vec<&str> = head.with("tablesample").collect();
+    assert!(!samples.is_empty());
+    for plan in samples {
+        assert!(plan.contains("Sample Scan on"), "{plan}");
+        assert!(!plan.contains("Seq Scan on") && !plan.contains("Index"), "{plan}");
     }
 }

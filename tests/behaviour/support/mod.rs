@@ -3,6 +3,7 @@
 mod debezium;
 mod fingerprint;
 mod gap;
+mod held;
 mod hosted;
 mod image;
 mod landing;
@@ -16,6 +17,7 @@ mod table;
 pub(crate) use debezium::DebeziumEvents;
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use gap::{Gap, leftovers};
+pub(crate) use held::{hold_the_sink, until, waiting_for_the_sink};
 pub(crate) use hosted::Hosted;
 pub(crate) use image::{Row, covered_rows, key as identity_columns};
 pub(crate) use landing::{Events, LandingEvent};

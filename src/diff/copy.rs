@@ -1,0 +1,71 @@
+//! Rows read by COPY.
+//!
+//! Its text format calls each type's output function and nothing else, which makes it the cheapest
+//! way to have images: half the time of a `text[]`, on the servers and here.
+
+use futures_util::TryStreamExt;
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::{Image, Source};
+use crate::error::Result;
+use crate::sql::Ident;
+
+/// Bytes of images that one query may have held at once. Statistics say how many rows these are, and
+/// may be wrong a thousandfold.
+const MOST_BYTES: usize = 4 << 20;
+
+/// The images of the rows that a query yields, of so many columns; `None` if they are too large to
+/// be held at once. One row never is.
+pub(super) async fn images(
+    connection: &mut PgConnection,
+    query: &str,
+    columns: usize,
+) -> Result<Option<Vec<Image>>> {
+    let mut lines = connection.copy_out_raw(&format!("copy ({query}) to stdout")).await?;
+    let mut images = Vec::new();
+    let mut bytes = 0;
+    while let Some(line) = lines.try_next().await? {
+        let image = Image::from_copied(&line, columns)?;
+        bytes += image.bytes();
+        images.push(image);
+        if bytes > MOST_BYTES && images.len() > 1 {
+            drop(images);
+            // The session is of use only once the server has sent everything.
+            while lines.try_next().await?.is_some() {}
+            return Ok(None);
+        }
+    }
+    Ok(Some(images))
+}
+
+/// Some columns of a table as items of a select list, to be printed by COPY.
+pub(super) fn columns(source: &Source, at: impl IntoIterator<Item = usize>, alias: &str) -> String {
+    let names: Vec<String> = at
+        .into_iter()
+        .map(|at| format!("{alias}.{}", Ident::new(&source.columns[at].name)))
+        .collect();
+    names.join(", ")
+}
+
+/// All compared columns.
+pub(super) fn row(source: &Source, alias: &str) -> String {
+    columns(source, 0..source.columns.len(), alias)
+}
+
+/// COPY takes no parameters. So lists of values are bound to settings, which last as long as the
+/// transaction, and read from there.
+pub(super) async fn bind(connection: &mut PgConnection, lists: &[Vec<Option<&str>>]) -> Result<()> {
+    let settings: Vec<String> = (1..=lists.len())
+        .map(|n| format!("set_config('deltacompare.values_{n}', ${n}::text[]::text, true)"))
+        .collect();
+    let sql = format!("select {}", settings.join(", "));
+    let query = lists.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, list| query.bind(list));
+    query.execute(connection).await?;
+    Ok(())
+}
+
+/// The n-th list that was bound, from 1, as an expression of type `text[]` that is computed once a
+/// query.
+pub(super) fn bound(n: usize) -> String {
+    format!("(select current_setting('deltacompare.values_{n}')::text[])")
+}

@@ -1,0 +1,195 @@
+//! The sink alone against the stand-in, for long and as fast as it goes. On demand, see
+//! `.config/nextest.toml` and docs/benchmarks.md.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deltacompare_testbed::event_hubs::{EventHubs, Faults, HubOptions, Keep};
+use tokio::runtime::Runtime;
+
+use super::*;
+use crate::catalog::TableName;
+use crate::event::Op;
+use crate::secrets::{Fixed, Origin};
+
+/// Taken over at once by a call of the sink.
+const AT_ONCE: usize = 500;
+
+/// A stand-in and a sink, each with threads of its own, so that it can be told who took which time.
+struct Bench {
+    hub: EventHubs,
+    sink: Arc<EventHub>,
+    _standin: Runtime,
+    producer: Runtime,
+}
+
+fn runtime(name: &str) -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+impl Bench {
+    fn new(options: HubOptions) -> Self {
+        let (standin, producer) = (runtime("standin"), runtime("producer"));
+        let hub = standin.block_on(standin.spawn(EventHubs::start(options))).unwrap().unwrap();
+        let address = hub.sink().strip_prefix("event-hub:").unwrap().parse().unwrap();
+        let access = EventHubAccess {
+            endpoint: Some(hub.endpoint()),
+            authority: None,
+            connection_string: Some(ConnectionStringSource {
+                origin: Origin::Environment("ENDURANCE"),
+                source: Arc::new(Fixed(hub.connection_string().into())),
+            }),
+            identity: Identity::default(),
+            patience: Duration::from_secs(120),
+        };
+        let sink = producer.block_on(async {
+            let nowhere = PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap();
+            let options = EventHubOptions::default();
+            let recovery = Uuid::from_u128(1);
+            EventHub::open(&access, &address, &options, recovery, Timestamp::UNIX_EPOCH, nowhere)
+                .await
+                .unwrap()
+        });
+        Self { hub, sink: Arc::new(sink), _standin: standin, producer }
+    }
+
+    /// Sends so many events of 500 bytes from four tasks, as four work items do.
+    fn send(&self, events: usize) {
+        self.producer.block_on(async {
+            let mut senders = tokio::task::JoinSet::new();
+            for worker in 0..4 {
+                let sink = Arc::clone(&self.sink);
+                senders.spawn(async move {
+                    let mut at = worker * events / 4;
+                    while at < (worker + 1) * events / 4 {
+                        let to = (at + AT_ONCE).min((worker + 1) * events / 4);
+                        let chunk: Vec<Event> = (at..to).map(event).collect();
+                        sink.write(&chunk).await.unwrap();
+                        at = to;
+                    }
+                    sink.flush().await.unwrap();
+                });
+            }
+            while let Some(sender) = senders.join_next().await {
+                sender.unwrap();
+            }
+        });
+    }
+}
+
+fn id(number: usize) -> u128 {
+    // Spread over all bits, as a UUIDv5 is.
+    let mixed = (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (u128::from(mixed) << 64) | u128::from(mixed.rotate_left(32))
+}
+
+fn event(number: usize) -> Event {
+    let mut body = format!("{{\"id\":{number},\"v\":\"").into_bytes();
+    body.resize(498, b'x');
+    body.extend_from_slice(b"\"}");
+    Event {
+        id: Uuid::from_u128(id(number)),
+        op: Op::Update,
+        table: Arc::new(TableName { schema: "public".into(), name: "orders".into() }),
+        key: Some(format!("{{\"id\":{number}}}").into_bytes().into()),
+        body: body.into(),
+    }
+}
+
+/// Seconds of CPU that this process's threads took, by their names.
+fn cpu() -> BTreeMap<String, f64> {
+    let mut seconds = BTreeMap::new();
+    for thread in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+        let read = |file: &str| std::fs::read_to_string(thread.path().join(file));
+        let (Ok(name), Ok(stat)) = (read("comm"), read("stat")) else { continue };
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        // utime and stime, in hundredths of a second.
+        let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+        *seconds.entry(name.trim().to_owned()).or_default() += ticks / 100.0;
+    }
+    seconds
+}
+
+fn resident_megabytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+/// Nothing lost, nothing made up, and memory as it was after the first quarter.
+fn endure(events: usize, least_batches: u64, options: HubOptions, faults: Option<Faults>) {
+    let bench = Bench::new(HubOptions { keep: Keep::Ids, ..options });
+    if let Some(faults) = faults {
+        bench.hub.inject(faults);
+    }
+    let began = Instant::now();
+    let quarters: Vec<u64> = (0..4)
+        .map(|quarter| {
+            let from = quarter * events / 4;
+            bench.producer.block_on(async {
+                let mut at = from;
+                while at < from + events / 4 {
+                    let to = (at + AT_ONCE).min(from + events / 4);
+                    let chunk: Vec<Event> = (at..to).map(event).collect();
+                    bench.sink.write(&chunk).await.unwrap();
+                    at = to;
+                }
+                bench.sink.flush().await.unwrap();
+            });
+            resident_megabytes()
+        })
+        .collect();
+    let (batches, connections, tokens) = bench.hub.counts();
+    println!(
+        "{events} events, {} stored, {batches} batches, {connections} connections, {tokens} tokens, \
+         {:.0} s; resident after each quarter: {quarters:?} MB",
+        bench.hub.stored(),
+        began.elapsed().as_secs_f64()
+    );
+    let ids = bench.hub.ids();
+    assert_eq!(ids.len(), events / 4 * 4);
+    assert!((0..events / 4 * 4).all(|number| ids.contains(&id(number))));
+    assert!(batches >= least_batches, "{batches}");
+    // An id takes some 40 bytes in the stand-in's set.
+    let ids_megabytes = events as u64 * 40 / 1_000_000;
+    assert!(quarters[3] <= quarters[0] + 16 + ids_megabytes, "{quarters:?}");
+}
+
+#[test]
+fn a_hundred_thousand_batches_without_a_fault() {
+    let options = HubOptions { largest_message: 3_300, ..HubOptions::default() };
+    endure(320_000, 100_000, options, None);
+}
+
+#[test]
+fn every_fault_at_random_intervals() {
+    let options = HubOptions { largest_message: 40_000, ..HubOptions::default() };
+    endure(400_000, 8_000, options, Some(Faults::random(7, 40)));
+}
+
+#[test]
+fn events_a_second() {
+    const EVENTS: usize = 1_000_000;
+    let bench = Bench::new(HubOptions { keep: Keep::Count, ..HubOptions::default() });
+    bench.send(50_000);
+    let (before, began) = (cpu(), Instant::now());
+    bench.send(EVENTS);
+    let took = began.elapsed().as_secs_f64();
+    assert_eq!(bench.hub.stored(), 50_000 + EVENTS as u64);
+    println!("{EVENTS} events of 500 bytes in {took:.2} s: {:.0} a second", EVENTS as f64 / took);
+    for (thread, seconds) in cpu() {
+        let seconds = seconds - before.get(&thread).unwrap_or(&0.0);
+        println!(
+            "{thread}: {seconds:.2} s of CPU, {:.2} µs an event",
+            seconds * 1e6 / EVENTS as f64
+        );
+    }
+}

@@ -1,0 +1,49 @@
+//! Microsoft's own Python client, see `testbed/event_hubs/client.py`.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+/// The client, at a hub.
+#[derive(Debug)]
+pub struct OfficialClient {
+    connection_string: String,
+    hub: String,
+}
+
+impl OfficialClient {
+    /// With a connection string as the emulator has them.
+    pub fn of(connection_string: &str, hub: &str) -> Self {
+        Self { connection_string: connection_string.to_owned(), hub: hub.to_owned() }
+    }
+
+    /// The next so many events from the beginning of every partition: those of this recovery, or
+    /// all if that is empty.
+    ///
+    /// # Errors
+    /// If they do not come within a minute.
+    pub async fn read(&self, count: usize, recovery: &str) -> Result<Vec<Value>> {
+        let printed = self.run("read", &[&count.to_string(), recovery]).await?;
+        printed.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
+
+    /// Sends an event under each of these partition keys.
+    ///
+    /// # Errors
+    /// The client's.
+    pub async fn send(&self, keys: &[&str]) -> Result<()> {
+        self.run("send", keys).await.map(drop)
+    }
+
+    async fn run(&self, command: &str, arguments: &[&str]) -> Result<String> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/event_hubs/client.py");
+        let output = tokio::process::Command::new(crate::binaries::event_hubs_python()?)
+            .args([script, command, &self.connection_string, &self.hub])
+            .args(arguments)
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "the client failed: {errors}");
+        String::from_utf8(output.stdout).context(errors.into_owned())
+    }
+}

@@ -1,0 +1,33 @@
+//! Processes met at a chosen instant: with events in their hands that they cannot get rid of.
+
+use std::time::Duration;
+
+use sqlx::{Executor, PgConnection};
+
+use super::Gap;
+
+/// Nobody can write to the delta table until this is closed: whoever has events in hand waits.
+pub(crate) async fn hold_the_sink(gap: &Gap) -> PgConnection {
+    let mut session = gap.head.connect().await.unwrap();
+    session.execute("begin; lock table deltacompare.delta in exclusive mode").await.unwrap();
+    session
+}
+
+/// So many sessions wait for [`hold_the_sink`] to end; a condition for [`until`].
+pub(crate) fn waiting_for_the_sink(workers: usize) -> String {
+    format!(
+        "select count(*) = {workers} from pg_locks
+          where not granted and relation = to_regclass('deltacompare.delta')"
+    )
+}
+
+/// Waits until a query on head is true, at most for a while.
+pub(crate) async fn until(gap: &Gap, condition: &str) {
+    for _ in 0..6000 {
+        if gap.head.value::<bool>(condition).await.unwrap_or(false) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {condition}");
+}
