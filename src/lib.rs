@@ -21,3 +21,4 @@ mod secrets;
 pub mod server;
 pub mod sink;
 pub mod sql;
+pub mod telemetry;

@@ -8,7 +8,6 @@ mod output;
 #[cfg(test)]
 mod readme;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -18,7 +17,8 @@ use deltacompare::fdw;
 use deltacompare::functions;
 use deltacompare::record::Record;
 use deltacompare::recovery::{self, Control, Outcome, Progress, Request, Start};
-use tracing_subscriber::EnvFilter;
+use deltacompare::telemetry::{self, Log, Telemetry};
+use tracing::Instrument;
 
 use arguments::{Arguments, Command, RunArguments};
 
@@ -31,7 +31,6 @@ const INTERRUPTED: u8 = 130;
 pub(crate) fn main() -> ExitCode {
     let matches = Arguments::command().get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    start_log(matches!(arguments.command, Command::Serve(_)));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -39,11 +38,16 @@ pub(crate) fn main() -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
+    let telemetry = {
+        let _within = runtime.enter();
+        let served = matches!(arguments.command, Command::Serve(_));
+        Telemetry::start(if served { Log::Host } else { Log::People })
+    };
     let outcome = runtime.block_on(async {
         arguments::refuse_passwords_in_sight(&matches)?;
         arguments::refuse_changes_on_resume(&matches)?;
         match arguments.command {
-            Command::Run(arguments) => run(*arguments).await,
+            Command::Run(arguments) => run(*arguments).instrument(telemetry::root("run")).await,
             Command::Plan { servers, selection, pace, json } => {
                 let request = Request { event_hub: pace.options(), ..selection.request()? };
                 let plan = recovery::plan(&servers.servers().await?, &request)
@@ -85,6 +89,7 @@ pub(crate) fn main() -> ExitCode {
             }
         }
     });
+    telemetry.end();
     // Sessions in the middle of a query are of no use any more: do not wait for them.
     runtime.shutdown_timeout(Duration::from_millis(200));
     match outcome {
@@ -98,20 +103,6 @@ pub(crate) fn main() -> ExitCode {
                 _ => FAILED,
             })
         }
-    }
-}
-
-/// Logs for people on standard error; for the Functions host, which takes standard error for
-/// errors, one JSON object a line on standard output.
-fn start_log(served: bool) {
-    let default =
-        if served { "info,pgwire_replication=off" } else { "warn,pgwire_replication=off" };
-    let filter = EnvFilter::try_from_env("DELTACOMPARE_LOG").unwrap_or_else(|_| default.into());
-    let log = tracing_subscriber::fmt().with_env_filter(filter);
-    if served {
-        log.json().flatten_event(true).with_span_list(false).with_ansi(false).init();
-    } else {
-        log.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).init();
     }
 }
 

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::preflight::Servers;
 use crate::recovery::{Due, Limits, Request, Steps, Store};
 use crate::sink::EventHubAccess;
+use crate::telemetry::trace;
 
 /// What a message may take where host.json says that it may take for ever.
 const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
@@ -130,17 +131,17 @@ impl App {
         self.queues.get_or_try_init(async || Queues::from_environment()).await
     }
 
-    /// Sends the messages that a recovery needs now.
-    pub(super) async fn send_due(&self, recovery: Uuid) -> Result<()> {
+    /// Sends the messages that a recovery needs now, with the trace that it belongs to.
+    pub(super) async fn send_due(&self, recovery: Uuid, trace: Option<String>) -> Result<()> {
         // First the queues: messages that cannot be sent are not to be marked as sent.
         let queues = self.queues().await?;
         let due: Due = self.steps().await?.due(recovery).await?;
-        queues.send_due(recovery, &due).await
+        queues.send_due(recovery, &due, trace).await
     }
 
-    /// Sends the first message of a recovery.
+    /// Sends the first message of a recovery, which carries the current trace on.
     pub(super) async fn send_start(&self, recovery: Uuid) -> Result<()> {
         let due = Due { step: true, items: Vec::new() };
-        self.queues().await?.send_due(recovery, &due).await
+        self.queues().await?.send_due(recovery, &due, trace::current()).await
     }
 }

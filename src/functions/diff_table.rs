@@ -4,23 +4,31 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::Response;
+use tracing::Instrument;
 
 use super::app::App;
 use super::invocation;
+use super::queue::Message;
 use crate::error::{Error, Result};
 
-pub(super) async fn diff(State(app): State<Arc<App>>, body: Bytes) -> Response {
-    invocation::answer(work(&app, &body).await)
+pub(super) async fn diff(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
+    match invocation::message(&body) {
+        Ok(message) => {
+            let span = invocation::span("DiffTable", &headers, message.trace.as_deref());
+            invocation::answer(work(&app, message).instrument(span).await)
+        }
+        Err(error) => invocation::answer(Err(error)),
+    }
 }
 
-async fn work(app: &App, body: &Bytes) -> Result<()> {
-    let message = invocation::message(body)?;
+async fn work(app: &App, message: Message) -> Result<()> {
     let number =
         message.item.ok_or_else(|| Error::refused("a message of this queue must name an item"))?;
     let again = app.steps().await?.work_on(message.recovery, number, app.stop.clone()).await?;
     if let Some(delay) = again {
         app.queues().await?.send(&message, delay).await?;
     }
-    app.send_due(message.recovery).await
+    app.send_due(message.recovery, message.trace).await
 }

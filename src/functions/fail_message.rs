@@ -37,7 +37,7 @@ async fn give_up(app: &App, body: &Bytes) -> Result<()> {
     let reason = "the Functions host gave its message up after too many attempts: see the log of \
                   DiffTable, then retry";
     app.store().await?.give_up(message.recovery, number, reason).await?;
-    app.send_due(message.recovery).await
+    app.send_due(message.recovery, message.trace).await
 }
 
 fn never_fail(outcome: Result<()>) -> Response {

@@ -2,13 +2,15 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use tracing::Span;
 
 use super::bindings::MESSAGE;
 use super::queue::Message;
 use crate::error::{Error, Result};
+use crate::telemetry::trace::Origin;
 
 /// Reads the message of an invocation. `Data` has it as an object, as a string that holds JSON, or
 /// as such a string encoded once more: hosts differ. `Metadata` is not looked at, since fields of a
@@ -35,6 +37,26 @@ pub(super) fn message(body: &Bytes) -> Result<Message> {
         }
     }
     serde_json::from_value(message).map_err(|_| unreadable())
+}
+
+/// The span of an invocation. It continues the host's trace, if the host sends one, and else the one
+/// that a message carries.
+pub(super) fn span(function: &str, headers: &HeaderMap, carried: Option<&str>) -> Span {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let kind = if carried.is_some() { "consumer" } else { "server" };
+    let span = tracing::debug_span!("invocation", otel.name = function, otel.kind = kind);
+    let host = Origin::read(header("traceparent"), header("tracestate"));
+    match (host, Origin::read(carried, None)) {
+        (Some(host), carried) => {
+            host.adopt(&span);
+            if let Some(carried) = carried {
+                carried.link(&span);
+            }
+        }
+        (None, Some(carried)) => carried.adopt(&span),
+        (None, None) => {}
+    }
+    span
 }
 
 /// The answer to an invocation: always an object, without which the host waits for its time-out.

@@ -29,13 +29,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::extract::{MatchedPath, Request};
+use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tracing::{Instrument, Span};
 
 pub use app::{Defaults, Options};
 
@@ -110,7 +111,15 @@ fn router(app: Arc<App>) -> Router {
 
 /// A task of its own for each invocation: a panic in one is its failure and nobody else's.
 async fn contain(request: Request, next: Next) -> Response {
-    match tokio::spawn(next.run(request)).await {
+    let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    // Those that only look are many, and a trace of them tells nothing.
+    let span = match path.filter(|_| request.method() == Method::POST) {
+        Some(path) if path.starts_with("/api/") => {
+            invocation::span(&format!("POST {path}"), request.headers(), None)
+        }
+        _ => Span::none(),
+    };
+    match tokio::spawn(next.run(request).instrument(span)).await {
         Ok(response) => response,
         Err(error) => {
             tracing::error!(%error, "an invocation panicked");

@@ -4,18 +4,26 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::Response;
+use tracing::Instrument;
 
 use super::app::App;
 use super::invocation;
+use super::queue::Message;
 use crate::error::Result;
 
-pub(super) async fn plan(State(app): State<Arc<App>>, body: Bytes) -> Response {
-    invocation::answer(advance(&app, &body).await)
+pub(super) async fn plan(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
+    match invocation::message(&body) {
+        Ok(message) => {
+            let span = invocation::span("PlanRecovery", &headers, message.trace.as_deref());
+            invocation::answer(advance(&app, message).instrument(span).await)
+        }
+        Err(error) => invocation::answer(Err(error)),
+    }
 }
 
-async fn advance(app: &App, body: &Bytes) -> Result<()> {
-    let message = invocation::message(body)?;
+async fn advance(app: &App, message: Message) -> Result<()> {
     app.steps().await?.advance(message.recovery).await?;
-    app.send_due(message.recovery).await
+    app.send_due(message.recovery, message.trace).await
 }

@@ -26,6 +26,9 @@ pub(super) struct Message {
     /// The work item; without one, the recovery's next step is meant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) item: Option<i32>,
+    /// The trace of who asked for the recovery, as a `traceparent`, if traces are sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) trace: Option<String>,
 }
 
 /// Sends messages. They live as long as the queue: what is done with is not done twice.
@@ -63,16 +66,23 @@ impl Queues {
         Ok(Self { plan: client(PLAN_QUEUE)?, work: client(WORK_QUEUE)? })
     }
 
-    /// Sends what a recovery needs.
+    /// Sends what a recovery needs, with the trace that it belongs to.
     ///
     /// # Errors
     /// Transient. What was not sent is sent by the watchdog.
-    pub(super) async fn send_due(&self, recovery: Uuid, due: &Due) -> Result<()> {
+    pub(super) async fn send_due(
+        &self,
+        recovery: Uuid,
+        due: &Due,
+        trace: Option<String>,
+    ) -> Result<()> {
+        let mut message = Message { recovery, item: None, trace };
         if due.step {
-            self.send(&Message { recovery, item: None }, Duration::ZERO).await?;
+            self.send(&message, Duration::ZERO).await?;
         }
         for &number in &due.items {
-            self.send(&Message { recovery, item: Some(number) }, Duration::ZERO).await?;
+            message.item = Some(number);
+            self.send(&message, Duration::ZERO).await?;
         }
         Ok(())
     }

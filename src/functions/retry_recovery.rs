@@ -10,6 +10,7 @@ use super::app::App;
 use super::problem::{Problem, ProblemDocument};
 use super::status;
 use crate::recovery::RecoveryStatus;
+use crate::telemetry::trace;
 
 /// Works once more on what failed of a recovery, and only on that.
 #[utoipa::path(
@@ -48,7 +49,7 @@ pub(super) async fn retry(
             "recovery {id} has not failed: only what has failed is tried again"
         )));
     }
-    if let Err(error) = app.send_due(id).await {
+    if let Err(error) = app.send_due(id, trace::current()).await {
         // It is open again; the watchdog sends the message.
         tracing::warn!(recovery = %id, %error, "the message was not sent");
     }

@@ -1,7 +1,7 @@
 //! Runs one work item: diff → events → sinks → status.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
@@ -14,12 +14,14 @@ use super::sinks;
 use super::store::{Claim, Store, StoredRecovery};
 use super::trace;
 use super::work_item::{Counts, Done};
-use crate::diff::{self, Change, RowChange, Sessions, Step};
+use crate::diff::{self, Change, RowChange, Sessions, Step, Strategy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Encoder, EncoderSettings};
 use crate::fdw;
 use crate::preflight::Servers;
 use crate::sink::{EventHubAccess, Sink};
+use crate::telemetry;
+use crate::telemetry::metrics::{self, Attempt, Retry};
 
 /// How often a step that met transient trouble is tried again within one attempt.
 const RETRIES: u32 = 4;
@@ -67,6 +69,8 @@ pub(crate) struct LiveCounts {
     updates: AtomicU64,
     deletes: AtomicU64,
     rows_compared: AtomicU64,
+    /// What the metrics have been told.
+    told: Mutex<Counts>,
 }
 
 impl LiveCounts {
@@ -78,6 +82,19 @@ impl LiveCounts {
             deletes: read(&self.deletes),
             rows_compared: read(&self.rows_compared),
         }
+    }
+
+    /// Tells the metrics of what came to these counts, now that they are stored.
+    fn tell(&self, strategy: Strategy, counts: Counts) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        metrics::progressed(strategy, counts - *told);
+        *told = counts;
+    }
+
+    /// Begins where an earlier attempt ended.
+    fn begin(&self, counts: Counts) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+        self.set(counts);
     }
 
     fn set(&self, counts: Counts) {
@@ -142,7 +159,8 @@ impl Executor {
         pause_at: Option<Instant>,
     ) -> Result<Execution> {
         let started = Instant::now();
-        live.set(claim.item.done.counts);
+        let _watch = metrics::watch(metrics::Step::Compare);
+        live.begin(claim.item.done.counts);
         // A task of its own: encoding a large step must not keep the lease from being renewed.
         let (executor, claimed, counts) = (Arc::clone(self), claim.clone(), Arc::clone(live));
         let mut heartbeat = JoinSet::new();
@@ -156,9 +174,13 @@ impl Executor {
         };
         drop(heartbeat);
         match outcome {
-            Ok((_, Diffed::Part(warnings))) => Ok(Execution::Paused(warnings)),
+            Ok((_, Diffed::Part(warnings))) => {
+                metrics::attempted(Attempt::Paused);
+                Ok(Execution::Paused(warnings))
+            }
             Ok((done, Diffed::All(warnings))) => {
                 self.store.complete(claim, &done, &warnings, started.elapsed()).await?;
+                live.tell(claim.item.spec.strategy, done.counts);
                 trace::completed(claim, &done, started.elapsed());
                 Ok(Execution::Ended)
             }
@@ -171,6 +193,8 @@ impl Executor {
             Err(error) => {
                 tracing::warn!(%error, "work item failed");
                 self.store.fail(claim, &error.to_string(), started.elapsed()).await?;
+                metrics::attempted(Attempt::Failed);
+                telemetry::trace::failed();
                 Ok(Execution::Ended)
             }
         }
@@ -206,6 +230,7 @@ impl Executor {
             match self.diff_on(claim, live, &mut done, pause_at).await {
                 Err(error) if error.kind() == ErrorKind::Transient && retries < RETRIES => {
                     tracing::warn!(%error, "trying again");
+                    metrics::retried(Retry::Step);
                     tokio::time::sleep(wait).await;
                     wait *= 2;
                     retries += 1;
@@ -255,6 +280,7 @@ impl Executor {
                                 .map_err(|error| Error::item(error.to_string()).because(error))?,
                         );
                     }
+                    let _watch = metrics::watch(metrics::Step::Deliver);
                     for sink in &self.sinks {
                         sink.write(&events).await?;
                     }
@@ -266,6 +292,7 @@ impl Executor {
                         self.flush().await?;
                         self.store.checkpoint(claim, &now).await?;
                         *done = now.clone();
+                        live.tell(spec.strategy, done.counts);
                         stored = Instant::now();
                     }
                 }
@@ -294,6 +321,7 @@ impl Executor {
     }
 
     async fn flush(&self) -> Result<()> {
+        let _watch = metrics::watch(metrics::Step::Deliver);
         for sink in &self.sinks {
             sink.flush().await?;
         }

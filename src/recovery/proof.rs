@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gap_proof::GapProof;
 use crate::preflight::{self, Servers};
 use crate::server::Side;
+use crate::telemetry::metrics;
 
 /// Statistics of writes lag behind by up to this time (PostgreSQL manual, "Monitoring Database
 /// Activity"), so the last look for writes waits for it.
@@ -47,6 +48,7 @@ pub(super) async fn prove(
     progress: &Progress,
     time: Option<Time>,
 ) -> Result<bool> {
+    let _watch = metrics::watch(metrics::Step::Prove);
     if recovery.request.verify == Verify::Full
         && !verify_tables(servers, store, recovery, progress, time).await?
     {

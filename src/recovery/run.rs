@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::executor::{Executor, LiveCounts};
@@ -270,7 +271,8 @@ async fn work(
         let executor = Arc::clone(executor);
         let progress = progress.clone();
         let stop = stop.clone();
-        workers.spawn(async move { worker(&executor, id, &progress, stop).await });
+        let working = async move { worker(&executor, id, &progress, stop).await };
+        workers.spawn(working.in_current_span());
     }
     while let Some(worker) = workers.join_next().await {
         worker.map_err(|error| Error::recovery("a worker ended unexpectedly").because(error))??;

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::fdw::{self, FdwTarget, ForeignTable, Link};
 use crate::preflight::{self, Servers};
 use crate::sql::Ident;
+use crate::telemetry::metrics;
 
 /// Whether head can be let read the tables that it must read. Changes nothing.
 pub(super) async fn check_grants(
@@ -59,6 +60,7 @@ pub(super) async fn set_up_and_start(
     checked: &preflight::Checked,
     progress: &Progress,
 ) -> Result<()> {
+    let _watch = metrics::watch(metrics::Step::Plan);
     let Some(turn) = store.set_up_turn(id, store.now().await?).await? else { return Ok(()) };
     let link = Link::new(id, checked.target.clone());
     let planned = planned_items(servers, checked, request, &link).await?;
@@ -142,6 +144,7 @@ pub(super) async fn connect_both(
 
 /// Drops what the recovery created on the servers, and ends its sessions.
 pub(super) async fn remove_objects(servers: &Servers, id: Uuid) -> Result<()> {
+    let _watch = metrics::watch(metrics::Step::CleanUp);
     let (mut base, mut head) = connect_both(servers, "deltacompare clean-up").await?;
     fdw::remove(&mut base, &mut head, &Ident::new(fdw::object_name(id))).await?;
     let _ = tokio::join!(base.close(), head.close());

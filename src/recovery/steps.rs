@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, watch};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::executor::{Execution, Executor, LiveCounts};
@@ -22,6 +23,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fdw::Link;
 use crate::preflight::{self, Servers};
 use crate::sink::EventHubAccess;
+use crate::telemetry;
+use crate::telemetry::metrics::{self, Attempt, Retry};
 
 /// So much trouble in a row, without any headway, fails an item. The waits between make it some ten
 /// minutes, which a restart or a failover of a server does not take.
@@ -214,6 +217,7 @@ impl Steps {
                 let live = Arc::new(LiveCounts::default());
                 executor.execute(&claim, &live, Some(pause_at)).await
             }
+            .in_current_span()
         });
         let stopping = async {
             let _ = stop.wait_for(|stop| *stop).await;
@@ -261,6 +265,7 @@ impl Steps {
         error: Error,
     ) -> Result<Option<Duration>> {
         let (recovery, item) = (claim.recovery, claim.item.number);
+        telemetry::trace::failed();
         // infra/modules/alerts.bicep looks for these lines.
         if error.kind() != ErrorKind::Item && failures + 1 < MOST_FAILURES {
             tracing::warn!(%recovery, item, failures, %error, "trouble with a work item");
@@ -270,11 +275,14 @@ impl Steps {
                 ErrorKind::Item => error.to_string(),
                 _ => format!("{error} (after {MOST_FAILURES} attempts); mend that and retry"),
             };
+            metrics::attempted(Attempt::Failed);
             return match self.store.fail(claim, &reason, Duration::ZERO).await {
                 Err(error) if error.kind() != ErrorKind::LeaseLost => Err(error),
                 _ => Ok(None),
             };
         }
+        metrics::attempted(Attempt::PutOff);
+        metrics::retried(Retry::Item);
         let delay = Duration::from_secs(1 << failures.clamp(0, 7)).min(LONGEST_DELAY);
         self.give_back(claim, true, delay, &[]).await
     }

@@ -1,5 +1,5 @@
 //! What the log has of a work item: a span, whose fields stand with every line that is written
-//! within it, and a line with the figures when it ends. docs/operations.md has queries that read them.
+//! within it, and a line with the figures when it ends. The metrics have the same figures. docs/operations.md has queries that read them.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use tracing::Span;
 use super::store::Claim;
 use super::work_item::Done;
 use crate::diff::Scope;
+use crate::telemetry::metrics::{self, Attempt};
 
 /// The span of one attempt at an item. It names no key, since keys are data.
 pub(super) fn span(claim: &Claim) -> Span {
@@ -31,6 +32,8 @@ pub(super) fn span(claim: &Claim) -> Span {
 /// The item is compared to its end, and its events are delivered.
 pub(super) fn completed(claim: &Claim, done: &Done, took: Duration) {
     let counts = done.counts;
+    metrics::attempted(Attempt::Completed);
+    metrics::compared(claim.item.spec.strategy, claim.item.bytes);
     tracing::info!(
         inserts = counts.inserts,
         updates = counts.updates,

@@ -88,6 +88,20 @@ impl Counts {
     }
 }
 
+/// What came after earlier counts of the same item.
+impl std::ops::Sub for Counts {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            inserts: self.inserts.saturating_sub(earlier.inserts),
+            updates: self.updates.saturating_sub(earlier.updates),
+            deletes: self.deletes.saturating_sub(earlier.deletes),
+            rows_compared: self.rows_compared.saturating_sub(earlier.rows_compared),
+        }
+    }
+}
+
 impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.inserts += other.inserts;

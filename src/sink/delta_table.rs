@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::Sink;
 use crate::error::Result;
 use crate::event::Event;
+use crate::telemetry::metrics::{self, SinkKind};
 
 /// Writes events to the delta table of the control database. Each write is one statement and
 /// durable when it returns; an event that is there already is left as it is.
@@ -35,7 +36,7 @@ impl DeltaTable {
             operations.push(event.op.letter());
             bodies.push(String::from_utf8_lossy(&event.body));
         }
-        sqlx::query(
+        let inserted = sqlx::query(
             r#"
             insert into deltacompare.delta
               (recovery_id, event_id, schema_name, table_name, op, key, event)
@@ -53,7 +54,11 @@ impl DeltaTable {
         .bind(&keys)
         .bind(&bodies)
         .execute(&self.pool)
-        .await?;
+        .await?
+        .rows_affected();
+        let events = events.len() as u64;
+        metrics::acknowledged(SinkKind::DeltaTable, events);
+        metrics::repeated(SinkKind::DeltaTable, events - inserted.min(events));
         Ok(())
     }
 }

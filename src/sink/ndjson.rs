@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
@@ -11,6 +12,7 @@ use futures_util::future::BoxFuture;
 use super::Sink;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Op};
+use crate::telemetry::metrics::{self, SinkKind};
 
 /// Appends events to a file; durable after `fdatasync`. Several processes may append to one file:
 /// each write holds the file's lock (and the mutex, for tasks of one process) and is whole lines.
@@ -21,6 +23,8 @@ pub(crate) struct Ndjson {
     file: Arc<Mutex<File>>,
     path: PathBuf,
     lines: Lines,
+    /// Events written since the last flush.
+    written: AtomicU64,
 }
 
 /// What a line holds.
@@ -114,7 +118,12 @@ impl Ndjson {
             OpenOptions::new().read(true).append(true).create(true).open(path).map_err(refused)?;
         // A new file is durable only with its folder's entry.
         File::open(folder(path)).and_then(|folder| folder.sync_all()).map_err(refused)?;
-        Ok(Self { file: Arc::new(Mutex::new(file)), path: path.to_owned(), lines })
+        Ok(Self {
+            file: Arc::new(Mutex::new(file)),
+            path: path.to_owned(),
+            lines,
+            written: AtomicU64::new(0),
+        })
     }
 
     async fn with_file(
@@ -146,7 +155,7 @@ impl Sink for Ndjson {
         for event in events {
             self.lines.append(event, &mut lines);
         }
-        Box::pin(self.with_file(move |file| {
+        let writing = self.with_file(move |file| {
             file.lock()?;
             let written = cut_half_line(file).and_then(|()| {
                 let mut file = file;
@@ -154,11 +163,22 @@ impl Sink for Ndjson {
             });
             file.unlock()?;
             written
-        }))
+        });
+        Box::pin(async move {
+            writing.await?;
+            self.written.fetch_add(events.len() as u64, Ordering::Relaxed);
+            Ok(())
+        })
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.with_file(File::sync_data))
+        Box::pin(async {
+            // What is written from now on may be in time for this flush or not.
+            let written = self.written.swap(0, Ordering::Relaxed);
+            self.with_file(File::sync_data).await?;
+            metrics::acknowledged(SinkKind::Ndjson, written);
+            Ok(())
+        })
     }
 }
 

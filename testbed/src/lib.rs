@@ -25,6 +25,7 @@ mod account;
 mod azurite;
 mod binaries;
 mod cluster;
+mod collector;
 pub mod event_hubs;
 pub mod functions_host;
 mod identity_endpoint;
@@ -38,6 +39,7 @@ mod tls;
 
 pub use azurite::Azurite;
 pub use binaries::{Browser, Postgres, browser, python, schemathesis};
+pub use collector::{Attributes, Collector, Point, Span};
 pub use identity_endpoint::{IdentityEndpoint, Tokens};
 pub use key_vault::{KeyVault, Trouble};
 pub use layout::layout;

@@ -1,5 +1,7 @@
 //! What the app logs of a recovery: JSON lines that docs/operations.md describes, and no data.
 
+mod otlp;
+
 use serde_json::{Value, json};
 
 use crate::support::{Gap, Hosted};

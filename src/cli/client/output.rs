@@ -89,7 +89,9 @@ impl Status {
         if failed > 0 {
             line.push_str(&format!(", {} failed", HumanCount(failed)));
         }
-        if let Some(seconds) = self.seconds_left.filter(|_| self.is_live()) {
+        if self.state == "running" && pending + running == 0 {
+            line.push_str(", the last look for writes");
+        } else if let Some(seconds) = self.seconds_left.filter(|_| self.is_live()) {
             let left = Duration::from_secs_f64(seconds.clamp(0.0, 1e9).round());
             line.push_str(&format!(", about {} left", HumanDuration(left)));
         }

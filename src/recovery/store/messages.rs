@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::gap_proof::GapProof;
 use crate::preflight::{Checked, Servers};
 use crate::recovery::Request;
+use crate::telemetry::metrics::Standing;
 
 /// What became of a wish to begin a recovery.
 #[derive(Debug, PartialEq, Eq)]
@@ -389,6 +390,26 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?)
+    }
+
+    /// How the items of [these](Store::live) stand.
+    pub(crate) async fn standing(&self) -> Result<Standing> {
+        let (pending, running, completed, failed): (i64, i64, i64, i64) = sqlx::query_as(
+            r#"
+            select count(*) filter (where i.state = 'pending'),
+                   count(*) filter (where i.state = 'running'),
+                   count(*) filter (where i.state = 'completed'),
+                   count(*) filter (where i.state = 'failed')
+              from deltacompare.work_item i
+              join deltacompare.recovery r on r.id = i.recovery_id
+             where r.queued and r.state in ('planning', 'running')
+            "#,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        let [pending, running, completed, failed] =
+            [pending, running, completed, failed].map(i64::unsigned_abs);
+        Ok(Standing { pending, running, completed, failed })
     }
 
     /// Those that have ended and may have left objects on the servers.

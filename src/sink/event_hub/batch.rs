@@ -88,7 +88,7 @@ impl Filling {
         }
         let message = Message::builder().body(messaging::Batch::new(sections)).build();
         let sendable = Sendable::builder().message_format(BATCH_FORMAT).message(message).build();
-        Some(Batch { entries, sendable, bytes: bytes + BATCH_BYTES, admitted: None })
+        Some(Batch { entries, sendable, bytes: bytes + BATCH_BYTES, admitted: None, tries: 0 })
     }
 }
 
@@ -99,4 +99,6 @@ pub(super) struct Batch {
     pub(super) bytes: usize,
     /// When the pace lets it go, once that was asked.
     pub(super) admitted: Option<Instant>,
+    /// How often it went out.
+    pub(super) tries: u32,
 }

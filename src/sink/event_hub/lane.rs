@@ -24,6 +24,7 @@ use super::batch::{Batch, Bounds, Filling, Outgoing};
 use super::connection::{Uplink, Way};
 use super::pace::Pace;
 use super::trouble::{Cause, Trouble};
+use crate::telemetry::metrics::{self, Retry, SinkKind};
 
 /// Batches that are under way at once.
 const WINDOW: usize = 4;
@@ -357,6 +358,7 @@ impl Hand {
             };
             match sent {
                 Ok(outcome) => {
+                    batch.tries += 1;
                     self.sent.insert(place, (batch, Instant::now()));
                     self.outcomes.push(outcome.map(move |outcome| (place, outcome)).boxed());
                 }
@@ -384,7 +386,7 @@ impl Hand {
         let trouble = match outcome {
             Ok(Outcome::Accepted(_)) => {
                 self.pauses = 0;
-                self.lane.health.accepted(batch.entries.len());
+                self.accepted(&batch);
                 self.tell();
                 return Ok(());
             }
@@ -406,6 +408,14 @@ impl Hand {
         }
         self.suffer(&trouble);
         Ok(())
+    }
+
+    fn accepted(&self, batch: &Batch) {
+        self.lane.health.accepted(batch.entries.len());
+        metrics::acknowledged(SinkKind::EventHub, batch.entries.len() as u64);
+        if batch.tries > 1 {
+            metrics::repeated(SinkKind::EventHub, batch.entries.len() as u64);
+        }
     }
 
     /// Makes batches smaller than one that was too large. `false` if they are as small as they get.
@@ -459,7 +469,7 @@ impl Hand {
             if matches!(outcome, Ok(Outcome::Accepted(_)))
                 && let Some((batch, _)) = self.sent.remove(&place)
             {
-                self.lane.health.accepted(batch.entries.len());
+                self.accepted(&batch);
             }
         }
         self.outcomes = FuturesUnordered::new();
@@ -479,6 +489,10 @@ impl Hand {
     fn suffer(&mut self, trouble: &Trouble) {
         tracing::info!(partition = self.lane.name, trouble = trouble.sentence, "not accepted");
         self.lane.health.suffers(trouble);
+        metrics::retried(Retry::Send);
+        if trouble.cause == Cause::Busy {
+            metrics::throttled();
+        }
         let first = match trouble.cause {
             Cause::Busy => BUSY,
             Cause::Gone => Duration::from_secs(1),

@@ -167,9 +167,12 @@ impl Instance {
         let port = self.ready().await?;
         let url = format!("http://127.0.0.1:{port}/{function}");
         let request = self.host.client.post(url).json(body);
-        let answer =
+        let mut request =
             request.header("X-Azure-Functions-InvocationId", uuid::Uuid::new_v4().to_string());
-        let answer = answer.send().await?;
+        if let Some(parent) = &self.host.traceparent {
+            request = request.header("traceparent", parent);
+        }
+        let answer = request.send().await?;
         let (status, text) = (answer.status(), answer.text().await?);
         if !status.is_success() {
             bail!("{status}: {text}");

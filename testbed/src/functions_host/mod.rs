@@ -68,6 +68,9 @@ pub struct HostOptions {
     pub crash_window: Duration,
     /// When the platform cuts an HTTP request off.
     pub request_limit: Duration,
+    /// The `traceparent` that queue and timer invocations come with. Whether and when the host sends
+    /// one was not checked.
+    pub traceparent: Option<String>,
     /// Whether log lines go to standard error as well.
     pub echo: bool,
 }
@@ -82,6 +85,7 @@ impl Default for HostOptions {
             lease: Duration::from_secs(600),
             crash_window: Duration::from_secs(30 * 60),
             request_limit: Duration::from_secs(230),
+            traceparent: None,
             echo: false,
         }
     }
@@ -127,6 +131,7 @@ struct Shared {
     lease: Duration,
     crash_window: Duration,
     request_limit: Duration,
+    traceparent: Option<String>,
     keys: Keys,
     client: reqwest::Client,
     log: Log,
@@ -175,6 +180,7 @@ impl FunctionsHost {
             lease: options.lease.max(Duration::from_secs(1)),
             crash_window: options.crash_window,
             request_limit: options.request_limit,
+            traceparent: options.traceparent,
             keys,
             client,
             log: Log::new(options.echo),

@@ -30,6 +30,18 @@ impl Hosted {
         Self::laid_out(gap, options, settings, |_| {}).await
     }
 
+    /// The same under a host that sends this `traceparent` with each message.
+    pub(crate) async fn start_traced(
+        gap: &Gap,
+        instances: usize,
+        settings: &[(&str, &str)],
+        traceparent: Option<&str>,
+    ) -> Self {
+        let traceparent = traceparent.map(str::to_owned);
+        let options = HostOptions { instances, traceparent, ..HostOptions::default() };
+        Self::laid_out(gap, options, settings, |_| {}).await
+    }
+
     /// The same where failed messages come back after a second, and the watchdog looks every other
     /// second.
     pub(crate) async fn hurried(

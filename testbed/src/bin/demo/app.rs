@@ -45,6 +45,11 @@ impl App {
         self.host.url()
     }
 
+    /// Opens every function; of this app only, and worth nothing once it has ended.
+    pub(crate) fn key(&self) -> &str {
+        self.host.host_key()
+    }
+
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let url = format!("{}{path}", self.host.url());
         self.client.request(method, url).header("x-functions-key", self.host.host_key())

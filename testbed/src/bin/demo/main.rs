@@ -37,6 +37,9 @@ struct Arguments {
     /// Where the event file, the status and the app go
     #[arg(long, value_name = "FOLDER", default_value = ".demo")]
     output: PathBuf,
+    /// Leave the app with its dashboard, and the servers, until Ctrl-C
+    #[arg(long)]
+    keep: bool,
 }
 
 #[tokio::main]
@@ -60,10 +63,14 @@ async fn tell(arguments: &Arguments) -> Result<()> {
     let gap = Gap::happens(&narrator, &shop).await?;
     let recovery = Recovery::between(&narrator, &program, &gap).await?;
     recovery.plan().await?;
-    let status = recovery.run().await?;
+    let (status, app) = recovery.run().await?;
     let events = recovery.compare_with_what_was_lost(&status).await?;
     recovery.prove(&events).await?;
     recovery.show(&events)?;
+    if arguments.keep {
+        recovery.keep(&status, &app).await?;
+    }
+    app.stop().await;
     recovery.tidy().await?;
     narrator.end("Done.");
     Ok(())

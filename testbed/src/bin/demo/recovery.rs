@@ -61,8 +61,8 @@ impl<'s> Recovery<'s> {
         self.deltacompare(&self.program.plan_arguments(self.gap)).await
     }
 
-    /// The recovery, in the app; its status in the end.
-    pub(crate) async fn run(&self) -> Result<Value> {
+    /// The recovery, in the app; its status in the end, and the app, which still answers.
+    pub(crate) async fn run(&self) -> Result<(Value, App)> {
         let Self { narrator, program, gap, base, head } = self;
         narrator.chapter("The app recovers it");
         let app = App::start(program, base, head).await?;
@@ -76,6 +76,11 @@ impl<'s> Recovery<'s> {
         gap.say_slots(&mut body);
         narrator.command(&format!("curl -d '{body}' {}/api/recoveries", app.url()));
         let location = app.begin(&body).await?;
+        narrator.say(&format!(
+            "Watch it at {}; its key is {}.",
+            dashboard(&app, &location),
+            app.key()
+        ));
         let recovery = async {
             let status = app.completed(&location).await?;
             anyhow::Ok(status)
@@ -86,8 +91,23 @@ impl<'s> Recovery<'s> {
             narrator.say(&format!("{field}: {}", status[field]));
         }
         std::fs::write(program.status_file(), format!("{status:#}\n"))?;
-        app.stop().await;
-        Ok(status)
+        Ok((status, app))
+    }
+
+    /// Leaves the app and the servers as they are until Ctrl-C.
+    pub(crate) async fn keep(&self, status: &Value, app: &App) -> Result<()> {
+        let id = status["id"].as_str().context("a status without id")?;
+        self.narrator.chapter("Have a look");
+        self.narrator.say(&format!(
+            "The app and the three servers stay until Ctrl-C. The dashboard: {}; its key: {}.",
+            dashboard(app, id),
+            app.key()
+        ));
+        for (name, value) in program::environment(&self.base, &self.head) {
+            self.narrator.command(&format!("export {name}='{value}'"));
+        }
+        tokio::signal::ctrl_c().await?;
+        Ok(())
     }
 
     pub(crate) async fn compare_with_what_was_lost(&self, status: &Value) -> Result<Events> {
@@ -148,4 +168,10 @@ impl<'s> Recovery<'s> {
         self.narrator.say("The three servers end now, and their folder is removed.");
         Ok(())
     }
+}
+
+/// Where a recovery, given by its id or its status' place, can be watched.
+fn dashboard(app: &App, recovery: &str) -> String {
+    let id = recovery.rsplit('/').next().unwrap_or(recovery);
+    format!("{}/api/dashboard/{id}", app.url())
 }
