@@ -236,7 +236,8 @@ impl Store {
         if planning.rows_affected() == 0 {
             return Ok(());
         }
-        for (batch, first) in tables.chunks(ITEMS_PER_STATEMENT).zip((0..).step_by(ITEMS_PER_STATEMENT))
+        for (batch, first) in
+            tables.chunks(ITEMS_PER_STATEMENT).zip((0i32..).step_by(ITEMS_PER_STATEMENT))
         {
             let names = batch.iter().map(|item| &item.spec.tables.table.name);
             let (schemas, tables): (Vec<&str>, Vec<&str>) =
