@@ -1,5 +1,5 @@
 //! How fast one core encodes:
-//! `cargo test --release --lib event::speed -- --ignored --nocapture`
+//! `cargo nextest run --release --profile speed --workspace --lib`
 
 #![allow(clippy::print_stdout)]
 
@@ -13,7 +13,6 @@ use crate::catalog::{Key, ReplicaIdentity};
 use crate::diff::RowChange;
 
 #[test]
-#[ignore = "a measurement"]
 fn events_a_second() {
     let mut amount = column("amount", "numeric", 1700);
     amount.typmod = (10 << 16 | 2) + 4;

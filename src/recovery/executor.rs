@@ -1,6 +1,6 @@
 //! Runs one work item: diff → events → sinks → status.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use super::trace;
 use super::work_item::{Counts, Done};
 use crate::diff::{self, Change, RowChange, Sessions, Step, Strategy};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Encoder, EncoderSettings};
+use crate::event::{Encoder, EncoderSettings, Event};
 use crate::fdw;
 use crate::preflight::Servers;
 use crate::sink::{EventHubAccess, Sink};
@@ -62,9 +62,11 @@ enum Diffed {
     Part(Vec<String>),
 }
 
-/// The counts of an item while it runs, for the heartbeat and the display.
+/// The counts of an item while it runs, for the heartbeat and the display, and whether it waits for
+/// its sinks, for who ends it.
 #[derive(Debug, Default)]
 pub(crate) struct LiveCounts {
+    at_sinks: AtomicBool,
     inserts: AtomicU64,
     updates: AtomicU64,
     deletes: AtomicU64,
@@ -82,6 +84,18 @@ impl LiveCounts {
             deletes: read(&self.deletes),
             rows_compared: read(&self.rows_compared),
         }
+    }
+
+    pub(crate) fn waits_for_sinks(&self) -> bool {
+        self.at_sinks.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the sinks, and is known to.
+    async fn at_sinks<T>(&self, waiting: impl Future<Output = T>) -> T {
+        self.at_sinks.store(true, Ordering::Relaxed);
+        let waited = waiting.await;
+        self.at_sinks.store(false, Ordering::Relaxed);
+        waited
     }
 
     /// Tells the metrics of what came to these counts, now that they are stored.
@@ -226,9 +240,14 @@ impl Executor {
         let mut done = claim.item.done.clone();
         let mut wait = Duration::from_millis(500);
         let mut retries = 0;
+        let time_is_over = || pause_at.is_some_and(|pause_at| Instant::now() >= pause_at);
         loop {
             match self.diff_on(claim, live, &mut done, pause_at).await {
-                Err(error) if error.kind() == ErrorKind::Transient && retries < RETRIES => {
+                Err(error)
+                    if error.kind() == ErrorKind::Transient
+                        && retries < RETRIES
+                        && !time_is_over() =>
+                {
                     tracing::warn!(%error, "trying again");
                     metrics::retried(Retry::Step);
                     tokio::time::sleep(wait).await;
@@ -280,16 +299,13 @@ impl Executor {
                                 .map_err(|error| Error::item(error.to_string()).because(error))?,
                         );
                     }
-                    let _watch = metrics::watch(metrics::Step::Deliver);
-                    for sink in &self.sinks {
-                        sink.write(&events).await?;
-                    }
+                    live.at_sinks(self.write(&events)).await?;
                 }
                 Step::Checkpoint(checkpoint) => {
                     now.checkpoint = Some(checkpoint);
                     paused = pause_at.is_some_and(|pause_at| Instant::now() >= pause_at);
                     if paused || stored.elapsed() >= CHECKPOINT_EVERY {
-                        self.flush().await?;
+                        live.at_sinks(self.flush()).await?;
                         self.store.checkpoint(claim, &now).await?;
                         *done = now.clone();
                         live.tell(spec.strategy, done.counts);
@@ -303,7 +319,7 @@ impl Executor {
             }
         }
         drop(steps);
-        self.flush().await?;
+        live.at_sinks(self.flush()).await?;
         *done = now;
         // Everything is read and durable. A session that breaks now must not have the item compared
         // again: its counts and its digest would be added a second time.
@@ -318,6 +334,14 @@ impl Executor {
             ));
         }
         Ok(if paused { Diffed::Part(warnings) } else { Diffed::All(warnings) })
+    }
+
+    async fn write(&self, events: &[Event]) -> Result<()> {
+        let _watch = metrics::watch(metrics::Step::Deliver);
+        for sink in &self.sinks {
+            sink.write(events).await?;
+        }
+        Ok(())
     }
 
     async fn flush(&self) -> Result<()> {

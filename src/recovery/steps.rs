@@ -216,13 +216,10 @@ impl Steps {
         }
         // A task of its own: a panic in it ends this item's attempt and nothing else.
         let pause_at = started + self.limits.pause;
+        let live = Arc::new(LiveCounts::default());
         let mut task = tokio::spawn({
-            let (executor, claim) = (Arc::clone(&executor), claim.clone());
-            async move {
-                let live = Arc::new(LiveCounts::default());
-                executor.execute(&claim, &live, Some(pause_at)).await
-            }
-            .in_current_span()
+            let (executor, claim, live) = (Arc::clone(&executor), claim.clone(), Arc::clone(&live));
+            async move { executor.execute(&claim, &live, Some(pause_at)).await }.in_current_span()
         });
         let stopping = async {
             let _ = stop.wait_for(|stop| *stop).await;
@@ -231,11 +228,22 @@ impl Steps {
             ended = &mut task => ended,
             () = tokio::time::sleep_until((started + self.limits.end).into()) => {
                 task.abort();
-                let error = Error::item(format!(
-                    "the time for one message ({} s) was over before a checkpoint: raise \
-                     functionTimeout in host.json, then retry",
-                    self.limits.end.as_secs()
-                ));
+                let end = self.limits.end.as_secs();
+                let error = if live.waits_for_sinks() {
+                    // Their slowness may pass; what they do not have is sent again.
+                    Error::new(
+                        ErrorKind::Transient,
+                        format!(
+                            "the time for one message ({end} s) was over while events waited for \
+                             a sink: give the namespace more throughput units, or lower --parallel"
+                        ),
+                    )
+                } else {
+                    Error::item(format!(
+                        "the time for one message ({end} s) was over before a checkpoint: raise \
+                         functionTimeout in host.json, then retry"
+                    ))
+                };
                 return self.trouble(&claim, failures, error).await;
             }
             () = stopping => {

@@ -18,7 +18,7 @@ const WAL_BYTES_A_CHANGE: u64 = 60;
 /// An event without its rows: Debezium's source block, the properties, the message.
 const EVENT_BYTES: u64 = 600;
 
-/// What one process sends at most (docs/benchmarks.md).
+/// What one process finds and encodes at most, about: `half` in docs/benchmarks.md.
 const EVENTS_A_SECOND: f64 = 100_000.0;
 
 /// What a run would send into an event hub. Upper bounds and rough: nothing is compared for a plan.

@@ -1,5 +1,6 @@
 //! What the log has of a work item: a span, whose fields stand with every line that is written
-//! within it, and a line with the figures when it ends. The metrics have the same figures. docs/operations.md has queries that read them.
+//! within it, and a line with the figures when it ends. The metrics have the same figures.
+//! docs/operations.md has queries that read them.
 
 use std::time::Duration;
 

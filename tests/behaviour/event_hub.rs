@@ -2,6 +2,7 @@
 
 mod access;
 mod faults;
+mod interrupted;
 mod official_client;
 mod partitions;
 mod sizes;

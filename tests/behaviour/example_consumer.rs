@@ -1,32 +1,45 @@
 //! The example consumer, on a third restore that stands where downstream stood.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use deltacompare_testbed::{Postgres, Production, Server, python};
-use tokio::process::Command;
+use deltacompare_testbed::event_hubs::{EventHubs, HubOptions, OfficialClient};
+use deltacompare_testbed::{Postgres, Production, Role, Server, python};
+use tokio::process::{Child, Command};
 
 use crate::support::{Gap, State, TableName, deltacompare};
 
-/// Runs the consumer on a database of a server; yields what it said if it failed.
-pub(crate) async fn consume(server: &Server, database: &str, events: &Path) -> Result<(), String> {
-    let script =
-        concat!(env!("CARGO_MANIFEST_DIR"), "/examples/landing_consumer/landing_consumer.py");
-    let role = deltacompare_testbed::Role::Superuser;
-    let output = Command::new(python().unwrap())
-        .arg(script)
-        .arg(events)
+const CONSUMER: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/examples/landing_consumer/landing_consumer.py");
+
+/// The consumer's target.
+fn onto<'a>(command: &'a mut Command, server: &Server, database: &str) -> &'a mut Command {
+    let role = Role::Superuser;
+    command
         .env("PGHOST", server.host())
         .env("PGPORT", server.port().to_string())
         .env("PGDATABASE", database)
         .env("PGUSER", role.name())
         .env("PGPASSWORD", server.password(role))
-        .output()
-        .await
-        .unwrap();
+}
+
+/// Runs the consumer on a database of a server; yields what it said if it failed.
+pub(crate) async fn consume(server: &Server, database: &str, events: &Path) -> Result<(), String> {
+    let mut consumer = Command::new(python().unwrap());
+    let output = onto(consumer.arg(CONSUMER).arg(events), server, database).output().await.unwrap();
     if output.status.success() {
         return Ok(());
     }
     Err(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Begins to read a hub, for ever.
+fn consume_hub(server: &Server, hub: &EventHubs) -> Child {
+    let mut consumer = OfficialClient::script(Path::new(CONSUMER)).unwrap();
+    consumer
+        .args(["--event-hub", "orders"])
+        .env("EVENT_HUB_CONNECTION_STRING", hub.emulator_connection_string());
+    onto(&mut consumer, server, "shop").spawn().unwrap()
 }
 
 const SHOP: &str = r#"
@@ -86,8 +99,11 @@ const GAP: &str = r#"
     delete from measured where id = 40;
 "#;
 
-#[tokio::test]
-async fn downstream_ends_equal_to_production_however_often_it_is_told() {
+const TABLES: [&str; 7] =
+    ["customer", "orders", "line", "staff", "log", r#""Odd %s ""name""""#, "measured"];
+
+/// A gap, and a third restore that stands where downstream stood.
+async fn story() -> (Gap, Server) {
     let production =
         Production::start(&Postgres::find(None).unwrap(), Default::default()).await.unwrap();
     production.sql(SHOP).await.unwrap();
@@ -101,7 +117,12 @@ async fn downstream_ends_equal_to_production_however_often_it_is_told() {
         production.restore(&lost)
     )
     .unwrap();
-    let gap = Gap::of(base, head).await;
+    (Gap::of(base, head).await, downstream)
+}
+
+#[tokio::test]
+async fn downstream_ends_equal_to_production_however_often_it_is_told() {
+    let (gap, downstream) = story().await;
     let run = deltacompare(
         &gap,
         &[
@@ -140,13 +161,64 @@ async fn downstream_ends_equal_to_production_however_often_it_is_told() {
     consume(&downstream, "shop", &written("rest", &backwards[middle / 2..])).await.unwrap();
     for again in 0..2 {
         consume(&downstream, "shop", &run.file("events")).await.unwrap();
-        let tables =
-            ["customer", "orders", "line", "staff", "log", r#""Odd %s ""name""""#, "measured"];
-        for table in tables.map(TableName::of) {
+        for table in TABLES.map(TableName::of) {
             let (is, should) =
                 (State::of(&downstream, &table).await, State::of(&gap.head, &table).await);
             assert_eq!(is, should, "{table}, time {again}");
         }
+    }
+    let parked: i64 = downstream.value("select count(*) from landing.parked").await.unwrap();
+    assert_eq!(parked, 0);
+}
+
+/// Out of an event hub, by Microsoft's client. The consumer is killed once it has begun, begins again
+/// at the start, and reads the recovery twice.
+#[tokio::test]
+async fn it_reads_an_event_hub_and_may_be_killed() {
+    let (gap, downstream) = story().await;
+    let hub = EventHubs::start(HubOptions::default()).await.unwrap();
+    let (sink, endpoint) = (hub.sink(), hub.endpoint());
+    let arguments = ["run", "--format", "landing", "--before", "full", "--sink", &sink];
+    let arguments = [&arguments[..], &["--event-hub-endpoint", &endpoint]].concat();
+    let run = deltacompare(&gap, &arguments)
+        .env("DELTACOMPARE_EVENT_HUB_CONNECTION_STRING", &hub.connection_string())
+        .run()
+        .await;
+    run.assert_completed();
+    assert!(hub.stored() > 40, "{}", hub.stored());
+
+    let mut killed = consume_hub(&downstream, &hub);
+    let since = Instant::now();
+    let begun = "select count(*) from pg_stat_user_tables
+                  where schemaname = 'landing' and relname = 'version' and n_tup_ins > 0";
+    while downstream.value::<i64>(begun).await.unwrap() == 0 {
+        assert!(killed.try_wait().unwrap().is_none(), "the consumer ended");
+        assert!(since.elapsed() < Duration::from_secs(60), "nothing was applied");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    killed.kill().await.unwrap();
+
+    let mut consumer = consume_hub(&downstream, &hub);
+    let since = Instant::now();
+    for table in TABLES.map(TableName::of) {
+        let should = State::of(&gap.head, &table).await;
+        loop {
+            let is = State::of(&downstream, &table).await;
+            if is == should {
+                break;
+            }
+            if since.elapsed() > Duration::from_secs(60) {
+                assert_eq!(is, should, "{table}");
+            }
+            assert!(consumer.try_wait().unwrap().is_none(), "the consumer ended");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    // It reads on, and what it read does not come again.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(consumer.try_wait().unwrap().is_none(), "the consumer ended");
+    for table in TABLES.map(TableName::of) {
+        assert_eq!(State::of(&downstream, &table).await, State::of(&gap.head, &table).await);
     }
     let parked: i64 = downstream.value("select count(*) from landing.parked").await.unwrap();
     assert_eq!(parked, 0);

@@ -1,4 +1,4 @@
-//! What may happen to the app in the middle of a recovery: handlers that die at any write, messages
+//! What may happen to the app in the middle of a recovery: messages
 //! that are lost or come again, servers and networks that go away. Nothing is lost, nothing is left.
 
 use std::collections::BTreeMap;
@@ -32,9 +32,6 @@ const GAP: &str = "
     insert into log select i, 'm' from generate_series(1, 50) i";
 
 const TABLES: [&str; 2] = ["orders", "log"];
-
-/// The advisory lock that a worker meets at the chosen write.
-const GATE: i32 = 77;
 
 /// Times scaled down; a handler that dies is always started again.
 fn hurried() -> HostOptions {
@@ -74,29 +71,6 @@ async fn slow_down(gap: &Gap) {
         )
         .await
         .unwrap();
-}
-
-/// The write with this number, counted over all status and delta tables, waits for the gate.
-async fn stop_at(head: &Server, write: i32) {
-    head.sql(format!(
-        "drop sequence if exists public.writes; create sequence public.writes;
-         create or replace function public.gate() returns trigger
-           language plpgsql security definer set lock_timeout = 0 as $$
-           begin
-             if nextval('public.writes') = {write} then
-               perform pg_advisory_xact_lock_shared({GATE});
-             end if;
-             return null;
-           end $$;
-         create or replace trigger gate after update on deltacompare.recovery
-           for each statement execute function public.gate();
-         create or replace trigger gate after insert or update on deltacompare.work_item
-           for each statement execute function public.gate();
-         create or replace trigger gate after insert on deltacompare.delta
-           for each statement execute function public.gate()"
-    ))
-    .await
-    .unwrap();
 }
 
 async fn state(gap: &Gap, id: &str) -> String {
@@ -146,73 +120,6 @@ async fn assert_whole_of(gap: &Gap, app: &Hosted, id: &str, tables: &[&str]) {
         }
         assert!(since.elapsed() < Duration::from_secs(30), "{left:#?}\n{}", app.said());
     }
-}
-
-fn kill(pid: u32) {
-    let kill = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();
-    assert!(kill.unwrap().success());
-}
-
-/// For each write of a recovery: the handler dies while it is made, so that the write is stored and
-/// nobody hears of it.
-#[tokio::test]
-async fn a_handler_that_dies_after_any_write_loses_nothing() {
-    die_at_each_write(true).await;
-}
-
-/// The same where the write is not stored.
-#[tokio::test]
-async fn a_handler_that_dies_before_any_write_loses_nothing() {
-    die_at_each_write(false).await;
-}
-
-async fn die_at_each_write(stored: bool) {
-    let gap = Gap::between(SCHEMA, GAP).await;
-    let app = start(&gap, 1, &[]).await;
-    let mut gate = gap.head.connect().await.unwrap();
-    let waiting = format!(
-        "select coalesce(array_agg(pid), '{{}}') from pg_locks
-          where locktype = 'advisory' and objid = {GATE} and not granted"
-    );
-    let mut request = request("content");
-    request["range_blocks"] = json!(100_000);
-    let mut reached = 0;
-    for write in 1.. {
-        let lock = format!("select pg_advisory_lock({GATE})");
-        sqlx::query(sqlx::AssertSqlSafe(lock)).execute(&mut gate).await.unwrap();
-        stop_at(&gap.head, write).await;
-        let id = app.begin(&request).await;
-        let since = Instant::now();
-        let stopped = loop {
-            let pids: Vec<i32> = gap.head.value(waiting.clone()).await.unwrap();
-            if !pids.is_empty() {
-                break Some(pids);
-            }
-            if !["planning", "running"].contains(&state(&gap, &id).await.as_str()) {
-                break None;
-            }
-            assert!(since.elapsed() < Duration::from_secs(60), "{}", app.said());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        };
-        if let Some(pids) = &stopped {
-            kill(app.host.handler_pid(1).unwrap());
-            if !stored {
-                for pid in pids {
-                    gap.head.sql(format!("select pg_terminate_backend({pid})")).await.unwrap();
-                }
-            }
-        }
-        let unlock = format!("select pg_advisory_unlock({GATE})");
-        sqlx::query(sqlx::AssertSqlSafe(unlock)).execute(&mut gate).await.unwrap();
-        assert_whole(&gap, &app, &id).await;
-        if stopped.is_none() {
-            break;
-        }
-        reached = write;
-    }
-    gate.close().await.unwrap();
-    // Plan, claims, events, checkpoints, results, end: fewer than these, and the test saw nothing.
-    assert!(reached >= 8, "only {reached} writes");
 }
 
 /// The connection breaks between a result and its checkpoint, and the handler lives.

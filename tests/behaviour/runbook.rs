@@ -1,12 +1,14 @@
 //! The runbook's own lines, in its own order, on a server whose slot is lost: what its queries print
 //! proves the gap, and its requests recover it.
 
+use deltacompare_testbed::event_hubs::{EventHubs, HubOptions};
 use deltacompare_testbed::{Options, Postgres, Production};
 use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Executor, Row};
 
 use crate::support::{Gap, Hosted, deltacompare};
+use crate::vault::{self, Azure};
 
 const RUNBOOK: &str = include_str!("../../docs/runbook.md");
 
@@ -111,6 +113,42 @@ async fn what_its_queries_print_proves_the_gap() {
     plan.assert_completed();
     let plan: Value = serde_json::from_str(&plan.stdout).unwrap();
     assert_eq!(plan["gap"]["verdict"], "proven", "{plan:#}");
+}
+
+/// "Without the app": passwords from the vault, events into the hub, both as one identity, which needs
+/// the role that the page names.
+#[tokio::test]
+async fn without_the_app_the_events_are_in_the_hub() {
+    let (day, azure) = (BadDay::begins().await, Azure::start(None).await);
+    let hub = EventHubs::start(HubOptions::default()).await.unwrap();
+    let record = deltacompare(&day.gap, &["record", "--file", "{dir}/recorded.json"]).run().await;
+    record.assert_completed();
+    vault::keep_passwords(&azure, &day.gap).await;
+    let recorded = record.file("recorded.json").display().to_string();
+    let lines = day.fill(shell("deltacompare plan")).replace("\\\n", " ");
+    let line = lines.lines().find(|line| line.starts_with("deltacompare run --pub")).unwrap();
+    let line = line
+        .replace("recorded.json", &recorded)
+        .replace("<namespace>", "standin")
+        .replace("<hub>", "orders")
+        .replace("report.json", "{dir}/report");
+    let arguments: Vec<&str> = line.split_whitespace().skip(1).collect();
+    let program = || {
+        azure.program(&day.gap, &arguments).env("DELTACOMPARE_EVENT_HUB_ENDPOINT", &hub.endpoint())
+    };
+    let role = "Azure Event Hubs Data Sender";
+    assert!(RUNBOOK.contains(&format!("| the one hub | {role} |")));
+    let refused = program().run().await;
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains(role), "{}", refused.stderr);
+
+    hub.trust(azure.identity.tokens());
+    let run = program().run().await;
+    run.assert_completed();
+    assert_eq!(run.counts("report", "public.t"), (1, 0, 0));
+    let [event] = hub.events().try_into().unwrap();
+    let body: Value = serde_json::from_slice(&event.body).unwrap();
+    assert_eq!((&body["op"], &body["after"]["id"]), (&"c".into(), &2.into()), "{body:#}");
 }
 
 #[tokio::test]

@@ -54,12 +54,17 @@ async fn set_password(server: &Server, password: &str) {
 /// Base and head with these passwords, which the vault has.
 pub(super) async fn gap(azure: &Azure) -> Gap {
     let gap = Gap::between(BEFORE, DURING).await;
+    keep_passwords(azure, &gap).await;
+    gap
+}
+
+/// Gives the two servers passwords that the vault has.
+pub(super) async fn keep_passwords(azure: &Azure, gap: &Gap) {
     for (server, name) in [(&gap.base, "base-password"), (&gap.head, "head-password")] {
         let password = format!("{name}-Walrus9");
         set_password(server, &password).await;
         azure.vault.set(name, &password);
     }
-    gap
 }
 
 const RUN: [&str; 5] = ["run", "--sink", "delta-table", "--report", "{dir}/report"];

@@ -1,7 +1,10 @@
 //! Microsoft's own Python client, see `testbed/event_hubs/client.py`.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use tokio::process::Command;
 
 /// The client, at a hub.
 #[derive(Debug)]
@@ -34,9 +37,20 @@ impl OfficialClient {
         self.run("send", keys).await.map(drop)
     }
 
+    /// A script of the user's that uses the client, with what it needs to use this machine's hub.
+    ///
+    /// # Errors
+    /// The client is not installed.
+    pub fn script(script: &Path) -> Result<Command> {
+        let mut command = Command::new(crate::binaries::event_hubs_python()?);
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/event_hubs/loopback.py")).arg(script);
+        command.kill_on_drop(true);
+        Ok(command)
+    }
+
     async fn run(&self, command: &str, arguments: &[&str]) -> Result<String> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/event_hubs/client.py");
-        let output = tokio::process::Command::new(crate::binaries::event_hubs_python()?)
+        let output = Command::new(crate::binaries::event_hubs_python()?)
             .args([script, command, &self.connection_string, &self.hub])
             .args(arguments)
             .kill_on_drop(true)

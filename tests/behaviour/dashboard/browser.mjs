@@ -236,8 +236,10 @@ const scenarios = {
     // All of them on paper.
     await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
     assert.equal(await rows(page).count(), 5000);
+    assert.equal(await page.locator("details:not([open])").count(), 0, "reasons are printed too");
     await page.evaluate(() => dispatchEvent(new Event("afterprint")));
     assert.equal(await rows(page).count(), 50);
+    assert.notEqual(await page.locator("details:not([open])").count(), 0, "and folded again");
     console.log(`5,000 tables: shown after ${took} ms, found after ${found} ms`);
     assert.ok(took < 30_000 && found < 5_000, "too slow");
     await check();

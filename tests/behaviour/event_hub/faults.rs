@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use deltacompare_testbed::Collector;
 use deltacompare_testbed::event_hubs::{EventHubs, Fault, Faults, HubOptions};
 
-use super::{assert_has_all, gap, lines, run};
+use super::{assert_has_all, gap, lines, program, run};
 
 /// Every kind of trouble, each often enough that every run meets it.
 async fn assert_survives(faults: Faults) {
@@ -28,6 +29,44 @@ async fn rejections_that_are_not_acceptance_do_not_count() {
 #[tokio::test]
 async fn a_busy_service_is_waited_for() {
     assert_survives(Faults::default().every(50, Fault::ServerBusy)).await;
+}
+
+/// The metrics have the service's own count of what it stored, and how often it was asked again.
+#[tokio::test]
+async fn what_the_service_did_is_measured() {
+    let gap = gap().await;
+    let collector = Collector::start("key").await.unwrap();
+    let options = HubOptions { largest_message: 20_000, ..HubOptions::default() };
+    let hub = EventHubs::start(options).await.unwrap();
+    hub.inject(Faults::default().every(50, Fault::ServerBusy).every(23, Fault::CutAfterStoring));
+    let run = program(&gap, &hub, &[])
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
+        .env("OTEL_EXPORTER_OTLP_HEADERS", "x-key=key")
+        .run()
+        .await;
+    run.assert_completed();
+    let lines = lines(&run);
+    assert_has_all(&hub.events(), &lines);
+    let points = collector.points();
+    let sum = |metric: &str, attribute: Option<(&str, &str)>| -> u64 {
+        let points = points.iter().filter(|point| {
+            point.metric == metric
+                && attribute.is_none_or(|(name, value)| point.attributes[name] == value)
+        });
+        points.map(|point| point.value as u64).sum()
+    };
+    let found: usize = lines.values().sum();
+    let into_hub = Some(("sink", "event-hub"));
+    assert_eq!(sum("deltacompare.events.acknowledged", into_hub), found as u64);
+    assert_eq!(sum("deltacompare.events.acknowledged", Some(("sink", "ndjson"))), found as u64);
+    assert_eq!(sum("deltacompare.changes", None), found as u64);
+    // What was stored twice was sent twice; more was, since whole connections were cut.
+    let repeated = sum("deltacompare.events.repeated", into_hub);
+    assert!(repeated >= hub.stored() - found as u64, "{repeated}");
+    assert!(repeated > 0);
+    let throttles = sum("deltacompare.throttles", None);
+    assert!(throttles > 0);
+    assert!(sum("deltacompare.retries", Some(("of", "send"))) > throttles);
 }
 
 #[tokio::test]

@@ -184,6 +184,30 @@ async fn a_write_whose_count_is_held_back_is_noticed() {
     session.close().await.unwrap();
 }
 
+/// Who accepts writes accepts that what is there is compared, not that row versions are: a write that
+/// was not counted when the strategy was chosen fails the table, and `content` finds it.
+#[tokio::test]
+async fn a_write_that_is_counted_late_is_accepted_where_contents_are_compared() {
+    let gap = base_with_a_false_friend().await;
+    let mut session = gap.base.connect().await.unwrap();
+    session.execute("select count(*) from t").await.unwrap();
+    session.execute("insert into t values (501, 'rogue')").await.unwrap();
+    assert_trap_is_set(&gap).await;
+    let accepted = ["--accept-written", "--verify", "none"];
+    let run = program(&gap, "auto", &accepted).run().await;
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    if Postgres::find(None).unwrap().major() >= 15 {
+        let error = run.table("report", "public.t")["error"].to_string();
+        assert!(error.contains("base was written to while it was compared"), "{error}");
+    } else {
+        assert!(run.stderr.contains("cannot be said while other sessions"), "{}", run.stderr);
+    }
+    let run = program(&gap, "content", &accepted).run().await;
+    run.assert_completed();
+    assert_eq!(run.counts("report", "public.t"), (0, 1, 0));
+    session.close().await.unwrap();
+}
+
 /// Within a transaction that goes on nothing is told; the recovery waits with its verdict.
 #[tokio::test]
 async fn a_session_in_a_transaction_keeps_the_recovery_open() {

@@ -30,6 +30,21 @@ impl Hosted {
         Self::laid_out(gap, options, settings, |_| {}).await
     }
 
+    /// The same where the host gives an invocation so long (`hh:mm:ss`).
+    pub(crate) async fn within(
+        function_timeout: &str,
+        gap: &Gap,
+        instances: usize,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let options = HostOptions { instances, ..HostOptions::default() };
+        Self::laid_out(gap, options, settings, |folder| {
+            let timeout = format!(r#""functionTimeout": "{function_timeout}""#);
+            change(&folder.join("host.json"), r#""functionTimeout": "01:00:00""#, &timeout);
+        })
+        .await
+    }
+
     /// The same under a host that sends this `traceparent` with each message.
     pub(crate) async fn start_traced(
         gap: &Gap,
@@ -50,19 +65,10 @@ impl Hosted {
         settings: &[(&str, &str)],
     ) -> Self {
         Self::laid_out(gap, options, settings, |folder| {
-            for (file, from, to) in [
-                (
-                    "host.json",
-                    r#""visibilityTimeout": "00:00:10""#,
-                    r#""visibilityTimeout": "00:00:01""#,
-                ),
-                ("Watchdog/function.json", "*/30 * * * * *", "*/2 * * * * *"),
-            ] {
-                let path = folder.join(file);
-                let text = std::fs::read_to_string(&path).unwrap();
-                assert!(text.contains(from), "{file} has no {from}");
-                std::fs::write(path, text.replace(from, to)).unwrap();
-            }
+            let timeout = |seconds| format!(r#""visibilityTimeout": "00:00:{seconds}""#);
+            change(&folder.join("host.json"), &timeout("10"), &timeout("01"));
+            let watchdog = folder.join("Watchdog/function.json");
+            change(&watchdog, "*/30 * * * * *", "*/2 * * * * *");
         })
         .await
     }
@@ -168,4 +174,11 @@ impl Hosted {
             self.host.log().iter().map(|it| format!("[{}] {}", it.instance, it.text)).collect();
         lines.join("\n")
     }
+}
+
+/// Changes a packaged file in one place.
+fn change(file: &Path, from: &str, to: &str) {
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(text.contains(from), "{file:?} has no {from}");
+    std::fs::write(file, text.replace(from, to)).unwrap();
 }

@@ -76,11 +76,9 @@ impl<'s> Recovery<'s> {
         gap.say_slots(&mut body);
         narrator.command(&format!("curl -d '{body}' {}/api/recoveries", app.url()));
         let location = app.begin(&body).await?;
-        narrator.say(&format!(
-            "Watch it at {}; its key is {}.",
-            dashboard(&app, &location),
-            app.key()
-        ));
+        narrator.say("Its dashboard, and the key that it asks for:");
+        narrator.quote(&dashboard(&app, &location));
+        narrator.quote(app.key());
         let recovery = async {
             let status = app.completed(&location).await?;
             anyhow::Ok(status)
@@ -98,11 +96,10 @@ impl<'s> Recovery<'s> {
     pub(crate) async fn keep(&self, status: &Value, app: &App) -> Result<()> {
         let id = status["id"].as_str().context("a status without id")?;
         self.narrator.chapter("Have a look");
-        self.narrator.say(&format!(
-            "The app and the three servers stay until Ctrl-C. The dashboard: {}; its key: {}.",
-            dashboard(app, id),
-            app.key()
-        ));
+        self.narrator
+            .say("The app and the three servers stay until Ctrl-C. The dashboard, and its key:");
+        self.narrator.quote(&dashboard(app, id));
+        self.narrator.quote(app.key());
         for (name, value) in program::environment(&self.base, &self.head) {
             self.narrator.command(&format!("export {name}='{value}'"));
         }

@@ -75,6 +75,36 @@ pub(super) const CASES: &[Case] = &[
         warnings: &["row filter changed", "column renamed"],
         ..CASE
     },
+    // Base has no such column; the rows were published by nobody there.
+    Case {
+        since: 15,
+        publication: "altered",
+        before: "create table filter_unknown (id int primary key, a int); \
+                 alter table filter_unknown replica identity full; \
+                 insert into filter_unknown select i, i from generate_series(1, 50) i",
+        during: "alter table filter_unknown add column c int; \
+                 update filter_unknown set c = id where id % 2 = 0; \
+                 alter publication altered add table filter_unknown where (c > 30); \
+                 update filter_unknown set c = 0 where id = 32",
+        table: "filter_unknown",
+        head: (&["id", "a", "c"], "filter_unknown", "c > 30"),
+        warnings: &["filter not on base"],
+        ..CASE
+    },
+    // Its column has another type there.
+    Case {
+        since: 15,
+        publication: "altered",
+        before: "create table filter_retyped (id int primary key, a int); \
+                 alter table filter_retyped replica identity full; \
+                 insert into filter_retyped select i, i from generate_series(1, 50) i",
+        during: "alter table filter_retyped alter column a type text; \
+                 alter publication altered add table filter_retyped where (length(a) = 1)",
+        table: "filter_retyped",
+        head: (&["id", "a"], "filter_retyped", "length(a) = 1"),
+        warnings: &["filter not on base"],
+        ..CASE
+    },
     Case {
         since: 15,
         publication: "altered",
