@@ -26,7 +26,8 @@ const RECOVERIES: &str = r#"
 "#;
 
 /// Progress is by expected bytes, of items that are worked on by rows where these were counted; an
-/// item without bytes takes a moment, too. Closing takes its time as well. The time left is judged by the time that ended items took.
+/// item without bytes takes a moment, too. Until it is closed, a recovery is not quite done. The time
+/// left is judged by the time that ended items took.
 const RECOVERY: &str = r#"
     select to_jsonb(s)
       from (select r.id, r.state, r.database, r.request, r.keep_objects, r.base, r.head, r.gap,
@@ -36,7 +37,8 @@ const RECOVERY: &str = r#"
                                       'deletes', i.deletes) as totals,
                    i.rows_compared, i.bytes as bytes_expected, i.bytes_done,
                    case when r.state = 'completed' then 1
-                        else least(coalesce(round(i.share, 4), 0), 0.9999)
+                        else least(coalesce(round(i.share, 4), 0),
+                                   case when r.state in ('planning', 'running') then 0.9999 else 1 end)
                     end as progress,
                    case when r.state = 'running' and i.bytes_done > 0
                         then round((i.bytes - i.bytes_done) / i.bytes_done * i.seconds
