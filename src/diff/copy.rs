@@ -10,9 +10,9 @@ use super::{Image, Source};
 use crate::error::Result;
 use crate::sql::Ident;
 
-/// Bytes of images that one query may have held at once. Statistics say how many rows these are, and
+/// Bytes of images of one query that are held at once. Statistics say how many rows these are, and
 /// may be wrong a thousandfold.
-const MOST_BYTES: usize = 4 << 20;
+pub(super) const MOST_BYTES: usize = 4 << 20;
 
 /// The images of the rows that a query yields, of so many columns; `None` if they are too large to
 /// be held at once. One row never is.

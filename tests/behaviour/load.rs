@@ -126,9 +126,9 @@ async fn memory_is_bounded_for_wide_rows_and_holes_in_keys() {
                  create table wide_keyless (id int, v text) with (autovacuum_enabled = off);
                  alter table wide_keyless alter v set storage external;
                  alter table wide_keyless replica identity full;
-                 insert into wide select i, repeat('x', 96000) from generate_series(1, 1000) i;
+                 insert into wide select i, repeat('x', 96000) from generate_series(1, 600) i;
                  insert into wide_keyless
-                   select i, repeat('x', 96000) from generate_series(1, 500) i;
+                   select i, repeat('x', 96000) from generate_series(1, 400) i;
                  insert into holes values (-9000000000000000000, 'v');
                  insert into holes select i, repeat('y', 100) from generate_series(1, 200000) i;
                  create publication shop for all tables{statistics}"

@@ -1,12 +1,14 @@
-//! The operator's passwords are nowhere but in the memory of our process.
+//! Passwords, keys and tokens are nowhere but in the memory of our process.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use deltacompare_testbed::event_hubs::{EventHubs, HubOptions};
 use deltacompare_testbed::{IdentityEndpoint, Options, Server};
+use reqwest::{Method, StatusCode};
+use serde_json::json;
 
-use crate::support::{Gap, Program, Run, deltacompare};
+use crate::support::{Gap, Hosted, Program, Run, deltacompare};
 use crate::vault::{self, Azure};
 
 /// Marked passwords that need escaping in a URL and in SQL.
@@ -140,11 +142,7 @@ async fn a_whole_run_shows_no_password() {
         run.assert_completed();
         assert_eq!(run.counts("report", "public.t"), (0, 1000, 0));
         // There is something to look through.
-        assert!(
-            run.stderr.contains(" INFO sqlx::postgres::notice"),
-            "trace says little: {}",
-            run.stderr
-        );
+        assert!(run.stderr.contains(" sqlx"), "the driver says nothing: {}", run.stderr);
         assert_none_printed(&run);
         for file in ["events", "report"] {
             assert_no_secret(&std::fs::read_to_string(run.file(file)).unwrap(), file);
@@ -235,9 +233,15 @@ async fn an_event_hub_run_shows_neither_keys_nor_signatures_nor_tokens() {
     // With tokens of the identity, and with signatures by the policy's key.
     for arguments in [&arguments, &by_key] {
         let before = hub.stored();
-        let run = azure.program(&gap, arguments).env("DELTACOMPARE_LOG", "trace").run().await;
+        let mut seen = BTreeSet::new();
+        let run = tokio::select! {
+            run = azure.program(&gap, arguments).env("DELTACOMPARE_LOG", "trace").run() => run,
+            () = watch(&gap, &mut seen) => unreachable!(),
+        };
         run.assert_completed();
         assert_eq!(hub.stored() - before, 500);
+        assert!(seen.iter().any(|line| line.contains("--event-hub-endpoint")), "{seen:#?}");
+        no_secret(&seen.into_iter().collect::<Vec<_>>().join("\n"), "what others see");
         assert!(run.stderr.contains("fe2o3_amqp"), "there is nothing to look through");
         no_secret(&run.stdout, "standard output");
         no_secret(&run.stderr, "the log");
@@ -251,6 +255,68 @@ async fn an_event_hub_run_shows_neither_keys_nor_signatures_nor_tokens() {
         let run = azure.program(&gap, arguments).env("DELTACOMPARE_LOG", "trace").run().await;
         assert_eq!(run.code, Some(2), "{}", run.stderr);
         no_secret(&run.stderr, "an error");
+    }
+}
+
+/// Callers show them in a header or in the address, and the host hands both on.
+#[tokio::test]
+async fn function_keys_are_in_no_log_no_answer_and_no_status() {
+    let before = "create table t (id int primary key); create publication p for table t";
+    let gap = Gap::between(before, "insert into t values (1)").await;
+    let app = Hosted::start(&gap, 1, &[("DELTACOMPARE_LOG", "trace")]).await;
+    let key = app.host.host_key();
+    let no_key = |text: &str, whence: &str| {
+        let line = text.lines().find(|line| line.contains(key));
+        assert_eq!(line, None, "a function key is in {whence}");
+    };
+    let recovery = app.begin(&json!({"sinks": ["delta-table"]})).await;
+    app.completed(&recovery).await;
+    let client = reqwest::Client::new();
+    let in_address = async |method: Method, path: &str, body: &'static str| {
+        let mark = if path.contains('?') { '&' } else { '?' };
+        let url = format!("{}{path}{mark}code={key}", app.host.url());
+        let request = client.request(method, url).header("content-type", "application/json");
+        let answer = request.body(body).send().await.unwrap();
+        let (status, headers) = (answer.status(), format!("{:?}", answer.headers()));
+        no_key(&headers, "the headers of an answer");
+        no_key(&answer.text().await.unwrap(), "an answer");
+        status
+    };
+    for (method, path, body, status) in [
+        (Method::GET, "/api/recoveries?limit=1", "", StatusCode::OK),
+        (Method::GET, &format!("/api/recoveries/{recovery}"), "", StatusCode::OK),
+        (Method::GET, "/api/recoveries?limit=x", "", StatusCode::BAD_REQUEST),
+        (Method::GET, "/api/recoveries?page=2", "", StatusCode::BAD_REQUEST),
+        (Method::GET, "/api/recoveries/seven", "", StatusCode::NOT_FOUND),
+        (Method::POST, "/api/plan", "{\"sinks\": [\"delta-table\"]}", StatusCode::OK),
+        (Method::POST, "/api/recoveries", "{", StatusCode::BAD_REQUEST),
+        (Method::POST, "/api/recoveries", "{\"sinks\": []}", StatusCode::UNPROCESSABLE_ENTITY),
+    ] {
+        assert_eq!(in_address(method, path, body).await, status, "{path}");
+    }
+    let lines = app.host.log();
+    assert!(lines.len() < 20_000, "the beginning of the log is gone");
+    let log: Vec<&str> =
+        lines.iter().filter(|line| line.by_handler).map(|line| line.text.as_str()).collect();
+    let log = log.join("\n");
+    assert!(log.contains("\"level\":\"TRACE\"") && log.contains("hyper"), "trace says little");
+    no_key(&log, "the log");
+    no_key(&dump(&gap.head, "deltacompare").await, "the status tables");
+    no_key(&gap.head.log(), "head's log");
+
+    // The client, which shows the key; and one that the app does not take.
+    for (given, code) in [(key, 0), ("wrong-Walrus9", 2)] {
+        let run = deltacompare(&gap, &["status"])
+            .env("DELTACOMPARE_LOG", "trace")
+            .env("DELTACOMPARE_APP", &app.host.url())
+            .env("DELTACOMPARE_APP_KEY", given)
+            .run()
+            .await;
+        assert_eq!(run.code, Some(code), "{}", run.stderr);
+        assert!(run.stderr.contains("hyper"), "trace says little: {}", run.stderr);
+        for said in [&run.stdout, &run.stderr] {
+            assert!(!said.contains(given), "the client shows the key: {said}");
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::checksum;
 use crate::diff::surplus::{Surplus, SurplusOf};
-use crate::diff::{Change, Checkpoint, Image, Sessions, Source, Step, Tables, full, print};
+use crate::diff::{Change, Checkpoint, Image, Sessions, Source, Step, Tables, copy, full, print};
 use crate::error::{Error, Result};
 use crate::sql::Relation;
 
@@ -38,8 +38,8 @@ const BUCKETS: u32 = 1 << 16;
 const WORK_MEM: &str = "32MB";
 /// Rows of one side whose hashes and places are held at once, if a bucket does not have more.
 const BATCH_ROWS: u64 = 250_000;
-/// Rows whose images are fetched at once at most, whatever statistics say of their width.
-const MOST_FETCHED: u32 = 256;
+/// Rows that are asked for at once at most; what comes of them is held for a few megabytes.
+const MOST_FETCHED: u32 = 10_000;
 /// Rows of one side in buckets that differ, beyond which `full` is faster.
 const MOST_ROWS: u64 = 1_000_000;
 
@@ -128,11 +128,13 @@ pub(in crate::diff) fn changes<'a>(
                             SurplusOf::Base => &mut *base,
                             SurplusOf::Head => &mut *head,
                         };
-                        let changes = fetch(connection, source, leaf, part, side).await?;
-                        if side == SurplusOf::Base {
-                            yield Step::Compared(changes.len() as u64);
+                        let mut changes = fetch(connection, source, leaf, part, side);
+                        while let Some(changes) = changes.try_next().await? {
+                            if side == SurplusOf::Base {
+                                yield Step::Compared(changes.len() as u64);
+                            }
+                            yield Step::Changes(changes);
                         }
-                        yield Step::Changes(changes);
                     }
                 }
             }
@@ -248,52 +250,63 @@ fn place(row: &PgRow, at: usize) -> Result<Place> {
         .map_err(|_| Error::item("a tuple identifier has a form that PostgreSQL does not send"))
 }
 
-/// The changes that the rows at these places are.
-async fn fetch(
-    connection: &mut PgConnection,
-    source: &Source,
+/// The changes that the rows at these places are, as many at once as may be held: statistics may be
+/// wrong about their width.
+fn fetch<'a>(
+    connection: &'a mut PgConnection,
+    source: &'a Source,
     leaf: i64,
-    wanted: &[(Place, u64)],
+    wanted: &'a [(Place, u64)],
     side: SurplusOf,
-) -> Result<Vec<Change>> {
-    let (schema, name): (String, String) = sqlx::query_as(
-        r#"
-        select n.nspname::text, c.relname::text
-          from pg_class c join pg_namespace n on n.oid = c.relnamespace
-         where c.oid = $1::int8::oid
-        "#,
-    )
-    .bind(leaf)
-    .fetch_one(&mut *connection)
-    .await?;
-    let sql = format!(
-        "select tidsend(ctid), {image} from only {leaf} as r where ctid = any ($1::text[]::tid[])",
-        image = print::image(source, "r"),
-        leaf = Relation::new(&schema, &name),
-    );
-    let tids: Vec<String> = wanted
-        .iter()
-        .map(|([a, b, c, d, e, f], _)| {
-            let block = u32::from_be_bytes([*a, *b, *c, *d]);
-            format!("({block},{})", u16::from_be_bytes([*e, *f]))
-        })
-        .collect();
-    let mut rows = sqlx::query(AssertSqlSafe(sql)).bind(tids).fetch(connection);
-    let mut changes = Vec::with_capacity(wanted.len());
-    while let Some(row) = rows.try_next().await? {
-        let place = place(&row, 0)?;
-        let image = Image::read_columns(&row, 1, source.columns.len())?;
-        let ordinal = wanted
-            .binary_search_by_key(&place, |(place, _)| *place)
-            .map(|at| wanted[at].1)
-            .map_err(|_| Error::item("a row came back from a place that was not asked for"))?;
-        changes.push(side.change(image, ordinal));
+) -> BoxStream<'a, Result<Vec<Change>>> {
+    try_stream! {
+        let (schema, name): (String, String) = sqlx::query_as(
+            r#"
+            select n.nspname::text, c.relname::text
+              from pg_class c join pg_namespace n on n.oid = c.relnamespace
+             where c.oid = $1::int8::oid
+            "#,
+        )
+        .bind(leaf)
+        .fetch_one(&mut *connection)
+        .await?;
+        let sql = format!(
+            "select tidsend(ctid), {image} from only {leaf} as r where ctid = any ($1::text[]::tid[])",
+            image = print::image(source, "r"),
+            leaf = Relation::new(&schema, &name),
+        );
+        let tids: Vec<String> = wanted
+            .iter()
+            .map(|([a, b, c, d, e, f], _)| {
+                let block = u32::from_be_bytes([*a, *b, *c, *d]);
+                format!("({block},{})", u16::from_be_bytes([*e, *f]))
+            })
+            .collect();
+        let mut rows = sqlx::query(AssertSqlSafe(sql)).bind(tids).fetch(connection);
+        let (mut changes, mut bytes, mut found) = (Vec::new(), 0, 0);
+        while let Some(row) = rows.try_next().await? {
+            let place = place(&row, 0)?;
+            let image = Image::read_columns(&row, 1, source.columns.len())?;
+            let ordinal = wanted
+                .binary_search_by_key(&place, |(place, _)| *place)
+                .map(|at| wanted[at].1)
+                .map_err(|_| Error::item("a row came back from a place that was not asked for"))?;
+            bytes += image.bytes();
+            found += 1;
+            changes.push(side.change(image, ordinal));
+            if bytes > copy::MOST_BYTES {
+                bytes = 0;
+                yield std::mem::take(&mut changes);
+            }
+        }
+        if found != wanted.len() {
+            Err(Error::item("rows were gone when they were read again within one snapshot"))?;
+        }
+        if !changes.is_empty() {
+            yield changes;
+        }
     }
-    if changes.len() == wanted.len() {
-        Ok(changes)
-    } else {
-        Err(Error::item("rows were gone when they were read again within one snapshot"))
-    }
+    .boxed()
 }
 
 /// Cuts buckets that differ into batches by their rows; a single bucket may have more.

@@ -99,6 +99,6 @@ pub(super) struct Batch {
     pub(super) bytes: usize,
     /// When the pace lets it go, once that was asked.
     pub(super) admitted: Option<Instant>,
-    /// How often it went out.
+    /// How often it went out, or may have.
     pub(super) tries: u32,
 }

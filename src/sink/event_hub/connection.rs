@@ -123,10 +123,15 @@ impl Connector {
         let since_epoch = token.expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let expires = Timestamp::from_milliseconds(since_epoch.as_millis() as i64);
         let token = CbsToken::new(token.value.expose_secret(), token.kind, expires);
-        timeout(ANSWER_WITHIN, live.cbs.put_token(self.address.audience(), token))
-            .await
-            .map_err(|_| Trouble::passing("the service did not answer to a token in time"))?
-            .map_err(not_authorized)?;
+        let put = live.cbs.put_token(self.address.audience(), token);
+        tokio::select! {
+            biased;
+            // The answer would be waited for all the same.
+            _ = live.handle.on_close() => return Err(ended()),
+            shown = timeout(ANSWER_WITHIN, put) => shown
+                .map_err(|_| Trouble::passing("the service did not answer to a token in time"))?
+                .map_err(not_authorized)?,
+        };
         live.put_at = Instant::now();
         // Early enough to try several times, and not all the time if it lasts seconds only.
         let early = (lasts / 3).min(Duration::from_secs(300));
@@ -291,12 +296,24 @@ async fn give(
 async fn renew(connector: &Connector, live: &mut Option<Live>) -> Result<(), Trouble> {
     let Some(open) = live else { return Ok(()) };
     open.renew_at = Instant::now() + Duration::from_secs(5);
-    let token = connector.token().await?;
-    let shown = connector.show(open, token).await;
+    let token = tokio::select! {
+        biased;
+        // Those who use it have to learn of its end at once.
+        _ = open.handle.on_close() => Err(ended()),
+        token = connector.token() => Ok(token?),
+    };
+    let shown = match token {
+        Ok(token) => connector.show(open, token).await,
+        Err(ended) => Err(ended),
+    };
     if shown.is_err() {
         *live = None;
     }
     shown
+}
+
+fn ended() -> Trouble {
+    Trouble::passing("the connection ended")
 }
 
 fn not_authorized(error: fe2o3_amqp_management::error::Error) -> Trouble {

@@ -3,9 +3,8 @@
 //! A lane never gives an event up: it sends again, under the same id, until the service has said
 //! *accepted*. Who waits for it decides how long to wait ([`Health`]).
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fe2o3_amqp::Sender;
@@ -22,12 +21,11 @@ use uuid::Uuid;
 
 use super::batch::{Batch, Bounds, Filling, Outgoing};
 use super::connection::{Uplink, Way};
+use super::health::Health;
+use super::outbox::{Outbox, Place};
 use super::pace::Pace;
 use super::trouble::{Cause, Trouble};
 use crate::telemetry::metrics::{self, Retry, SinkKind};
-
-/// Batches that are under way at once.
-const WINDOW: usize = 4;
 
 /// For an outcome; the service itself gives up after a minute.
 const OUTCOME_WITHIN: Duration = Duration::from_secs(60);
@@ -57,63 +55,6 @@ pub(super) enum Entry {
     Flush(oneshot::Sender<()>),
 }
 
-/// How a lane is, for those who wait for it.
-#[derive(Debug)]
-pub(super) struct Health {
-    /// Events taken and not accepted yet.
-    outstanding: AtomicU64,
-    /// When something was last accepted, or began to wait, or waits because it was told to.
-    moved: Mutex<Instant>,
-    /// What went wrong since.
-    trouble: Mutex<Option<Trouble>>,
-}
-
-impl Health {
-    pub(super) fn new() -> Self {
-        Self {
-            outstanding: AtomicU64::new(0),
-            moved: Mutex::new(Instant::now()),
-            trouble: Mutex::new(None),
-        }
-    }
-
-    pub(super) fn took(&self) {
-        if self.outstanding.fetch_add(1, Ordering::AcqRel) == 0 {
-            self.moves();
-        }
-    }
-
-    pub(super) fn is_idle(&self) -> bool {
-        self.outstanding.load(Ordering::Acquire) == 0
-    }
-
-    /// For how long nothing has been accepted, and why.
-    pub(super) fn stalled(&self) -> (Duration, Option<Trouble>) {
-        if self.is_idle() {
-            return (Duration::ZERO, None);
-        }
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        (self.moved.lock().unwrap_or_else(PoisonError::into_inner).elapsed(), trouble)
-    }
-
-    fn accepted(&self, events: usize) {
-        self.outstanding.fetch_sub(events as u64, Ordering::AcqRel);
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.moves();
-    }
-
-    fn moves(&self) {
-        *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-
-    fn suffers(&self, trouble: &Trouble) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble.clone());
-    }
-}
-
-/// A batch's place: batches go in order, and the pieces of one that was too large keep its place.
-type Place = (u64, u32);
-
 type Pending = BoxFuture<'static, (Place, Result<Outcome, SendError>)>;
 
 pub(super) struct Lane {
@@ -133,22 +74,15 @@ struct Hand {
     filling: Filling,
     /// When it goes although it is not full.
     close_at: Option<Instant>,
-    /// Batches to be sent, also again.
-    ready: BTreeMap<Place, Batch>,
-    /// Batches under way, and since when.
-    sent: BTreeMap<Place, (Batch, Instant)>,
+    outbox: Outbox,
     outcomes: FuturesUnordered<Pending>,
-    /// The place of the batch that is being filled.
-    next: u64,
-    /// Who waits for all before a place.
-    waiting: VecDeque<(u64, oneshot::Sender<()>)>,
     /// The largest message of the link, or what it turned out to be.
     largest: usize,
     not_before: Instant,
     pauses: u32,
     /// What is held needs the delta table, which does not answer.
     delayed: bool,
-    /// The token was refused.
+    /// The token was refused, and no link was attached since.
     renew: bool,
 }
 
@@ -166,11 +100,8 @@ impl Lane {
             held: None,
             filling: Filling::default(),
             close_at: None,
-            ready: BTreeMap::new(),
-            sent: BTreeMap::new(),
+            outbox: Outbox::default(),
             outcomes: FuturesUnordered::new(),
-            next: 0,
-            waiting: VecDeque::new(),
             largest: usize::MAX,
             not_before: Instant::now(),
             pauses: 0,
@@ -190,7 +121,10 @@ impl Lane {
                     sleep_until(hand.not_before).await;
                     match hand.attach().await {
                         Ok(attached) => link = Some(attached),
-                        Err(trouble) => hand.suffer(&trouble),
+                        Err(trouble) => {
+                            hand.renew |= trouble.cause == Cause::Unauthorized;
+                            hand.suffer(&trouble);
+                        }
                     }
                 }
                 Some(open) => match hand.work(open).await {
@@ -208,15 +142,11 @@ impl Lane {
 
 impl Hand {
     fn is_empty(&self) -> bool {
-        self.held.is_none()
-            && self.filling.is_empty()
-            && self.ready.is_empty()
-            && self.sent.is_empty()
+        self.held.is_none() && self.filling.is_empty() && self.outbox.is_empty()
     }
 
     async fn attach(&mut self) -> Result<Link, Trouble> {
-        let Way { mut session, mut over } =
-            self.lane.uplink.session(std::mem::take(&mut self.renew)).await?;
+        let Way { mut session, mut over } = self.lane.uplink.session(self.renew).await?;
         let attach = Sender::builder()
             .name(format!("deltacompare-{}", Uuid::new_v4().simple()))
             .target(self.lane.target.as_str())
@@ -230,6 +160,7 @@ impl Hand {
         let most = sender.max_message_size().filter(|&most| most > 0);
         let most = usize::try_from(most.unwrap_or(SMALLEST_TIER_BYTES)).unwrap_or(usize::MAX);
         self.largest = self.largest.min(most);
+        self.renew = false;
         Ok(Link { sender, over, _session: session })
     }
 
@@ -238,10 +169,10 @@ impl Hand {
     async fn work(&mut self, link: &mut Link) -> Result<bool, Trouble> {
         self.fill().await;
         self.send(link).await?;
-        let oldest = self.sent.values().map(|(_, since)| *since + OUTCOME_WITHIN).min();
+        let oldest = self.outbox.oldest().map(|since| since + OUTCOME_WITHIN);
         let may_take = self.may_take();
-        let waits = self.held.is_some() || !self.ready.is_empty() && self.sent.len() < WINDOW;
-        let lingers = self.close_at.is_some() && self.sent.is_empty() && self.ready.is_empty();
+        let waits = self.held.is_some() || self.outbox.could_send();
+        let lingers = self.close_at.is_some() && self.outbox.is_empty();
         tokio::select! {
             biased;
             _ = link.over.changed() => Err(Trouble::passing("the connection ended")),
@@ -267,7 +198,7 @@ impl Hand {
     }
 
     fn may_take(&self) -> bool {
-        self.held.is_none() && self.ready.len() < WINDOW
+        self.held.is_none() && self.outbox.has_room()
     }
 
     /// Takes what is there into batches. With nothing under way, a batch goes as full as it is
@@ -299,14 +230,13 @@ impl Hand {
                 },
                 Some(Entry::Flush(done)) => {
                     self.close();
-                    self.waiting.push_back((self.next, done));
-                    self.tell();
+                    self.outbox.tell_when_accepted(done);
                 }
                 None => break,
             }
         }
         let waited = self.close_at.is_some_and(|at| at <= Instant::now());
-        if waited && self.sent.is_empty() && self.ready.is_empty() {
+        if waited && self.outbox.is_empty() {
             self.close();
         }
     }
@@ -327,15 +257,14 @@ impl Hand {
 
     fn keep(&mut self, batch: Option<Batch>) {
         if let Some(batch) = batch {
-            self.ready.insert((self.next, 0), batch);
-            self.next += 1;
+            self.outbox.add(batch);
         }
     }
 
     /// Sends what is ready, as far as window, pace and pauses let it.
     async fn send(&mut self, link: &mut Link) -> Result<(), Trouble> {
-        while self.sent.len() < WINDOW && self.not_before <= Instant::now() {
-            let Some((place, mut batch)) = self.ready.pop_first() else { break };
+        while self.not_before <= Instant::now() {
+            let Some((place, mut batch)) = self.outbox.take() else { break };
             if batch.bytes > self.largest {
                 self.cut(place, batch).await;
                 continue;
@@ -344,12 +273,14 @@ impl Hand {
             let at =
                 *batch.admitted.get_or_insert_with(|| self.lane.pace.reserve(events, batch.bytes));
             if at > Instant::now() {
-                self.ready.insert(place, batch);
+                self.outbox.put_back(place, batch);
                 self.not_before = at;
                 // It waits because it was told to.
                 self.lane.health.moves();
                 break;
             }
+            // Counted now: if the connection ends meanwhile, it may have arrived.
+            batch.tries += 1;
             let sent = tokio::select! {
                 sent = timeout(LINK_WITHIN, link.sender.send_batchable_ref(&batch.sendable)) => {
                     sent.unwrap_or(Err(SendError::IllegalDeliveryState))
@@ -358,16 +289,15 @@ impl Hand {
             };
             match sent {
                 Ok(outcome) => {
-                    batch.tries += 1;
-                    self.sent.insert(place, (batch, Instant::now()));
+                    self.outbox.sent(place, batch);
                     self.outcomes.push(outcome.map(move |outcome| (place, outcome)).boxed());
                 }
                 Err(SendError::MessageSizeExceeded(_)) => {
                     self.shrink(batch.bytes);
-                    self.ready.insert(place, batch);
+                    self.outbox.put_back(place, batch);
                 }
                 Err(error) => {
-                    self.ready.insert(place, batch);
+                    self.outbox.put_back(place, batch);
                     return Err(match error {
                         SendError::IllegalDeliveryState => {
                             Trouble::passing("the partition gives no leave to send")
@@ -382,12 +312,12 @@ impl Hand {
 
     /// Only *accepted* counts.
     fn settle(&mut self, place: Place, outcome: Result<Outcome, SendError>) -> Result<(), Trouble> {
-        let Some((batch, _)) = self.sent.remove(&place) else { return Ok(()) };
+        let Some(batch) = self.outbox.settle(place) else { return Ok(()) };
         let trouble = match outcome {
             Ok(Outcome::Accepted(_)) => {
                 self.pauses = 0;
                 self.accepted(&batch);
-                self.tell();
+                self.outbox.tell();
                 return Ok(());
             }
             Ok(Outcome::Rejected(rejected)) => match &rejected.error {
@@ -397,12 +327,12 @@ impl Hand {
             Ok(Outcome::Released(_)) => Trouble::passing("a batch was released, not stored"),
             Ok(Outcome::Modified(_)) => Trouble::passing("a batch was given back, not stored"),
             Err(error) => {
-                self.ready.insert(place, batch);
+                self.outbox.put_back(place, batch);
                 return Err(error.into());
             }
         };
         let bytes = batch.bytes;
-        self.ready.insert(place, batch);
+        self.outbox.put_back(place, batch);
         if trouble.cause == Cause::TooLarge && self.shrink(bytes) {
             return Ok(());
         }
@@ -448,18 +378,7 @@ impl Hand {
             }
         }
         pieces.extend(filling.close());
-        let after = self.parts_after(place);
-        for (piece, part) in pieces.into_iter().zip(after..) {
-            self.ready.insert((place.0, part), piece);
-        }
-    }
-
-    /// The first free number for pieces of a place.
-    fn parts_after(&self, (at, part): Place) -> u32 {
-        let all = (at, 0)..=(at, u32::MAX);
-        let ready = self.ready.range(all.clone()).next_back().map(|((_, part), _)| *part);
-        let sent = self.sent.range(all).next_back().map(|((_, part), _)| *part);
-        ready.max(sent).unwrap_or(part).max(part) + 1
+        self.outbox.put_pieces(place, pieces);
     }
 
     /// The link is gone: what has no outcome yet is sent again on the next one.
@@ -467,22 +386,20 @@ impl Hand {
         // Outcomes that have come already count.
         while let Some(Some((place, outcome))) = self.outcomes.next().now_or_never() {
             if matches!(outcome, Ok(Outcome::Accepted(_)))
-                && let Some((batch, _)) = self.sent.remove(&place)
+                && let Some(batch) = self.outbox.settle(place)
             {
                 self.accepted(&batch);
             }
         }
         self.outcomes = FuturesUnordered::new();
-        let unsettled = std::mem::take(&mut self.sent);
+        let largest = self.outbox.take_back();
         if trouble.cause == Cause::TooLarge {
             // The service ends the link without saying which one it was.
-            let largest = unsettled.values().map(|(batch, _)| batch.bytes).max();
             self.shrink(largest.unwrap_or(usize::MAX));
         }
-        self.ready.extend(unsettled.into_iter().map(|(place, (batch, _))| (place, batch)));
         self.renew = trouble.cause == Cause::Unauthorized;
         self.suffer(trouble);
-        self.tell();
+        self.outbox.tell();
     }
 
     /// Notes trouble, and how long to stay away.
@@ -502,21 +419,5 @@ impl Hand {
         self.pauses += 1;
         // Not all partitions at once.
         self.not_before = Instant::now() + pause.mul_f64(rand::random_range(1.0..1.25));
-    }
-
-    /// Tells those whose events have all been accepted.
-    fn tell(&mut self) {
-        let first_open = [self.ready.keys().next(), self.sent.keys().next()]
-            .into_iter()
-            .flatten()
-            .map(|(at, _)| *at)
-            .min()
-            .unwrap_or(self.next);
-        while self.waiting.front().is_some_and(|(before, _)| *before <= first_open) {
-            if let Some((_, done)) = self.waiting.pop_front() {
-                // Who waited may have gone.
-                let _ = done.send(());
-            }
-        }
     }
 }

@@ -10,8 +10,10 @@ mod connection;
 mod credential;
 #[cfg(test)]
 mod endurance;
+mod health;
 mod lane;
 mod message;
+mod outbox;
 mod pace;
 mod partition;
 mod producer;

@@ -14,7 +14,8 @@ use super::address::HubAddress;
 use super::batch::Outgoing;
 use super::claim_check::Dispatch;
 use super::connection::{Connector, Live, Uplink};
-use super::lane::{Entry, Health, Lane};
+use super::health::{Health, Patience};
+use super::lane::{Entry, Lane};
 use super::pace::Pace;
 use super::settings::EventHubOptions;
 use super::trouble::{Cause, Trouble};
@@ -216,15 +217,9 @@ impl Producer {
     }
 
     fn given_up(&self, lane: &LaneHandle) -> Option<Error> {
-        let (stalled, trouble) = lane.health.stalled();
-        let patience = match trouble.as_ref().map(|trouble| trouble.cause) {
-            Some(Cause::Gone | Cause::Unauthorized) => SHORT_PATIENCE.min(self.patience),
-            _ => self.patience,
-        };
-        if stalled < patience {
-            return None;
-        }
-        let trouble = trouble.unwrap_or_else(|| Trouble::passing("no answer"));
+        let patience =
+            Patience { usual: self.patience, hopeless: SHORT_PATIENCE.min(self.patience) };
+        let (stalled, trouble) = lane.health.given_up(patience)?;
         Some(Error::new(
             ErrorKind::Transient,
             format!(

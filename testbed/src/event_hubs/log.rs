@@ -95,8 +95,8 @@ impl Log {
         self.stored.load(Ordering::Relaxed)
     }
 
-    pub(super) fn ids(&self) -> HashSet<u128> {
-        lock(&self.ids).clone()
+    pub(super) fn take_ids(&self) -> HashSet<u128> {
+        std::mem::take(&mut lock(&self.ids))
     }
 
     pub(super) fn events(&self, partition: usize) -> Vec<StoredEvent> {

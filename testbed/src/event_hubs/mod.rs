@@ -215,9 +215,9 @@ impl EventHubs {
         self.hub.logs.iter().map(Log::stored).sum()
     }
 
-    /// The ids of all stored events, under [`Keep::Ids`].
-    pub fn ids(&self) -> HashSet<u128> {
-        self.hub.logs.iter().flat_map(Log::ids).collect()
+    /// The ids of the events that were stored since the last call, under [`Keep::Ids`].
+    pub fn take_ids(&self) -> HashSet<u128> {
+        self.hub.logs.iter().flat_map(Log::take_ids).collect()
     }
 
     /// Batches received, connections accepted and tokens taken.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use deltacompare_testbed::Role;
+use deltacompare_testbed::event_hubs::{EventHubs, HubOptions, Keep};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::process::Command;
 
@@ -20,6 +21,8 @@ pub(crate) enum Contender {
     Floor,
     /// The program as it chooses
     Auto,
+    /// The same, into a stand-in for Event Hubs
+    Hub,
     /// The program with --strategy identity
     Identity,
     /// The program with --strategy content
@@ -37,6 +40,7 @@ impl Contender {
         match self {
             Self::Floor => "count(*) on both",
             Self::Auto => "auto",
+            Self::Hub => "auto, into a hub",
             Self::Identity => "identity",
             Self::Content => "content",
             Self::Full => "full",
@@ -56,7 +60,7 @@ impl Contender {
         let servers = Servers::of(pair).await?;
         let mut measured = match self {
             Self::Floor => floor(&way).await?,
-            Self::Auto | Self::Identity | Self::Content | Self::Full => {
+            Self::Auto | Self::Hub | Self::Identity | Self::Content | Self::Full => {
                 self.program(pair, &way).await?
             }
             Self::Seed => seed::run(pair, &way).await?,
@@ -96,21 +100,44 @@ impl Contender {
             _ => "auto",
         };
         let mut command = Command::new(program);
+        let hub = match self {
+            Self::Hub => {
+                let options = HubOptions { keep: Keep::Count, ..HubOptions::default() };
+                Some(EventHubs::start(options).await?)
+            }
+            _ => None,
+        };
+        command.arg("run");
+        match &hub {
+            Some(hub) => command
+                .args(["--sink", &hub.sink(), "--event-hub-endpoint", &hub.endpoint()])
+                .env("DELTACOMPARE_EVENT_HUB_CONNECTION_STRING", hub.connection_string()),
+            None => command.args(["--sink", &format!("ndjson:{}", events.display())]),
+        };
         command
-            .args(["run", "--quiet", "--strategy", strategy, "--table", &format!("public.{table}")])
-            .args(["--sink", &format!("ndjson:{}", events.display())])
+            .args(["--quiet", "--strategy", strategy, "--table", &format!("public.{table}")])
             .arg("--report")
             .arg(&report)
             .env("DELTACOMPARE_BASE", way.base_url())
             .env("DELTACOMPARE_HEAD", way.head_url())
             .env("DELTACOMPARE_BASE_PASSWORD", pair.base.password(Role::Admin))
             .env("DELTACOMPARE_HEAD_PASSWORD", pair.head.password(Role::Admin));
+        let standin = process::own_cpu_seconds();
         let mut measured = process::run(command, &pair.file("output")).await?;
+        measured.standin_cpu_seconds =
+            hub.as_ref().map_or(0.0, |_| process::own_cpu_seconds() - standin);
         let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&report)?)?;
         let totals = &report["totals"];
         let count = |name: &str| totals[name].as_u64().unwrap_or(0);
-        measured.changes = Some(count("inserts") + count("updates") + count("deletes"));
-        measured.written_bytes = std::fs::metadata(&events)?.len();
+        let changes = count("inserts") + count("updates") + count("deletes");
+        measured.changes = Some(changes);
+        match hub {
+            Some(hub) => {
+                let stored = hub.stored();
+                ensure!(stored >= changes, "{changes} changes, and the hub has {stored} events");
+            }
+            None => measured.written_bytes = std::fs::metadata(&events)?.len(),
+        }
         Ok(measured)
     }
 }

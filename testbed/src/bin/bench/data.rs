@@ -96,7 +96,8 @@ impl DataSet {
         match self {
             Self::Same | Self::Clustered => &[Floor, Identity, Content],
             Self::Scattered => &[Floor, Identity, Content, Full, Seed, Reladiff],
-            Self::Tenth | Self::Half => &[Floor, Auto, Seed],
+            Self::Tenth => &[Floor, Auto, Seed],
+            Self::Half => &[Floor, Auto, Hub, Seed],
             Self::Wide | Self::Toasted | Self::TextKey => &[Floor, Identity, Content, Seed],
             Self::Rewritten => &[Floor, Content, Seed, Reladiff],
         }

@@ -17,6 +17,8 @@ pub(crate) struct Measured {
     /// The contender's own process, if it has one: CPU time and peak of its resident memory.
     pub(crate) cpu_seconds: f64,
     pub(crate) peak_mb: f64,
+    /// What the stand-in for Event Hubs took, if there was one: it shares the machine.
+    pub(crate) standin_cpu_seconds: f64,
     pub(crate) servers: ServersCost,
     pub(crate) moved: Moved,
 }
@@ -71,6 +73,9 @@ impl fmt::Display for Measured {
         }
         if self.cpu_seconds > 0.0 {
             write!(f, ", own CPU {:.2} s, peak {:.0} MB", self.cpu_seconds, self.peak_mb)?;
+        }
+        if self.standin_cpu_seconds > 0.0 {
+            write!(f, ", CPU of the hub {:.1} s", self.standin_cpu_seconds)?;
         }
         let ServersCost { base, head } = self.servers;
         write!(

@@ -128,6 +128,11 @@ async fn temp_bytes(server: &Server) -> Result<u64> {
     Ok(bytes.try_into()?)
 }
 
+/// What this process has taken so far.
+pub(crate) fn own_cpu_seconds() -> f64 {
+    Stat::of(std::process::id()).map_or(0.0, |stat| stat.own)
+}
+
 /// Of a server's processes, ended ones included.
 fn cpu_seconds(postmaster: u32) -> f64 {
     let whole = Stat::of(postmaster).map_or(0.0, |stat| stat.own + stat.ended_children);

@@ -13,6 +13,8 @@ use crate::measured::{Measured, Moved, Traffic};
 const PEAK_MB: f64 = 150.0;
 /// Changes that one core must find, pair, encode and write in a second.
 const CHANGES_A_SECOND: f64 = 150_000.0;
+/// Changes that must come from the servers into a hub in a second.
+const CHANGES_A_SECOND_INTO_A_HUB: f64 = 60_000.0;
 
 pub(crate) struct Report {
     set: DataSet,
@@ -153,14 +155,22 @@ impl Report {
             DataSet::Wide | DataSet::Toasted | DataSet::TextKey => {}
         }
         for (contender, runs) in &self.runs {
-            if matches!(contender, Auto | Identity | Content | Full) {
+            if *contender == Hub {
+                let rate = |run: &Measured| run.changes.unwrap_or(0) as f64 / run.seconds;
+                targets.push(Target {
+                    what: format!("{}, changes a second:", contender.name()),
+                    reached: median(runs.iter().map(rate).collect()),
+                    bound: Bound::AtLeast(CHANGES_A_SECOND_INTO_A_HUB),
+                });
+            }
+            if matches!(contender, Auto | Hub | Identity | Content | Full) {
                 let most = runs.iter().map(|run| run.peak_mb).fold(0.0, f64::max);
                 targets.push(Target {
                     what: format!("{}, peak MB of the program:", contender.name()),
                     reached: most,
                     bound: Bound::AtMost(PEAK_MB),
                 });
-                if self.set == DataSet::Half {
+                if self.set == DataSet::Half && *contender != Hub {
                     let rate = median(
                         runs.iter()
                             .map(|run| run.changes.unwrap_or(0) as f64 / run.cpu_seconds)
