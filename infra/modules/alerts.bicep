@@ -34,7 +34,7 @@ var alerts = [
     name: 'silent'
     title: 'DeltaCompare: a recovery has not ended, and for an hour nothing was heard of it'
     severity: 2
-    query: 'union (AppRequests | where (Name == "StartRecovery" and ResultCode == "202") or (Name == "RetryRecovery" and ResultCode == "200") | project TimeGenerated, end = false), (AppTraces | where Message has "work item completed" or Message has "work item paused" | project TimeGenerated, end = false), (AppTraces | where Message has "recovery ended" or Message has "recovery failed" | project TimeGenerated, end = true) | summarize arg_max(TimeGenerated, end) | where not(end) and TimeGenerated < ago(1h)'
+    query: 'union (AppRequests | where (Name == "StartRecovery" and ResultCode == "202") or (Name == "RetryRecovery" and ResultCode == "200") | project TimeGenerated, ended = false), (AppTraces | where Message has "work item completed" or Message has "work item paused" | project TimeGenerated, ended = false), (AppTraces | where Message has "recovery ended" or Message has "recovery failed" | project TimeGenerated, ended = true) | summarize arg_max(TimeGenerated, ended) | where not(ended) and TimeGenerated < ago(1h)'
     window: 'PT30M'
     // Also when the app is dead: what it said last may be long ago.
     range: 'P2D'
