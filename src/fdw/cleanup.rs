@@ -2,9 +2,10 @@
 
 use sqlx::{AssertSqlSafe, PgConnection, raw_sql};
 
+use super::tables::RELATIONS_PER_TRANSACTION;
 use super::{ForeignTable, MARKER, STATUS_SCHEMA, role};
 use crate::error::{Error, Result};
-use crate::sql::Ident;
+use crate::sql::{Ident, Relation};
 
 /// What a clean-up removed, for the operator: one line an object.
 pub type Removed = Vec<String>;
@@ -64,12 +65,14 @@ async fn remove_locked(
 ) -> Result<Removed> {
     let mut removed = Vec::new();
     end_sessions(head, name).await?;
+    drop_relations(head, name).await?;
     if is_ours(head, SERVERS, name).await? {
         raw_sql(AssertSqlSafe(format!("drop server {name} cascade"))).execute(&mut *head).await?;
         removed.push(format!("head: foreign server, user mapping and foreign tables {name}"));
     }
     drop_schema(head, name, "head", &mut removed).await?;
     end_sessions(base, name).await?;
+    drop_relations(base, name).await?;
     drop_schema(base, name, "base", &mut removed).await?;
     if role::drop(base, name).await? {
         removed.push(format!("base: role {name}"));
@@ -138,6 +141,39 @@ async fn ours(connection: &mut PgConnection, query: &'static str) -> Result<Vec<
 
 async fn is_ours(connection: &mut PgConnection, query: &'static str, name: &Ident) -> Result<bool> {
     Ok(ours(connection, query).await?.iter().any(|ours| ours == name.name()))
+}
+
+/// Drops the foreign tables or helper views of a recovery's schema, a batch a transaction: one
+/// transaction could not lock thousands of them.
+async fn drop_relations(connection: &mut PgConnection, name: &Ident) -> Result<()> {
+    while is_ours(connection, SCHEMAS, name).await? {
+        let batch: Vec<(bool, String)> = sqlx::query_as(
+            r#"
+            select relkind = 'f', relname::text
+              from pg_class
+             where relnamespace = (select oid from pg_namespace where nspname = $1)
+               and relkind in ('f', 'v')
+             limit $2
+            "#,
+        )
+        .bind(name.name())
+        .bind(RELATIONS_PER_TRANSACTION as i64)
+        .fetch_all(&mut *connection)
+        .await?;
+        if batch.is_empty() {
+            break;
+        }
+        let drops: Vec<String> = batch
+            .into_iter()
+            .map(|(foreign, relation)| {
+                let kind = if foreign { "foreign table" } else { "view" };
+                let relation = Relation { schema: name.clone(), name: Ident::new(relation) };
+                format!("drop {kind} if exists {relation} cascade")
+            })
+            .collect();
+        raw_sql(AssertSqlSafe(drops.join("; "))).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 async fn drop_schema(

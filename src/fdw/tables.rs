@@ -22,8 +22,9 @@ use crate::sql::{Ident, Literal, Relation};
 /// Bytes that one fetch of postgres_fdw may hold on head, which buffers it whole.
 const FETCH_BYTES: u64 = 16 << 20;
 
-/// Tables created in one transaction; each holds locks in a table of fixed size until its end.
-const TABLES_PER_TRANSACTION: usize = 100;
+/// Relations created or dropped in one transaction; each holds locks in a table of fixed size until
+/// its end.
+pub(super) const RELATIONS_PER_TRANSACTION: usize = 100;
 
 /// Where head finds a table of base.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -189,7 +190,7 @@ pub(crate) async fn create_foreign_tables(
         .map(|table| table.remote.clone())
         .collect();
     role::grant(base, name, &direct).await?;
-    for batch in tables.chunks(TABLES_PER_TRANSACTION) {
+    for batch in tables.chunks(RELATIONS_PER_TRANSACTION) {
         let mut transaction = head.begin().await?;
         for table in batch {
             raw_sql(AssertSqlSafe(table.definition(link))).execute(&mut *transaction).await?;

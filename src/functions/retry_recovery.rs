@@ -9,7 +9,7 @@ use axum::response::Response;
 use super::app::App;
 use super::problem::{Problem, ProblemDocument};
 use super::status;
-use crate::recovery::RecoveryStatus;
+use crate::recovery::{RecoveryStatus, Retried};
 use crate::telemetry::trace;
 
 /// Works once more on what failed of a recovery, and only on that.
@@ -22,7 +22,8 @@ use crate::telemetry::trace;
         (status = 200, description = "It goes on.", body = RecoveryStatus),
         (status = 404, description = "There is no such recovery.", body = ProblemDocument,
          content_type = "application/problem+json"),
-        (status = 409, description = "It has not failed, or is of the command line.",
+        (status = 409, description = "It has not failed, is of the command line, or another one of its
+         database is live.",
          body = ProblemDocument, content_type = "application/problem+json"),
         (status = 422, description = "A setting of the app is wrong.", body = ProblemDocument,
          content_type = "application/problem+json"),
@@ -44,10 +45,19 @@ pub(super) async fn retry(
             "recovery {id} is of the command line: go on with deltacompare run --resume {id}"
         )));
     }
-    if !store.retry(id).await? {
-        return Err(conflict(format!(
-            "recovery {id} has not failed: only what has failed is tried again"
-        )));
+    match store.retry(id).await? {
+        Retried::Opened => {}
+        Retried::NotFailed => {
+            return Err(conflict(format!(
+                "recovery {id} has not failed: only what has failed is tried again"
+            )));
+        }
+        Retried::Live(live) => {
+            return Err(conflict(format!(
+                "recovery {live} of the same database is live: wait for it, or cancel it with POST \
+                 /api/recoveries/{live}/cancel"
+            )));
+        }
     }
     if let Err(error) = app.send_due(id, trace::current()).await {
         // It is open again; the watchdog sends the message.

@@ -1,4 +1,5 @@
-//! The timer: closes and sends again what others left. Two at once do no harm.
+//! The timer: closes and sends again what others left. Two at once do no harm, and trouble with one
+//! recovery does not keep it from the others.
 
 use std::sync::Arc;
 
@@ -16,8 +17,12 @@ pub(super) async fn watch(State(app): State<Arc<App>>) -> Response {
 
 async fn look(app: &App) -> Result<()> {
     let steps = app.steps().await?;
+    let mut looked = Ok(());
     for id in steps.store.live().await? {
-        app.send_due(id, None).await?;
+        if let Err(error) = app.send_due(id, None).await {
+            tracing::warn!(recovery = %id, %error, "the messages that it needs were not sent");
+            looked = Err(error);
+        }
     }
     metrics::standing(steps.store.standing().await?);
     for id in steps.store.untidy().await? {
@@ -25,5 +30,5 @@ async fn look(app: &App) -> Result<()> {
             tracing::warn!(recovery = %id, %error, "not everything could be removed yet");
         }
     }
-    Ok(())
+    looked
 }

@@ -24,6 +24,6 @@ pub use request::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
 pub use run::{Control, Outcome, Start, run};
 pub(crate) use status::{RecoveryStatus, RecoverySummary, TableStatus};
 pub(crate) use steps::{Limits, Steps};
-pub(crate) use store::{AskOptions, Asked, Due, Page, RecoveryState, Store};
+pub(crate) use store::{AskOptions, Asked, Due, Page, RecoveryState, Retried, Store};
 pub use throughput::Throughput;
 pub use work_item::Counts;

@@ -60,7 +60,7 @@ pub(crate) struct RecoveryStatus {
     bytes_expected: u64,
     /// Bytes of the items that have ended.
     bytes_done: u64,
-    /// From 0 to 1, by expected bytes.
+    /// From 0 to 1, by expected bytes and rows; 1 only once it has completed.
     #[schema(minimum = 0, maximum = 1)]
     progress: f64,
     /// How long it may still take, judged by the time that ended items took; null where nothing can

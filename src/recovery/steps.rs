@@ -199,9 +199,14 @@ impl Steps {
         mut stop: watch::Receiver<bool>,
     ) -> Result<Option<Duration>> {
         let started = Instant::now();
+        if !self.store.is_open(id, number).await? {
+            return Ok(None);
+        }
+        // Before the claim: nobody renews its lease until the executor is at work.
+        let executor = self.executor(id).await;
         let claimed = self.store.claim(id, number, self.limits.lease).await?;
         let Some(CountedClaim { claim, failures }) = claimed else { return Ok(None) };
-        let executor = match self.executor(id).await {
+        let executor = match executor {
             Ok(executor) => executor,
             Err(error) => return self.trouble(&claim, failures, error).await,
         };

@@ -25,7 +25,7 @@ use crate::lineage::Lsn;
 use crate::preflight::{Checked, Servers};
 use crate::server::Server;
 
-pub(crate) use messages::{AskOptions, Asked, CountedClaim, Due};
+pub(crate) use messages::{AskOptions, Asked, CountedClaim, Due, Retried};
 pub(crate) use status::Page;
 
 /// The control database's side of a recovery. Cheap to clone; sessions are pooled.
@@ -236,25 +236,35 @@ impl Store {
         if planning.rows_affected() == 0 {
             return Ok(());
         }
-        for (number, table) in (0i32..).zip(tables) {
+        for (batch, first) in
+            tables.chunks(ITEMS_PER_STATEMENT).zip((0i32..).step_by(ITEMS_PER_STATEMENT))
+        {
+            let names = batch.iter().map(|item| &item.spec.tables.table.name);
+            let (schemas, tables): (Vec<&str>, Vec<&str>) =
+                names.map(|name| (name.schema.as_str(), name.name.as_str())).unzip();
             sqlx::query(
                 r#"
                 insert into deltacompare.work_item
                   (recovery_id, number, schema_name, table_name, strategy, strategy_reason,
                    spec, bytes, rows, warnings)
-                values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                select $1, $2 + ordinality - 1, schema_name, table_name, strategy, strategy_reason,
+                       spec, bytes, rows, warnings
+                  from unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[],
+                              $8::int8[], $9::int8[], $10::jsonb[]) with ordinality
+                    as item (schema_name, table_name, strategy, strategy_reason, spec, bytes, rows,
+                             warnings, ordinality)
                 "#,
             )
             .bind(id)
-            .bind(number)
-            .bind(&table.spec.tables.table.name.schema)
-            .bind(&table.spec.tables.table.name.name)
-            .bind(table.spec.strategy.as_str())
-            .bind(&table.strategy_reason)
-            .bind(Json(&table.spec))
-            .bind(table.bytes as i64)
-            .bind(table.rows.map(|rows| rows as i64))
-            .bind(json!(table.warnings))
+            .bind(first)
+            .bind(schemas)
+            .bind(tables)
+            .bind(each(batch, |item| item.spec.strategy.as_str()))
+            .bind(each(batch, |item| item.strategy_reason.as_str()))
+            .bind(each(batch, |item| Json(&item.spec)))
+            .bind(each(batch, |item| item.bytes as i64))
+            .bind(each(batch, |item| item.rows.map(|rows| rows as i64)))
+            .bind(each(batch, |item| Json(&item.warnings)))
             .execute(&mut *transaction)
             .await?;
         }
@@ -586,6 +596,14 @@ impl Store {
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
     }
+}
+
+/// Items stored by one statement: some megabytes at most.
+const ITEMS_PER_STATEMENT: usize = 500;
+
+/// What there is of each planned item.
+fn each<'a, T>(items: &'a [PlannedItem], what: impl FnMut(&'a PlannedItem) -> T) -> Vec<T> {
+    items.iter().map(what).collect()
 }
 
 const ITEMS: &str = r#"

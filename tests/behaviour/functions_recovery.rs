@@ -65,10 +65,12 @@ async fn instances_share_the_work_and_the_events_turn_base_into_head() {
         .await;
     until(&gap, &waiting_for_the_sink(5)).await;
     held.close().await.unwrap();
-    let at_most = |status: &Value| {
+    let look = |status: &Value| {
         assert!(status["items"]["running"].as_u64().unwrap() <= 5, "{status:#}");
+        let all = status["progress"].as_f64().unwrap() >= 1.0;
+        assert!(!all || status["state"] == "completed", "{status:#}");
     };
-    let status = app.watched(&id, at_most).await;
+    let status = app.watched(&id, look).await;
     assert_eq!(status["state"], "completed", "{status:#}\n{}", app.said());
     assert_eq!(status["progress"], 1.0);
     assert_eq!(status["tables"]["completed"], 3);
@@ -110,8 +112,18 @@ async fn what_failed_is_tried_again_and_nothing_else() {
     let customers = app.table(&id, "customers").await;
     assert!(customers["error"].as_str().unwrap().contains("not customers"), "{customers:#}");
     assert_eq!(leftovers(&gap).await, Vec::<String>::new());
+    // Not while another one of the database is live.
+    let held = hold_the_sink(&gap).await;
+    let live = app.begin(&json!({"sinks": ["delta-table"], "format": "landing"})).await;
+    let retried = app.post(&format!("/api/recoveries/{id}/retry"), &json!({})).await;
+    assert_eq!(retried.status(), 409);
+    assert!(retried.text().await.unwrap().contains(&live));
+    let cancelled = app.post(&format!("/api/recoveries/{live}/cancel"), &json!({})).await;
+    assert_eq!(cancelled.status(), 200);
+    held.close().await.unwrap();
     let others = "select coalesce(sum(attempt), 0)::int8 from deltacompare.work_item
                    where table_name <> 'customers'";
+    let others = &format!("{others} and recovery_id = '{id}'");
     let before = value(&gap, others).await;
 
     gap.head.sql("drop function public.no() cascade").await.unwrap();

@@ -12,6 +12,7 @@ mod dashboard;
 mod event_hub;
 mod example_consumer;
 mod fdw_traps;
+mod functions_faults;
 mod functions_hosted;
 mod functions_http;
 mod functions_package;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sqlx::PgTransaction;
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -22,6 +23,17 @@ pub(crate) enum Asked {
     /// The key was used with another body.
     KeyUsed,
     /// This one is live.
+    Live(Uuid),
+}
+
+/// What became of a wish to try a recovery again.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Retried {
+    /// What had failed of it is open again.
+    Opened,
+    /// It has not failed.
+    NotFailed,
+    /// This other one of the same database is live.
     Live(Uuid),
 }
 
@@ -62,9 +74,7 @@ impl Store {
         options: AskOptions,
     ) -> Result<Asked> {
         let mut transaction = self.pool.begin().await?;
-        sqlx::query("select pg_advisory_xact_lock(hashtextextended('deltacompare ask', 0))")
-            .execute(&mut *transaction)
-            .await?;
+        lock_registration(&mut transaction).await?;
         if let Some(key) = key {
             let earlier: Option<(Uuid, Option<Json<Value>>)> = sqlx::query_as(
                 "select id, body from deltacompare.recovery where idempotency_key = $1",
@@ -470,10 +480,28 @@ impl Store {
         Ok(cancelled.rows_affected() > 0)
     }
 
-    /// Opens a failed recovery's failed items again, from their beginning, and has it set up again.
-    /// Says whether it had failed.
-    pub(crate) async fn retry(&self, id: Uuid) -> Result<bool> {
+    /// Opens a failed recovery's failed items again, from their beginning, and has it set up again,
+    /// unless another recovery of its database is live and it was not asked for beside others.
+    pub(crate) async fn retry(&self, id: Uuid) -> Result<Retried> {
         let mut transaction = self.pool.begin().await?;
+        lock_registration(&mut transaction).await?;
+        let live: Option<Uuid> = sqlx::query_scalar(
+            r#"
+            select live.id from deltacompare.recovery r
+              join deltacompare.recovery live
+                on live.database = r.database and live.id <> r.id
+               and live.state in ('planning', 'running')
+             where r.id = $1 and r.state = 'failed'
+               and not coalesce((r.body ->> 'allow_concurrent')::boolean, false)
+             order by live.created_at limit 1
+            "#,
+        )
+        .bind(id)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        if let Some(live) = live {
+            return Ok(Retried::Live(live));
+        }
         let retried = sqlx::query(
             r#"
             update deltacompare.recovery
@@ -486,7 +514,7 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         if retried.rows_affected() == 0 {
-            return Ok(false);
+            return Ok(Retried::NotFailed);
         }
         sqlx::query(
             r#"
@@ -501,7 +529,26 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(true)
+        Ok(Retried::Opened)
+    }
+
+    /// Whether [`Store::claim`] may find the item open. A message that comes for nothing is told so
+    /// before anything else is made ready for it.
+    pub(crate) async fn is_open(&self, recovery: Uuid, number: i32) -> Result<bool> {
+        Ok(sqlx::query_scalar(
+            r#"
+            select exists (select from deltacompare.work_item
+                            where recovery_id = $1 and number = $2
+                              and (state = 'pending'
+                                   or (state = 'running' and lease_until < clock_timestamp()))
+                              and exists (select from deltacompare.recovery
+                                           where id = $1 and state = 'running' and queued))
+            "#,
+        )
+        .bind(recovery)
+        .bind(number)
+        .fetch_one(&self.pool)
+        .await?)
     }
 
     /// Whether the recovery has items, or open ones.
@@ -518,4 +565,12 @@ impl Store {
         .fetch_one(&self.pool)
         .await?)
     }
+}
+
+/// Whether another recovery is live stays true until the transaction's end.
+async fn lock_registration(transaction: &mut PgTransaction<'_>) -> Result<()> {
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended('deltacompare ask', 0))")
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
 }

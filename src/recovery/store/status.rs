@@ -25,7 +25,9 @@ const RECOVERIES: &str = r#"
             offset $2 limit $3) r
 "#;
 
-/// Progress is by expected bytes. The time left is judged by the time that ended items took.
+/// Progress is by expected bytes, of items that are worked on by rows where these were counted; an
+/// item without bytes takes a moment, too. Until it is closed, a recovery is not quite done. The time
+/// left is judged by the time that ended items took.
 const RECOVERY: &str = r#"
     select to_jsonb(s)
       from (select r.id, r.state, r.database, r.request, r.keep_objects, r.base, r.head, r.gap,
@@ -35,7 +37,8 @@ const RECOVERY: &str = r#"
                                       'deletes', i.deletes) as totals,
                    i.rows_compared, i.bytes as bytes_expected, i.bytes_done,
                    case when r.state = 'completed' then 1
-                        when i.bytes > 0 then round(i.bytes_done / i.bytes, 4) else 0
+                        else least(coalesce(round(i.share, 4), 0),
+                                   case when r.state in ('planning', 'running') then 0.9999 else 1 end)
                     end as progress,
                    case when r.state = 'running' and i.bytes_done > 0
                         then round((i.bytes - i.bytes_done) / i.bytes_done * i.seconds
@@ -53,6 +56,11 @@ const RECOVERY: &str = r#"
                            coalesce(sum(bytes), 0) as bytes,
                            coalesce(sum(bytes) filter (where state in ('completed', 'failed')), 0)
                              as bytes_done,
+                           sum((bytes + 8192)
+                               * case when state in ('completed', 'failed') then 1
+                                      when rows > 0 then least(rows_compared::numeric / rows, 1)
+                                      else 0 end)
+                             / sum(bytes + 8192) as share,
                            coalesce(sum(seconds), 0)::numeric as seconds,
                            jsonb_build_object(
                              'pending', count(*) filter (where state = 'pending'),

@@ -1,9 +1,10 @@
 //! The packaged app under the Functions host, with a gap to recover.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use deltacompare_testbed::functions_host::{FunctionsHost, HostOptions};
+use deltacompare_testbed::functions_host::{FunctionsHost, HostOptions, Queue};
 use deltacompare_testbed::{Azurite, Role};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
@@ -18,14 +19,15 @@ const ENDS_WITHIN: Duration = Duration::from_secs(100);
 pub(crate) struct Hosted {
     pub(crate) host: FunctionsHost,
     client: reqwest::Client,
-    _azurite: Azurite,
+    azurite: Azurite,
     _folder: TempDir,
 }
 
 impl Hosted {
     /// Starts the app on a gap, with so many instances and with more settings.
     pub(crate) async fn start(gap: &Gap, instances: usize, settings: &[(&str, &str)]) -> Self {
-        Self::start_with(gap, instances, settings, "01:00:00", None).await
+        let options = HostOptions { instances, ..HostOptions::default() };
+        Self::laid_out(gap, options, settings, |_| {}).await
     }
 
     /// The same where the host gives an invocation so long (`hh:mm:ss`).
@@ -35,7 +37,12 @@ impl Hosted {
         instances: usize,
         settings: &[(&str, &str)],
     ) -> Self {
-        Self::start_with(gap, instances, settings, function_timeout, None).await
+        let options = HostOptions { instances, ..HostOptions::default() };
+        Self::laid_out(gap, options, settings, |folder| {
+            let timeout = format!(r#""functionTimeout": "{function_timeout}""#);
+            change(&folder.join("host.json"), r#""functionTimeout": "01:00:00""#, &timeout);
+        })
+        .await
     }
 
     /// The same under a host that sends this `traceparent` with each message.
@@ -45,23 +52,36 @@ impl Hosted {
         settings: &[(&str, &str)],
         traceparent: Option<&str>,
     ) -> Self {
-        Self::start_with(gap, instances, settings, "01:00:00", traceparent).await
+        let traceparent = traceparent.map(str::to_owned);
+        let options = HostOptions { instances, traceparent, ..HostOptions::default() };
+        Self::laid_out(gap, options, settings, |_| {}).await
     }
 
-    async fn start_with(
+    /// The same where failed messages come back after a second, and the watchdog looks every other
+    /// second.
+    pub(crate) async fn hurried(
         gap: &Gap,
-        instances: usize,
+        options: HostOptions,
         settings: &[(&str, &str)],
-        function_timeout: &str,
-        traceparent: Option<&str>,
+    ) -> Self {
+        Self::laid_out(gap, options, settings, |folder| {
+            let timeout = |seconds| format!(r#""visibilityTimeout": "00:00:{seconds}""#);
+            change(&folder.join("host.json"), &timeout("10"), &timeout("01"));
+            let watchdog = folder.join("Watchdog/function.json");
+            change(&watchdog, "*/30 * * * * *", "*/2 * * * * *");
+        })
+        .await
+    }
+
+    async fn laid_out(
+        gap: &Gap,
+        options: HostOptions,
+        settings: &[(&str, &str)],
+        change: impl FnOnce(&Path),
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         package(folder.path());
-        let host_json = folder.path().join("host.json");
-        let packaged = std::fs::read_to_string(&host_json).unwrap();
-        let mut host: Value = serde_json::from_str(&packaged).unwrap();
-        host["functionTimeout"] = function_timeout.into();
-        std::fs::write(&host_json, host.to_string()).unwrap();
+        change(folder.path());
         let azurite = Azurite::start().unwrap();
         let mut all = BTreeMap::from([
             ("DELTACOMPARE_BASE".to_owned(), gap.base.url(Role::Admin)),
@@ -70,12 +90,15 @@ impl Hosted {
         ]);
         let more = settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
         all.extend(more);
-        let traceparent = traceparent.map(str::to_owned);
-        let options =
-            HostOptions { settings: all, instances, traceparent, ..HostOptions::default() };
+        let options = HostOptions { settings: all, ..options };
         let host = FunctionsHost::start(folder.path(), options).await.unwrap();
         host.ready().await.unwrap();
-        Self { host, client: reqwest::Client::new(), _azurite: azurite, _folder: folder }
+        Self { host, client: reqwest::Client::new(), azurite, _folder: folder }
+    }
+
+    /// One of the app's queues.
+    pub(crate) async fn queue(&self, name: &str) -> Queue {
+        Queue::connect(&self.azurite.connection_string(), name).await.unwrap()
     }
 
     /// A request to a function, with a key that opens it.
@@ -151,4 +174,11 @@ impl Hosted {
             self.host.log().iter().map(|it| format!("[{}] {}", it.instance, it.text)).collect();
         lines.join("\n")
     }
+}
+
+/// Changes a packaged file in one place.
+fn change(file: &Path, from: &str, to: &str) {
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(text.contains(from), "{file:?} has no {from}");
+    std::fs::write(file, text.replace(from, to)).unwrap();
 }

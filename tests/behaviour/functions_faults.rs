@@ -1,0 +1,374 @@
+//! What may happen to the app in the middle of a recovery: messages
+//! that are lost or come again, servers and networks that go away. Nothing is lost, nothing is left.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use deltacompare_testbed::functions_host::{HostOptions, Queue};
+use deltacompare_testbed::{Options, Postgres, Production, Proxy, Role, Server, StopMode};
+use serde_json::{Value, json};
+use sqlx::Connection;
+
+use crate::support::{
+    Events, Gap, Hosted, assert_events_turn_base_into_head, hold_the_sink, until,
+    waiting_for_the_sink,
+};
+
+const SCHEMA: &str = "
+    create table orders (id int primary key, v text);
+    create table log (at int, line text);
+    alter table log replica identity full;
+    insert into orders select i, 'v' || i from generate_series(1, 60000) i;
+    insert into log select i / 2, 'l' from generate_series(1, 2000) i;
+    create publication shop for all tables";
+
+const GAP: &str = "
+    update orders set v = 'w' where id % 7 = 0;
+    delete from orders where id % 31 = 0;
+    insert into orders select i, 'new' from generate_series(100001, 100400) i;
+    delete from log where at % 9 = 0;
+    insert into log select i, 'm' from generate_series(1, 50) i";
+
+const TABLES: [&str; 2] = ["orders", "log"];
+
+/// Times scaled down; a handler that dies is always started again.
+fn hurried() -> HostOptions {
+    HostOptions {
+        lease: Duration::from_secs(2),
+        crash_window: Duration::ZERO,
+        ..HostOptions::default()
+    }
+}
+
+const HURRIED: [(&str, &str); 2] =
+    [("DELTACOMPARE_LEASE_SECONDS", "1"), ("DELTACOMPARE_RESEND_SECONDS", "2")];
+
+async fn start(gap: &Gap, instances: usize, settings: &[(&str, &str)]) -> Hosted {
+    let all: Vec<_> = HURRIED.iter().chain(settings).copied().collect();
+    let app = Hosted::hurried(gap, HostOptions { instances, ..hurried() }, &all).await;
+    // The first request makes the status store.
+    assert_eq!(app.get("/api/recoveries").await.status(), 200);
+    app
+}
+
+fn request(strategy: &str) -> Value {
+    json!({
+        "sinks": ["delta-table"], "format": "landing", "strategy": strategy, "range_blocks": 64,
+        "parallel": 2,
+    })
+}
+
+/// Whoever writes events takes a while, so that a recovery can be met in its middle.
+async fn slow_down(gap: &Gap) {
+    gap.head
+        .sql(
+            "create function public.slow() returns trigger language plpgsql as
+               $$ begin perform pg_sleep(0.3); return null; end $$;
+             create trigger slow after insert on deltacompare.delta
+               for each statement execute function public.slow()",
+        )
+        .await
+        .unwrap();
+}
+
+async fn state(gap: &Gap, id: &str) -> String {
+    let query = format!("select state from deltacompare.recovery where id = '{id}'");
+    gap.head.value(query).await.unwrap()
+}
+
+/// The recovery completed; its events turn base into head; nothing of it is left.
+async fn assert_whole(gap: &Gap, app: &Hosted, id: &str) {
+    assert_whole_of(gap, app, id, &TABLES).await;
+}
+
+async fn assert_whole_of(gap: &Gap, app: &Hosted, id: &str, tables: &[&str]) {
+    let since = Instant::now();
+    while ["planning", "running"].contains(&state(gap, id).await.as_str()) {
+        assert!(since.elapsed() < Duration::from_secs(120), "{}", app.said());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(state(gap, id).await, "completed", "{}", app.said());
+    let open: i64 = gap
+        .head
+        .value(format!(
+            "select count(*) from deltacompare.work_item
+              where recovery_id = '{id}' and state <> 'completed'"
+        ))
+        .await
+        .unwrap();
+    assert_eq!(open, 0, "an item is stuck");
+    let events = Events::delta_of(&gap.head, id).await;
+    assert_events_turn_base_into_head(gap, tables, &events).await;
+    // Counts and events agree, whatever was done twice.
+    let counted: i64 = gap
+        .head
+        .value(format!(
+            "select sum(inserts + updates + deletes)::int8 from deltacompare.work_item
+              where recovery_id = '{id}'"
+        ))
+        .await
+        .unwrap();
+    assert_eq!(counted, events.0.len() as i64);
+    let since = Instant::now();
+    loop {
+        let mut left = crate::support::leftovers(gap).await;
+        left.retain(|it| !it.contains("session deltacompare status"));
+        if left.is_empty() {
+            break;
+        }
+        assert!(since.elapsed() < Duration::from_secs(30), "{left:#?}\n{}", app.said());
+    }
+}
+
+/// The connection breaks between a result and its checkpoint, and the handler lives.
+#[tokio::test]
+async fn a_status_database_that_fails_at_any_write_loses_nothing() {
+    let gap = Gap::between(SCHEMA, GAP).await;
+    let app = start(&gap, 1, &[]).await;
+    slow_down(&gap).await;
+    let id = app.begin(&request("content")).await;
+    let mut broken = 0;
+    while ["planning", "running"].contains(&state(&gap, &id).await.as_str()) && broken < 5 {
+        let ended: i64 = gap
+            .head
+            .value(
+                "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                  where application_name = 'deltacompare status' and state = 'active'",
+            )
+            .await
+            .unwrap();
+        broken += i32::from(ended > 0);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert!(broken > 0, "it was never met at a write");
+    assert_whole(&gap, &app, &id).await;
+}
+
+/// Another recovery that nobody can read does not keep the watchdog from this one.
+#[tokio::test]
+async fn messages_that_are_lost_are_sent_again() {
+    let gap = Gap::between(SCHEMA, GAP).await;
+    let app = start(&gap, 2, &[]).await;
+    slow_down(&gap).await;
+    gap.head
+        .sql(
+            "insert into deltacompare.recovery
+               (id, state, request, base, head, database, restores, gap, queued)
+             values (gen_random_uuid(), 'running', '[]', '', '', 'other', '', '{}', true)",
+        )
+        .await
+        .unwrap();
+    let (plan, work) = (app.queue("recovery-plan").await, app.queue("recovery-work").await);
+    let id = app.begin(&request("content")).await;
+    for _ in 0..20 {
+        plan.clear().await.unwrap();
+        work.clear().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_whole(&gap, &app, &id).await;
+}
+
+/// Every message many times, in the wrong order, to two instances: an item is claimed once.
+#[tokio::test]
+async fn messages_that_come_again_and_in_any_order_do_nothing_twice() {
+    let gap = Gap::between(SCHEMA, GAP).await;
+    let app = start(&gap, 2, &[("DELTACOMPARE_LEASE_SECONDS", "30")]).await;
+    slow_down(&gap).await;
+    let (plan, work) = (app.queue("recovery-plan").await, app.queue("recovery-work").await);
+    let id = app.begin(&request("content")).await;
+    at_work(&gap).await;
+    let send = async |queue: &Queue, message: Value| {
+        queue.send(&STANDARD.encode(message.to_string())).await.unwrap();
+    };
+    for _ in 0..3 {
+        for item in (0..8).rev() {
+            send(&work, json!({"recovery": id, "item": item})).await;
+        }
+        send(&plan, json!({"recovery": id})).await;
+    }
+    assert_whole(&gap, &app, &id).await;
+    let claims: BTreeMap<i32, i32> = gap
+        .head
+        .rows::<(i32, i32)>("select number, attempt from deltacompare.work_item")
+        .await
+        .unwrap()
+        .into_iter()
+        .collect();
+    assert!(claims.len() > 1);
+    assert!(claims.values().all(|&claims| claims == 1), "claimed more than once: {claims:?}");
+}
+
+async fn at_work(gap: &Gap) {
+    let since = Instant::now();
+    let busy = "select exists (select from deltacompare.delta)";
+    while !gap.head.value::<bool>(busy).await.unwrap_or(false) {
+        assert!(since.elapsed() < Duration::from_secs(60), "nothing is compared");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn base_and_head_may_be_restarted() {
+    let gap = Gap::between(SCHEMA, GAP).await;
+    let app = start(&gap, 2, &[]).await;
+    slow_down(&gap).await;
+    let id = app.begin(&request("content")).await;
+    at_work(&gap).await;
+    for server in [&gap.base, &gap.head] {
+        server.stop(StopMode::Fast).await.unwrap();
+        server.start().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_whole(&gap, &app, &id).await;
+}
+
+#[tokio::test]
+async fn a_network_that_breaks_or_stands_still_loses_nothing() {
+    let gap = Gap::between(SCHEMA, GAP).await;
+    let base = Proxy::to(gap.base.port()).await.unwrap();
+    let head = Proxy::to(gap.head.port()).await.unwrap();
+    let url = |server: &Server, proxy: &Proxy| {
+        let (user, password) = (Role::Admin.name(), server.password(Role::Admin));
+        let (host, port, database) = (server.host(), proxy.port(), server.database());
+        format!("postgres://{user}:{password}@{host}:{port}/{database}?sslmode=disable")
+    };
+    let (on_base, on_head) = (url(&gap.base, &base), url(&gap.head, &head));
+    let settings = [("DELTACOMPARE_BASE", &*on_base), ("DELTACOMPARE_HEAD", &*on_head)];
+    let app = start(&gap, 2, &settings).await;
+    slow_down(&gap).await;
+    let id = app.begin(&request("content")).await;
+    at_work(&gap).await;
+    base.drop_connections();
+    head.drop_connections();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    base.cut();
+    head.cut();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    base.heal();
+    head.heal();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    base.stall();
+    head.stall();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    base.drop_connections();
+    head.drop_connections();
+    assert_whole(&gap, &app, &id).await;
+}
+
+#[tokio::test]
+async fn a_table_may_take_many_continuations() {
+    // A step holds fewer rows the wider they are: a dozen steps at least.
+    let wide = SCHEMA.replace("'v' || i", "rpad('v' || i, 400, 'x')").replace("60000", "30000");
+    let gap = Gap::between(&wide, GAP).await;
+    let app = start(&gap, 1, &[("DELTACOMPARE_WORK_SECONDS", "1")]).await;
+    gap.head
+        .sql(
+            "create function public.slow() returns trigger language plpgsql as
+               $$ begin perform pg_sleep(1.2); return null; end $$;
+             create trigger slow after insert on deltacompare.delta
+               for each statement execute function public.slow()",
+        )
+        .await
+        .unwrap();
+    let mut request = request("content");
+    request["range_blocks"] = json!(100_000);
+    let id = app.begin(&request).await;
+    assert_whole(&gap, &app, &id).await;
+    // A claim and a return each.
+    let most: i32 =
+        gap.head.value("select max(attempt) from deltacompare.work_item").await.unwrap();
+    assert!(most > 20, "{most} attempts are fewer than ten continuations");
+}
+
+#[tokio::test]
+async fn a_message_that_was_given_up_fails_its_item_and_no_other() {
+    let gap = Gap::between(SCHEMA, GAP).await;
+    let app = start(&gap, 1, &[]).await;
+    let poison = app.queue("recovery-work-poison").await;
+    let mut request = request("content");
+    request["parallel"] = json!(1);
+    let held = hold_the_sink(&gap).await;
+    let id = app.begin(&request).await;
+    until(&gap, &waiting_for_the_sink(1)).await;
+    let last: i32 = gap
+        .head
+        .value("select max(number) from deltacompare.work_item where state = 'pending'")
+        .await
+        .unwrap();
+    let message = json!({"recovery": id, "item": last}).to_string();
+    poison.send(&STANDARD.encode(message)).await.unwrap();
+    let failed = "select exists (select from deltacompare.work_item where state = 'failed')";
+    until(&gap, failed).await;
+    held.close().await.unwrap();
+    let status = app.ended(&id).await;
+    assert_eq!(status["state"], "failed", "{status:#}");
+    assert_eq!(status["items"]["failed"], 1, "{status:#}");
+    let retried = app.post(&format!("/api/recoveries/{id}/retry"), &json!({})).await;
+    assert_eq!(retried.status(), 200);
+    assert_whole(&gap, &app, &id).await;
+}
+
+#[tokio::test]
+async fn hundreds_of_tables_in_one_recovery() {
+    many_tables(500).await;
+}
+
+/// On demand: `cargo nextest run --profile many-tables --workspace`.
+#[tokio::test]
+async fn thousands_of_tables_in_one_recovery() {
+    many_tables(5000).await;
+}
+
+/// So many tables on servers whose table of locks holds far fewer than their objects.
+async fn many_tables(tables: usize) {
+    let options =
+        Options { conf: vec!["max_locks_per_transaction = 10".to_owned()], ..Options::default() };
+    let production = Production::start(&Postgres::find(None).unwrap(), options).await.unwrap();
+    let each = |what: &str| {
+        format!(
+            "do $$ begin for t in 1..{tables} loop {what}
+               if t % 20 = 0 then commit; end if; end loop; end $$"
+        )
+    };
+    production
+        .sql(each(
+            "execute format('create table t%s (id int primary key, v int);
+                             insert into t%s select i, i from generate_series(1, 3) i', t, t);",
+        ))
+        .await
+        .unwrap();
+    production.sql("create publication shop for all tables").await.unwrap();
+    let gap = Gap::over(production, async |production| {
+        let change = each("execute format('update t%s set v = %s where id = 2', t, t + 9);");
+        production.sql(change).await.unwrap();
+    })
+    .await;
+    let app = start(&gap, 2, &[("DELTACOMPARE_LEASE_SECONDS", "30")]).await;
+    let mut request = request("full");
+    request["parallel"] = json!(8);
+    let id = app.begin(&request).await;
+    let since = Instant::now();
+    let within = Duration::from_secs(120) * tables.div_ceil(500) as u32;
+    while ["planning", "running"].contains(&state(&gap, &id).await.as_str()) {
+        assert!(since.elapsed() < within, "{}", app.said());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let status = app.status(&id).await;
+    assert_eq!(status["tables"]["completed"], tables, "{status:#}");
+    assert_eq!(status["totals"]["updates"], tables, "{status:#}");
+    // Some of them whole; of the others, each has its one event.
+    let events = Events::delta_of(&gap.head, &id).await;
+    assert_events_turn_base_into_head(&gap, &["t1", "t77", "t500"], &events).await;
+    let with_event: i64 = gap
+        .head
+        .value(
+            "select count(*) from deltacompare.delta
+              where op = 'U' and event -> 'after' ->> 'v' = (substr(table_name, 2)::int + 9)::text",
+        )
+        .await
+        .unwrap();
+    assert_eq!(with_event, tables as i64);
+    assert_whole_of(&gap, &app, &id, &[]).await;
+}
