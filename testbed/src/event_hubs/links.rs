@@ -70,6 +70,24 @@ impl Connected {
         self.ending.notify_one();
     }
 
+    /// The answers of a node to who is at the other end; `None` if the node gives none.
+    fn answers_to(
+        &self,
+        node: &str,
+        other: &str,
+    ) -> Option<mpsc::UnboundedReceiver<Message<Value>>> {
+        let node = match node {
+            "$cbs" => "$cbs",
+            node if node.ends_with("$management") => "$management",
+            _ => return None,
+        };
+        let (answers, queue) = mpsc::unbounded_channel();
+        let mut waiting = lock(&self.answers);
+        waiting.insert(other.to_owned(), answers.clone());
+        waiting.insert(node.to_owned(), answers);
+        Some(queue)
+    }
+
     /// Until when an entity may be used.
     fn granted_until(&self, entity: &str) -> Option<Instant> {
         let grants = lock(&self.grants);
@@ -105,6 +123,11 @@ pub(super) async fn session(mut session: ListenerSessionHandle, connected: Arc<C
             // Python's name for it.
             node = format!("{}/{node}", connected.hub.options.name);
         }
+        // Before the client learns of its link, since it may ask at once.
+        let answers = match attach.role {
+            Role::Receiver => connected.answers_to(&node, &other),
+            Role::Sender => None,
+        };
         if let Ok(endpoint) = acceptor.accept_incoming_attach(attach.clone(), &mut session).await {
             let connected = Arc::clone(&connected);
             match endpoint {
@@ -112,7 +135,12 @@ pub(super) async fn session(mut session: ListenerSessionHandle, connected: Arc<C
                     links.spawn(async move { receive(link, &node, &connected).await });
                 }
                 LinkEndpoint::Sender(link) => {
-                    links.spawn(async move { send(link, &node, other, &attach, &connected).await });
+                    links.spawn(async move {
+                        match answers {
+                            Some(answers) => send_answers(link, answers).await,
+                            None => send(link, &node, &attach, &connected).await,
+                        }
+                    });
                 }
             }
         }
@@ -412,22 +440,17 @@ fn describe(hub: &Hub, kind: &str, partition: &str) -> Option<OrderedMap<Value, 
     Some(map)
 }
 
-/// What we send clients: answers, and stored events.
-async fn send(mut link: Sender, node: &str, other: String, attach: &Attach, connected: &Connected) {
-    if node == "$cbs" || node.ends_with("$management") {
-        let (answers, mut queue) = mpsc::unbounded_channel::<Message<Value>>();
-        {
-            let mut waiting = lock(&connected.answers);
-            waiting.insert(other, answers.clone());
-            waiting.insert(if node == "$cbs" { "$cbs" } else { "$management" }.to_owned(), answers);
+/// Sends a client the answers to what it asked.
+async fn send_answers(mut link: Sender, mut answers: mpsc::UnboundedReceiver<Message<Value>>) {
+    while let Some(answer) = answers.recv().await {
+        if link.send(answer.map_body(IntoBody::into_body)).await.is_err() {
+            return;
         }
-        while let Some(answer) = queue.recv().await {
-            if link.send(answer.map_body(IntoBody::into_body)).await.is_err() {
-                return;
-            }
-        }
-        return;
     }
+}
+
+/// Sends a consumer what is stored.
+async fn send(mut link: Sender, node: &str, attach: &Attach, connected: &Connected) {
     if let Some(refusal) = refusal(node, connected) {
         let _ = link.close_with_error(refusal).await;
         return;
