@@ -60,41 +60,40 @@ async fn die_at_writes(first: i32, stored: bool) {
     let gap = Gap::between(SCHEMA, GAP).await;
     let app = start(&gap, 1, &[]).await;
     count_writes(&gap.head).await;
-    let mut gate = gap.head.connect().await.unwrap();
     let mut write = first;
-    while dies_at(&gap, &app, &mut gate, write, stored).await {
+    while dies_at(&gap, &app, write, stored).await {
         write += TESTS;
     }
-    gate.close().await.unwrap();
     // The plan alone is more than these.
     assert!(write > 2 * TESTS, "only {write} writes");
 }
 
 /// A recovery whose handler dies at this write. Says whether there were so many.
-async fn dies_at(
-    gap: &Gap,
-    app: &Hosted,
-    gate: &mut PgConnection,
-    write: i32,
-    stored: bool,
-) -> bool {
+async fn dies_at(gap: &Gap, app: &Hosted, write: i32, stored: bool) -> bool {
     let begun = Instant::now();
+    let mut gate = gate(&gap.head).await;
     let lock = format!(
         "select pg_advisory_lock({GATE}); alter sequence public.writes restart;
          alter function public.gate() set gate.write = {write}"
     );
-    raw_sql(AssertSqlSafe(lock)).execute(&mut *gate).await.unwrap();
+    raw_sql(AssertSqlSafe(lock)).execute(&mut gate).await.unwrap();
     let id = app.begin(&whole_tables()).await;
     let waiting = format!("l.locktype = 'advisory' and l.objid = {GATE}");
     let met = met(gap, app, &id, &gap.head, &waiting).await;
     if let Some(session) = &met {
         kill(app, &gap.head, session, stored).await;
     }
-    let unlock = format!("select pg_advisory_unlock({GATE})");
-    raw_sql(AssertSqlSafe(unlock)).execute(&mut *gate).await.unwrap();
+    gate.close().await.unwrap();
     assert_whole_of(gap, app, &id, &TABLES).await;
     eprintln!("write {write}: {:.1} s, {met:?}", begun.elapsed().as_secs_f64());
     met.is_some()
+}
+
+/// A session that a recovery does not take for somebody who may have written.
+async fn gate(on: &Server) -> PgConnection {
+    let mut gate = on.connect().await.unwrap();
+    raw_sql("set application_name = 'deltacompare gate'").execute(&mut gate).await.unwrap();
+    gate
 }
 
 fn whole_tables() -> Value {
@@ -120,13 +119,18 @@ async fn met(gap: &Gap, app: &Hosted, id: &str, on: &Server, lock: &str) -> Opti
         "select l.pid, a.application_name || ': ' || left(a.query, 60)
            from pg_locks l join pg_stat_activity a using (pid) where {lock} and not l.granted"
     );
+    let (mut there, mut head) = (gate(on).await, gate(&gap.head).await);
     loop {
-        let mut found: Vec<(i32, String)> = on.rows(waiting.clone()).await.unwrap();
-        if let Some((pid, query)) = found.pop() {
-            return Some(Waiting { pid, _query: query });
-        }
-        if gap.head.value(over.clone()).await.unwrap() {
-            return None;
+        let found: Option<(i32, String)> = sqlx::query_as(AssertSqlSafe(waiting.clone()))
+            .fetch_optional(&mut there)
+            .await
+            .unwrap();
+        let over: bool =
+            sqlx::query_scalar(AssertSqlSafe(over.clone())).fetch_one(&mut head).await.unwrap();
+        if over || found.is_some() {
+            there.close().await.unwrap();
+            head.close().await.unwrap();
+            return found.map(|(pid, query)| Waiting { pid, _query: query });
         }
         assert!(since.elapsed() < Duration::from_secs(60), "{}", app.said());
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -166,7 +170,7 @@ async fn die_at_objects(dropped: bool) {
         on_head.into_iter().chain([(&gap.base, ON_BASE[0])]).enumerate()
     {
         let begun = Instant::now();
-        let mut gate = server.connect().await.unwrap();
+        let mut gate = gate(server).await;
         let lock = format!("begin; lock table pg_catalog.{catalog} in share mode");
         let held = if dropped { Some(hold_the_sink(&gap).await) } else { None };
         if !dropped {
