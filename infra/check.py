@@ -28,6 +28,13 @@ PLATFORM_SETTINGS = {
     "AzureWebJobsStorage", "APPLICATIONINSIGHTS_CONNECTION_STRING",
     "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
 }
+# What Azure has refused in siteConfig on Flex Consumption (error 51021), or says that it will.
+REFUSED_SITE_CONFIG = {
+    "alwaysOn", "ftpsState", "functionAppScaleLimit", "functionsRuntimeScaleMonitoringEnabled", "linuxFxVersion",
+    "netFrameworkVersion", "preWarmedInstanceCount", "use32BitWorkerProcess", "windowsFxVersion",
+}
+# Of the client, not of the app.
+CLIENT_SETTINGS = {"DELTACOMPARE_APP", "DELTACOMPARE_APP_KEY"}
 # Only for a desk: `func start` wants it.
 DESK_SETTINGS = {"FUNCTIONS_WORKER_RUNTIME"}
 
@@ -98,10 +105,15 @@ def check_settings(problems):
     for name in sorted(desk):
         if name.split("__")[0] not in known | DESK_SETTINGS:
             problems.append(f"local.settings.example.json: nothing reads {name}")
+    for name in sorted(known_settings() - CLIENT_SETTINGS - set(desk)):
+        problems.append(f"local.settings.example.json: {name} is missing")
     for name in ("DELTACOMPARE_BASE", "DELTACOMPARE_HEAD", "DELTACOMPARE_QUEUES", "AzureWebJobsStorage"):
         for place, settings in (("modules/app.bicep", deployed), ("local.settings.example.json", desk)):
             if name not in {setting.split("__")[0] for setting in settings}:
                 problems.append(f"{place}: {name} is missing")
+    source = (INFRA / "modules/app.bicep").read_text()
+    for name in sorted(set(re.findall(r"\b(\w+): ", source)) & REFUSED_SITE_CONFIG):
+        problems.append(f"modules/app.bicep: Flex Consumption refuses {name}")
     # Who logs in, and whose password the vault has.
     prepared = (INFRA / "modules/prepared_server.bicep").read_text()
     app = (INFRA / "modules/app.bicep").read_text()
@@ -131,7 +143,7 @@ def check_functions(problems):
             problems.append(f"modules/app.bicep: no {connection}__queueServiceUri, which functions use")
     alerts = (INFRA / "modules/alerts.bicep").read_text()
     program = "".join(p.read_text() for p in (REPO / "src").rglob("*.rs"))
-    for names in re.findall(r"Name in \((.*?)\)", alerts):
+    for names in re.findall(r'Name (?:== |in \()((?:"\w+"(?:, )?)+)', alerts):
         for name in re.findall(r'"(\w+)"', names):
             if name not in bindings:
                 problems.append(f"modules/alerts.bicep: there is no function {name}")
@@ -141,6 +153,9 @@ def check_functions(problems):
             problems.append(f"modules/alerts.bicep: the program never logs {line!r}")
     if not lines:
         problems.append("modules/alerts.bicep: no alert looks at log lines")
+    logging = json.loads((REPO / "host.json").read_text())["logging"]
+    if logging["applicationInsights"]["samplingSettings"]["isEnabled"] is not False:
+        problems.append("host.json: sampling may drop the very lines that alerts look for")
 
 
 def check_templates(problems):

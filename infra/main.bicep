@@ -33,6 +33,8 @@ param fdwSslMode string = 'require'
 
 @description('Resource id of the Event Hub that the pipeline uses; empty makes a namespace and a hub.')
 param existingEventHubId string = ''
+@description('Reach that Event Hub by a private endpoint too: for a namespace that takes nothing from the internet.')
+param existingEventHubPrivate bool = false
 param eventHubName string = 'changes'
 @minValue(1)
 @maxValue(32)
@@ -53,7 +55,10 @@ param addressPrefix string = '10.111.0.0/24'
 param appSubnetPrefix string = '10.111.0.0/26'
 param endpointSubnetPrefix string = '10.111.0.64/26'
 
-@description('Whether secrets and the vault outlive an attempt to purge them. Once on it cannot be turned off, and the vault\'s name stays taken for 90 days.')
+@description('Resource id of the group that has your network\'s private DNS zones (privatelink.*), for a network that knows such zones already: it can know only one of each name. Empty makes them here.')
+param privateZonesGroupId string = ''
+
+@description('Whether secrets and the vault outlive an attempt to purge them. Once on it cannot be turned off, and the name of a removed vault stays taken for 7 days.')
 param vaultPurgeProtection bool = true
 
 @description('Who gets mail from alerts; empty makes alerts without mail.')
@@ -70,6 +75,7 @@ var makesEventHub = empty(existingEventHubId)
 var hubIdParts = split(existingEventHubId, '/')
 var hubSubscription = makesEventHub ? subscription().subscriptionId : hubIdParts[2]
 var hubResourceGroup = makesEventHub ? resourceGroup().name : hubIdParts[4]
+var eventHubPrivate = privateNetwork && (makesEventHub || existingEventHubPrivate)
 var makesNetwork = privateNetwork && empty(appSubnetId)
 
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = {
@@ -105,6 +111,27 @@ module network 'modules/network.bicep' = if (makesNetwork) {
 var appSubnet = !privateNetwork ? '' : makesNetwork ? network!.outputs.appSubnetId : appSubnetId
 var endpointSubnet = !privateNetwork ? '' : makesNetwork ? network!.outputs.endpointSubnetId : endpointSubnetId
 
+// Not one more than is used: in its network a zone hides what is not in it.
+var zoneNames = [
+  'privatelink.blob.${environment().suffixes.storage}'
+  'privatelink.queue.${environment().suffixes.storage}'
+  'privatelink.table.${environment().suffixes.storage}'
+  'privatelink.vaultcore.azure.net'
+  'privatelink.postgres.database.azure.com'
+]
+var eventHubZone = 'privatelink.servicebus.windows.net'
+
+module zones 'modules/private_zones.bicep' = if (privateNetwork && empty(privateZonesGroupId)) {
+  name: 'private-zones'
+  params: {
+    names: eventHubPrivate ? concat(zoneNames, [eventHubZone]) : zoneNames
+    networkId: split(appSubnet, '/subnets/')[0]
+    tags: tags
+  }
+}
+
+var zonesGroup = !privateNetwork ? '' : empty(privateZonesGroupId) ? zones!.outputs.groupId : privateZonesGroupId
+
 module storage 'modules/storage.bicep' = {
   name: 'storage'
   params: {
@@ -114,6 +141,7 @@ module storage 'modules/storage.bicep' = {
     principalId: identity.properties.principalId
     workspaceId: monitoring.outputs.workspaceId
     endpointSubnetId: endpointSubnet
+    privateZonesGroupId: zonesGroup
   }
 }
 
@@ -127,6 +155,7 @@ module vault 'modules/vault.bicep' = {
     purgeProtection: vaultPurgeProtection
     workspaceId: monitoring.outputs.workspaceId
     endpointSubnetId: endpointSubnet
+    privateZonesGroupId: zonesGroup
   }
 }
 
@@ -143,6 +172,7 @@ module eventHub 'modules/event_hub.bicep' = if (makesEventHub) {
     principalId: identity.properties.principalId
     workspaceId: monitoring.outputs.workspaceId
     endpointSubnetId: endpointSubnet
+    privateZonesGroupId: zonesGroup
   }
 }
 
@@ -153,6 +183,20 @@ module existingEventHub 'modules/existing_event_hub.bicep' = if (!makesEventHub)
     namespaceName: makesEventHub ? '' : hubIdParts[8]
     hubName: makesEventHub ? '' : hubIdParts[10]
     principalId: identity.properties.principalId
+  }
+}
+
+module existingEventHubEndpoint 'modules/private_endpoint.bicep' = if (!makesEventHub && eventHubPrivate) {
+  name: 'existing-event-hub-endpoint'
+  params: {
+    name: '${name}-eh-pe-${suffix}'
+    location: location
+    tags: tags
+    subnetId: endpointSubnet
+    targetId: join(take(hubIdParts, 9), '/')
+    service: 'namespace'
+    zonesGroupId: zonesGroup
+    zoneName: eventHubZone
   }
 }
 
@@ -199,6 +243,7 @@ output appUrl string = app.outputs.url
 @description('For prepare.bicep.')
 output vaultName string = vault.outputs.name
 output endpointSubnetId string = endpointSubnet
+output privateZonesGroupId string = zonesGroup
 @description('For a recovery\'s sink.')
 output sink string = makesEventHub ? 'event-hub:${eventHub!.outputs.endpointHost}/${eventHubName}' : 'event-hub:${hubIdParts[8]}.servicebus.windows.net/${hubIdParts[10]}'
 @description('For the server\'s Entra roles, where the app logs in with a token.')

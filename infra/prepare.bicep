@@ -33,6 +33,9 @@ param headEgressAddress string = ''
 @description('main.bicep\'s subnet for private endpoints: the app then reaches public-mode servers privately. Empty: over the rule.')
 param endpointSubnetId string = ''
 
+@description('main.bicep\'s output of that name, where it was given one: the group that has privatelink.postgres.database.azure.com.')
+param privateZonesGroupId string = resourceGroup().id
+
 @description('A bigger size for both, for example Standard_D16ds_v5 and GeneralPurpose; empty keeps the source\'s.')
 param skuName string = ''
 @allowed(['', 'Burstable', 'GeneralPurpose', 'MemoryOptimized'])
@@ -59,6 +62,7 @@ module base 'modules/prepared_server.bicep' = {
     azureServices: network == 'public' && empty(headEgressAddress)
     admittedAddress: network == 'public' ? headEgressAddress : ''
     endpointSubnetId: network == 'public' ? endpointSubnetId : ''
+    privateZonesGroupId: privateZonesGroupId
     skuName: skuName
     skuTier: skuTier
   }
@@ -66,8 +70,6 @@ module base 'modules/prepared_server.bicep' = {
 
 module head 'modules/prepared_server.bicep' = {
   name: 'prepare-head'
-  // Both bring the same private DNS zone.
-  dependsOn: [base]
   params: {
     name: headServerName
     sourceServerId: sourceServerId
@@ -79,6 +81,7 @@ module head 'modules/prepared_server.bicep' = {
     azureServices: network == 'public' && empty(endpointSubnetId)
     admittedAddress: ''
     endpointSubnetId: network == 'public' ? endpointSubnetId : ''
+    privateZonesGroupId: privateZonesGroupId
     skuName: skuName
     skuTier: skuTier
   }

@@ -30,6 +30,15 @@ var alerts = [
     query: 'AppTraces | extend broken = Message has "trouble with a work item" or Message has "the invocation failed; the host repeats it", done = Message has "work item completed" or Message has "work item paused" | summarize broken = countif(broken), done = countif(done) | where broken > 0 and done == 0'
     window: 'PT30M'
   }
+  {
+    name: 'silent'
+    title: 'DeltaCompare: a recovery has not ended, and for an hour nothing was heard of it'
+    severity: 2
+    query: 'union (AppRequests | where (Name == "StartRecovery" and ResultCode == "202") or (Name == "RetryRecovery" and ResultCode == "200") | project TimeGenerated, ended = false), (AppTraces | where Message has "work item completed" or Message has "work item paused" | project TimeGenerated, ended = false), (AppTraces | where Message has "recovery ended" or Message has "recovery failed" | project TimeGenerated, ended = true) | summarize arg_max(TimeGenerated, ended) | where not(ended) and TimeGenerated < ago(1h)'
+    window: 'PT30M'
+    // Also when the app is dead: what it said last may be long ago.
+    range: 'P2D'
+  }
 ]
 
 resource mail 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(email)) {
@@ -55,6 +64,7 @@ resource rules 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
       enabled: true
       evaluationFrequency: 'PT5M'
       windowSize: alert.window
+      overrideQueryTimeRange: alert.?range
       scopes: [workspaceId]
       // The workspace has no such tables before the first telemetry.
       skipQueryValidation: true

@@ -72,9 +72,9 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
     httpsOnly: true
     publicNetworkAccess: 'Enabled'
     virtualNetworkSubnetId: empty(appSubnetId) ? null : appSubnetId
+    // Flex Consumption refuses (51021) what means nothing there, ftpsState among it; check.py has the list.
     siteConfig: {
       minTlsVersion: '1.2'
-      ftpsState: 'Disabled'
       http20Enabled: true
     }
     functionAppConfig: {
@@ -101,14 +101,17 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
     properties: union(platformSettings, identitySettings, serverSettings)
   }
 
+  // One after the other: a site refuses a second change while it makes the first.
   resource ftp 'basicPublishingCredentialsPolicies' = {
     name: 'ftp'
     properties: { allow: false }
+    dependsOn: [settings]
   }
 
   resource scm 'basicPublishingCredentialsPolicies' = {
     name: 'scm'
     properties: { allow: false }
+    dependsOn: [ftp]
   }
 }
 

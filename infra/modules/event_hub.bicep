@@ -12,6 +12,7 @@ param consumerGroupName string
 param principalId string
 param workspaceId string
 param endpointSubnetId string
+param privateZonesGroupId string
 
 @description('Days that events are kept.')
 @minValue(1)
@@ -69,6 +70,7 @@ module endpoint 'private_endpoint.bicep' = if (private) {
     subnetId: endpointSubnetId
     targetId: namespace.id
     service: 'namespace'
+    zonesGroupId: privateZonesGroupId
     zoneName: 'privatelink.servicebus.windows.net'
   }
 }

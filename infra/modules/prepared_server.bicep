@@ -12,6 +12,7 @@ param passwordExpiry string
 param azureServices bool
 param admittedAddress string
 param endpointSubnetId string
+param privateZonesGroupId string
 param skuName string
 param skuTier string
 
@@ -42,7 +43,7 @@ resource server 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' = {
     name: 'azure.extensions'
     properties: {
       source: 'user-override'
-      value: join(union(empty(allowed) ? [] : split(toUpper(allowed), ','), ['POSTGRES_FDW']), ',')
+      value: join(union(empty(allowed) ? [] : split(replace(toUpper(allowed), ' ', ''), ','), ['POSTGRES_FDW']), ',')
     }
   }
 }
@@ -71,6 +72,7 @@ module endpoint 'private_endpoint.bicep' = if (!empty(endpointSubnetId)) {
     subnetId: endpointSubnetId
     targetId: server.id
     service: 'postgresqlServer'
+    zonesGroupId: privateZonesGroupId
     zoneName: 'privatelink.postgres.database.azure.com'
   }
   dependsOn: [server::extensions]

@@ -1,4 +1,4 @@
-// A resource's private address in a subnet, and its name in a private DNS zone of that network.
+// A resource's private address in a subnet, and its name in a private DNS zone.
 
 @description('The name of the endpoint.')
 param name string
@@ -8,9 +8,9 @@ param subnetId string
 param targetId string
 @description('Which of the resource\'s services: blob, queue, table, vault, namespace, postgresqlServer.')
 param service string
+@description('Resource id of the group that has the zone.')
+param zonesGroupId string
 param zoneName string
-
-var networkId = split(subnetId, '/subnets/')[0]
 
 resource endpoint 'Microsoft.Network/privateEndpoints@2025-01-01' = {
   name: name
@@ -30,23 +30,6 @@ resource endpoint 'Microsoft.Network/privateEndpoints@2025-01-01' = {
   }
 }
 
-resource zone 'Microsoft.Network/privateDnsZones@2024-06-01' = {
-  name: zoneName
-  location: 'global'
-  tags: tags
-}
-
-resource link 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = {
-  parent: zone
-  name: uniqueString(networkId)
-  location: 'global'
-  tags: tags
-  properties: {
-    registrationEnabled: false
-    virtualNetwork: { id: networkId }
-  }
-}
-
 resource record 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2025-01-01' = {
   parent: endpoint
   name: 'default'
@@ -54,7 +37,7 @@ resource record 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2025-01
     privateDnsZoneConfigs: [
       {
         name: service
-        properties: { privateDnsZoneId: zone.id }
+        properties: { privateDnsZoneId: '${zonesGroupId}/providers/Microsoft.Network/privateDnsZones/${zoneName}' }
       }
     ]
   }

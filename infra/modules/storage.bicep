@@ -9,6 +9,7 @@ param principalId string
 param workspaceId string
 @description('Empty: reached over the internet, with an identity all the same.')
 param endpointSubnetId string
+param privateZonesGroupId string
 
 var private = !empty(endpointSubnetId)
 // src/functions names the queues.
@@ -85,6 +86,7 @@ module endpoints 'private_endpoint.bicep' = [
       subnetId: endpointSubnetId
       targetId: account.id
       service: service
+      zonesGroupId: privateZonesGroupId
       zoneName: 'privatelink.${service}.${environment().suffixes.storage}'
     }
   }

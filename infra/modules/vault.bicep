@@ -9,6 +9,7 @@ param principalId string
 param purgeProtection bool
 param workspaceId string
 param endpointSubnetId string
+param privateZonesGroupId string
 
 var private = !empty(endpointSubnetId)
 var keyVaultSecretsUser = '4633458b-17de-408a-b874-0445c86b69e6'
@@ -22,7 +23,8 @@ resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
     sku: { family: 'A', name: 'standard' }
     enableRbacAuthorization: true
     enableSoftDelete: true
-    softDeleteRetentionInDays: purgeProtection ? 90 : 7
+    // Cannot be changed later. The servers of these passwords are gone long before that.
+    softDeleteRetentionInDays: 7
     // false is refused: it is on, or not said.
     enablePurgeProtection: purgeProtection ? true : null
     publicNetworkAccess: private ? 'Disabled' : 'Enabled'
@@ -52,6 +54,7 @@ module endpoint 'private_endpoint.bicep' = if (private) {
     subnetId: endpointSubnetId
     targetId: vault.id
     service: 'vault'
+    zonesGroupId: privateZonesGroupId
     zoneName: 'privatelink.vaultcore.azure.net'
   }
 }

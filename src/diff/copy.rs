@@ -3,6 +3,7 @@
 //! Its text format calls each type's output function and nothing else, which makes it the cheapest
 //! way to have images: half the time of a `text[]`, on the servers and here.
 
+use bytes::Bytes;
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -21,21 +22,39 @@ pub(super) async fn images(
     query: &str,
     columns: usize,
 ) -> Result<Option<Vec<Image>>> {
+    let image = |line: Bytes| Image::from_copied(&line, columns);
+    collect(connection, query, image, Image::bytes).await
+}
+
+/// The same rows as COPY writes them: equal lines are equal images.
+pub(super) async fn lines(
+    connection: &mut PgConnection,
+    query: &str,
+) -> Result<Option<Vec<Bytes>>> {
+    collect(connection, query, Ok, Bytes::len).await
+}
+
+async fn collect<T>(
+    connection: &mut PgConnection,
+    query: &str,
+    read: impl Fn(Bytes) -> Result<T>,
+    bytes_of: impl Fn(&T) -> usize,
+) -> Result<Option<Vec<T>>> {
     let mut lines = connection.copy_out_raw(&format!("copy ({query}) to stdout")).await?;
-    let mut images = Vec::new();
+    let mut rows = Vec::new();
     let mut bytes = 0;
     while let Some(line) = lines.try_next().await? {
-        let image = Image::from_copied(&line, columns)?;
-        bytes += image.bytes();
-        images.push(image);
-        if bytes > MOST_BYTES && images.len() > 1 {
-            drop(images);
+        let row = read(line)?;
+        bytes += bytes_of(&row);
+        rows.push(row);
+        if bytes > MOST_BYTES && rows.len() > 1 {
+            drop(rows);
             // The session is of use only once the server has sent everything.
             while lines.try_next().await?.is_some() {}
             return Ok(None);
         }
     }
-    Ok(Some(images))
+    Ok(Some(rows))
 }
 
 /// Some columns of a table as items of a select list, to be printed by COPY.

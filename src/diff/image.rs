@@ -1,5 +1,6 @@
 //! A row's values as their types print them.
 
+use memchr::{memchr, memchr_iter};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
@@ -83,13 +84,21 @@ impl Image {
         if columns == 0 {
             return line.is_empty().then(|| Self { text, values: Box::default() });
         }
-        for value in line.split('\t') {
+        let escapes = memchr(b'\\', line.as_bytes()).is_some();
+        let mut from = 0;
+        for to in memchr_iter(b'\t', line.as_bytes()).chain([line.len()]) {
+            let value = &line[from..to];
+            from = to + 1;
             if value == "\\N" {
                 values.push(None);
                 continue;
             }
             let start = u32::try_from(text.len()).ok()?;
-            unescape(value, &mut text)?;
+            if escapes {
+                unescape(value, &mut text)?
+            } else {
+                text.push_str(value)
+            }
             values.push(Some((start, u32::try_from(text.len()).ok()?)));
         }
         (values.len() == columns).then(|| Self { text, values: values.into() })
@@ -128,9 +137,9 @@ impl Image {
 
 /// Appends what a copied value stands for.
 fn unescape(mut value: &str, out: &mut String) -> Option<()> {
-    while let Some((plain, rest)) = value.split_once('\\') {
-        out.push_str(plain);
-        let mut letters = rest.chars();
+    while let Some(at) = memchr(b'\\', value.as_bytes()) {
+        out.push_str(&value[..at]);
+        let mut letters = value[at + 1..].chars();
         out.push(match letters.next()? {
             'b' => '\x08',
             'f' => '\x0c',

@@ -58,11 +58,7 @@ struct Paired {
 
 /// By image of the key. A pair that is equal was only rewritten, and is left out.
 fn pair(key: &[usize], old: Vec<Image>, new: Vec<Image>) -> Paired {
-    let places: HashMap<KeyOf<'_>, usize> =
-        old.iter().enumerate().map(|(at, image)| (KeyOf::new(image, key), at)).collect();
-    let partners: Vec<Option<usize>> =
-        new.iter().map(|image| places.get(&KeyOf::new(image, key)).copied()).collect();
-    drop(places);
+    let partners = partners(key, &old, &new);
     let mut old: Vec<Option<Image>> = old.into_iter().map(Some).collect();
     let mut updates = Vec::new();
     let mut unpaired = Vec::new();
@@ -76,6 +72,27 @@ fn pair(key: &[usize], old: Vec<Image>, new: Vec<Image>) -> Paired {
         }
     }
     Paired { updates, old: old.into_iter().flatten().collect(), new: unpaired }
+}
+
+/// Where each new row has its old one. Both often come in one order: then it is the one behind the
+/// last that was found, and nothing need be hashed.
+fn partners(key: &[usize], old: &[Image], new: &[Image]) -> Vec<Option<usize>> {
+    let mut places: Option<HashMap<KeyOf<'_>, usize>> = None;
+    let mut next = 0;
+    let partner = |image| {
+        let wanted = KeyOf::new(image, key);
+        let at = match old.get(next) {
+            Some(old) if KeyOf::new(old, key) == wanted => next,
+            _ => *places
+                .get_or_insert_with(|| {
+                    old.iter().enumerate().map(|(at, old)| (KeyOf::new(old, key), at)).collect()
+                })
+                .get(&wanted)?,
+        };
+        next = at + 1;
+        Some(at)
+    };
+    new.iter().map(partner).collect()
 }
 
 /// Deletes first, so that a consumer with unique constraints meets a value again only after it is

@@ -29,6 +29,7 @@ COMMANDS = [
     "postgres flexible-server delete",
     "postgres flexible-server list",
     "postgres flexible-server show",
+    "provider register",
 ]
 # What every command takes.
 GLOBAL = {"--output", "--query", "--subscription", "--only-show-errors"}

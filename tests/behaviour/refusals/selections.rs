@@ -55,6 +55,10 @@ async fn selections_of_nothing() {
     let refused = assert_refused(&gap, program, &["not an empty file", "--resume"]).await;
     assert_eq!(std::fs::read_to_string(refused.file("old")).unwrap(), "{}\n");
 
+    let no_folder =
+        ["run", "--sink", "ndjson:{dir}/events", "--report", "{dir}/nosuch/report.json"];
+    let words = ["report.json cannot be a report", "its folder does not exist", "--report"];
+    assert_refused(&gap, deltacompare(&gap, &no_folder), &words).await;
     let no_sink = deltacompare(&gap, &["run"]);
     assert_refused(&gap, no_sink, &["--sink"]).await;
     let resume = ["run", "--resume", "0190d1d0-0000-7000-8000-000000000000"];
