@@ -55,7 +55,7 @@ async fn main() -> Result<()> {
     production.base_backup().await?;
     let lost = production.restore_point("lost").await?;
     production
-        .sql(each("execute format('update t%s set v = ''w'' where id % 100 = 0', t);"))
+        .sql(each("execute format('update t%s set v = ''w'' where id %% 100 = 0', t);"))
         .await?;
     let back = production.restore_point("back").await?;
     let (base, head) = tokio::try_join!(production.restore(&lost), production.restore(&back))?;

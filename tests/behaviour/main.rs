@@ -15,6 +15,7 @@ mod fdw_traps;
 mod functions_faults;
 mod functions_hosted;
 mod functions_http;
+mod functions_kills;
 mod functions_package;
 mod functions_recovery;
 mod gap_proof;
