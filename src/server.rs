@@ -1,5 +1,7 @@
 //! The two restored servers: where they are and how a session on them is pinned.
 
+mod pool;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,7 +9,7 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use url::Url;
 
@@ -376,49 +378,6 @@ impl Server {
         }
     }
 
-    /// Opens a pool of sessions with the pinned settings. Its later sessions log in with the
-    /// password of their time: one that was changed, or a token that was renewed, is taken over
-    /// within seconds of being known.
-    ///
-    /// # Errors
-    /// As [`Server::connect`].
-    pub(crate) async fn pool(&self, application_name: &str, sessions: u32) -> Result<PgPool> {
-        // Says what is wrong in our own words, and reads a changed password.
-        self.connect(application_name).await?.close().await?;
-        let options = |password: Option<&SecretString>| {
-            self.options(password).application_name(application_name)
-        };
-        let mut used = self.password().await?;
-        let pool = PgPoolOptions::new()
-            .max_connections(sessions)
-            .acquire_timeout(Duration::from_secs(30))
-            .connect_with(options(used.as_ref()))
-            .await?;
-        if self.password_origin().is_some_and(Origin::changes) {
-            let (server, pool, name) = (self.clone(), pool.clone(), application_name.to_owned());
-            tokio::spawn(async move {
-                let closed = pool.close_event();
-                let renewing = async {
-                    loop {
-                        tokio::time::sleep(RENEW_EVERY).await;
-                        let Ok(password) = server.password().await else { continue };
-                        if !same(used.as_ref(), password.as_ref()) {
-                            pool.set_connect_options(
-                                server.options(password.as_ref()).application_name(&name),
-                            );
-                            used = password;
-                        }
-                    }
-                };
-                tokio::select! {
-                    () = closed => {}
-                    () = renewing => {}
-                }
-            });
-        }
-        Ok(pool)
-    }
-
     /// Options for a session with the pinned settings.
     fn options(&self, password: Option<&SecretString>) -> PgConnectOptions {
         choose_cryptography();
@@ -452,13 +411,6 @@ enum Attempt {
     Refused(Error),
     /// Anything else.
     Failed(Error),
-}
-
-/// How soon a pool takes over a password that was read anew.
-const RENEW_EVERY: Duration = Duration::from_secs(5);
-
-fn same(one: Option<&SecretString>, other: Option<&SecretString>) -> bool {
-    one.map(SecretString::expose_secret) == other.map(SecretString::expose_secret)
 }
 
 /// Whether it was TLS that failed: sqlx hands what the handshake found on as an input error.
