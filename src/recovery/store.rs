@@ -2,13 +2,13 @@
 //! database. Every change of state is one transaction; killing any process between any two calls
 //! loses nothing.
 
+mod claims;
 mod messages;
+mod operator;
+mod rows;
 mod status;
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use sqlx::postgres::PgPool;
 use sqlx::types::Json;
 use sqlx::{Connection, PgConnection, PgTransaction};
@@ -17,15 +17,17 @@ use uuid::Uuid;
 
 use super::plan::PlannedItem;
 use super::request::Request;
-use super::work_item::{Counts, Done, ItemState, WorkItem, WorkItemSpec};
-use crate::diff::Checkpoint;
-use crate::error::{Error, ErrorKind, Result};
+use super::work_item::WorkItem;
+use crate::error::{Error, Result};
 use crate::gap_proof::GapProof;
 use crate::lineage::Lsn;
 use crate::preflight::{Checked, Servers};
 use crate::server::Server;
 
-pub(crate) use messages::{AskOptions, Asked, CountedClaim, Due, Retried};
+pub(crate) use claims::{Claim, NextItem};
+pub(crate) use messages::{CountedClaim, Due};
+pub(crate) use operator::{AskOptions, Asked, Retried};
+use rows::{ITEMS, ItemRow, RecoveryRow};
 pub(crate) use status::Page;
 
 /// The control database's side of a recovery. Cheap to clone; sessions are pooled.
@@ -101,25 +103,6 @@ pub(crate) struct StoredRecovery {
     pub(crate) keep_objects: bool,
     /// Whether nothing of it is left on the servers.
     pub(crate) cleaned: bool,
-}
-
-/// A claim on a work item. Only the holder of the newest attempt may write its result.
-#[derive(Clone, Debug)]
-pub(crate) struct Claim {
-    pub(crate) recovery: Uuid,
-    pub(crate) attempt: i32,
-    pub(crate) item: WorkItem,
-}
-
-/// What a worker finds when it asks for work.
-#[derive(Debug)]
-pub(crate) enum NextItem {
-    /// This one is the worker's now.
-    Claimed(Box<Claim>),
-    /// All open items are leased to others, who may finish or die; ask again after this time.
-    AllLeased(Duration),
-    /// Every item has ended.
-    NoneOpen,
 }
 
 impl Store {
@@ -269,186 +252,6 @@ impl Store {
             .await?;
         }
         transaction.commit().await?;
-        Ok(())
-    }
-
-    /// Claims the next open item for as long as `lease`. Two callers never get the same item while
-    /// its lease lasts; one whose lease has run out is claimed anew under a higher attempt.
-    pub(crate) async fn claim_next(&self, recovery: Uuid, lease: Duration) -> Result<NextItem> {
-        let claimed: Option<(i32, i32)> = sqlx::query_as(
-            r#"
-            update deltacompare.work_item i
-               set state = 'running', attempt = i.attempt + 1,
-                   lease_until = clock_timestamp() + make_interval(secs => $2), worker = $3
-              from (select recovery_id, number
-                      from deltacompare.work_item
-                     where recovery_id = $1
-                       and (state = 'pending'
-                            or (state = 'running' and lease_until < clock_timestamp()))
-                       and exists (select from deltacompare.recovery
-                                    where id = $1 and state = 'running')
-                     order by number
-                     limit 1
-                       for update skip locked) next
-             where i.recovery_id = next.recovery_id and i.number = next.number
-            returning i.number, i.attempt
-            "#,
-        )
-        .bind(recovery)
-        .bind(lease.as_secs_f64())
-        .bind(self.worker)
-        .fetch_optional(&self.pool)
-        .await?;
-        if let Some((number, attempt)) = claimed {
-            let item = self.item(recovery, number).await?;
-            return Ok(NextItem::Claimed(Box::new(Claim { recovery, attempt, item })));
-        }
-        let wait: Option<f64> = sqlx::query_scalar(
-            r#"
-            select extract(epoch from min(coalesce(lease_until, clock_timestamp()))
-                                      - clock_timestamp())::float8
-              from deltacompare.work_item
-             where recovery_id = $1
-               -- One that is pending is being claimed by somebody else at this moment.
-               and state in ('pending', 'running')
-               and exists (select from deltacompare.recovery where id = $1 and state = 'running')
-            "#,
-        )
-        .bind(recovery)
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(match wait {
-            Some(seconds) => {
-                NextItem::AllLeased(Duration::from_secs_f64(seconds.clamp(0.05, 0.25)))
-            }
-            None => NextItem::NoneOpen,
-        })
-    }
-
-    /// Extends the lease and stores how far the item is.
-    ///
-    /// # Errors
-    /// [`ErrorKind::LeaseLost`] if another worker has it by now.
-    pub(crate) async fn renew(
-        &self,
-        claim: &Claim,
-        lease: Duration,
-        counts: &Counts,
-    ) -> Result<()> {
-        let renewed = sqlx::query(
-            r#"
-            update deltacompare.work_item
-               set lease_until = clock_timestamp() + make_interval(secs => $4),
-                   inserts = $5, updates = $6, deletes = $7, rows_compared = $8
-             where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
-            "#,
-        )
-        .bind(claim.recovery)
-        .bind(claim.item.number)
-        .bind(claim.attempt)
-        .bind(lease.as_secs_f64())
-        .bind(counts.inserts as i64)
-        .bind(counts.updates as i64)
-        .bind(counts.deletes as i64)
-        .bind(counts.rows_compared as i64)
-        .execute(&self.pool)
-        .await?;
-        if renewed.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
-    }
-
-    /// Stores how far the item is. What lies before must be durable in every sink.
-    ///
-    /// # Errors
-    /// [`ErrorKind::LeaseLost`] if another worker has it by now.
-    pub(crate) async fn checkpoint(&self, claim: &Claim, done: &Done) -> Result<()> {
-        let stored = sqlx::query(
-            r#"
-            update deltacompare.work_item
-               set checkpoint = $4, done = $5, digest = $6, failures = 0
-             where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
-            "#,
-        )
-        .bind(claim.recovery)
-        .bind(claim.item.number)
-        .bind(claim.attempt)
-        .bind(Json(&done.checkpoint))
-        .bind(Json(done.counts))
-        .bind(done.digest.to_string())
-        .execute(&self.pool)
-        .await?;
-        if stored.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
-    }
-
-    /// Stores that the item completed.
-    ///
-    /// # Errors
-    /// [`ErrorKind::LeaseLost`] if another worker has it by now.
-    pub(crate) async fn complete(
-        &self,
-        claim: &Claim,
-        done: &Done,
-        warnings: &[String],
-        took: Duration,
-    ) -> Result<()> {
-        let completed = sqlx::query(
-            r#"
-            update deltacompare.work_item
-               set state = 'completed', lease_until = null, seconds = $4,
-                   inserts = $5, updates = $6, deletes = $7, rows_compared = $8,
-                   warnings = warnings || $9, digest = $10
-             where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
-            "#,
-        )
-        .bind(claim.recovery)
-        .bind(claim.item.number)
-        .bind(claim.attempt)
-        .bind(took.as_secs_f64())
-        .bind(done.counts.inserts as i64)
-        .bind(done.counts.updates as i64)
-        .bind(done.counts.deletes as i64)
-        .bind(done.counts.rows_compared as i64)
-        .bind(json!(warnings))
-        .bind(done.digest.to_string())
-        .execute(&self.pool)
-        .await?;
-        if completed.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
-    }
-
-    /// Stores that the item failed for good.
-    ///
-    /// # Errors
-    /// [`ErrorKind::LeaseLost`] if another worker has it by now.
-    pub(crate) async fn fail(&self, claim: &Claim, reason: &str, took: Duration) -> Result<()> {
-        let failed = sqlx::query(
-            r#"
-            update deltacompare.work_item
-               set state = 'failed', lease_until = null, error = $4, seconds = $5
-             where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
-            "#,
-        )
-        .bind(claim.recovery)
-        .bind(claim.item.number)
-        .bind(claim.attempt)
-        .bind(reason)
-        .bind(took.as_secs_f64())
-        .execute(&self.pool)
-        .await?;
-        if failed.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
-    }
-
-    /// Gives this process's running items back, so that others need not wait for their leases.
-    pub(crate) async fn release(&self, recovery: Uuid) -> Result<()> {
-        sqlx::query(
-            r#"
-            update deltacompare.work_item
-               set state = 'pending', lease_until = null, attempt = attempt + 1
-             where recovery_id = $1 and worker = $2 and state = 'running'
-            "#,
-        )
-        .bind(recovery)
-        .bind(self.worker)
-        .execute(&self.pool)
-        .await?;
         Ok(())
     }
 
@@ -604,127 +407,6 @@ const ITEMS_PER_STATEMENT: usize = 500;
 /// What there is of each planned item.
 fn each<'a, T>(items: &'a [PlannedItem], what: impl FnMut(&'a PlannedItem) -> T) -> Vec<T> {
     items.iter().map(what).collect()
-}
-
-const ITEMS: &str = r#"
-    select number, strategy_reason, spec, bytes, rows, state, inserts, updates, deletes, rows_compared,
-           checkpoint, done, digest, seconds, warnings, error, verified
-      from deltacompare.work_item
-     where recovery_id = $1 and ($2::int is null or number = $2)
-     order by number
-"#;
-
-#[derive(sqlx::FromRow)]
-struct RecoveryRow {
-    state: String,
-    request: Json<Request>,
-    warnings: Json<Vec<String>>,
-    restores: String,
-    created_at: i64,
-    finished_at: Option<i64>,
-    base_end_lsn: Option<String>,
-    head_end_lsn: Option<String>,
-    gap: Json<GapProof>,
-    database: String,
-    queued: bool,
-    keep_objects: bool,
-    cleaned: bool,
-}
-
-impl RecoveryRow {
-    fn read(self, id: Uuid) -> Result<StoredRecovery> {
-        let timestamp = |milliseconds: i64| {
-            jiff::Timestamp::from_millisecond(milliseconds).map_err(|error| {
-                Error::recovery("the status store has a time out of range").because(error)
-            })
-        };
-        let lsn = |text: Option<String>| text.map(|text| text.parse()).transpose();
-        Ok(StoredRecovery {
-            id,
-            state: RecoveryState::read(&self.state)?,
-            request: self.request.0,
-            warnings: self.warnings.0,
-            created_at: timestamp(self.created_at)?,
-            finished_at: self.finished_at.map(timestamp).transpose()?,
-            restores: self.restores,
-            ends: lsn(self.base_end_lsn)?.zip(lsn(self.head_end_lsn)?),
-            gap: self.gap.0,
-            database: self.database,
-            queued: self.queued,
-            keep_objects: self.keep_objects,
-            cleaned: self.cleaned,
-        })
-    }
-}
-
-#[derive(sqlx::FromRow)]
-struct ItemRow {
-    number: i32,
-    strategy_reason: String,
-    spec: Json<WorkItemSpec>,
-    bytes: i64,
-    rows: Option<i64>,
-    state: String,
-    inserts: i64,
-    updates: i64,
-    deletes: i64,
-    rows_compared: i64,
-    checkpoint: Option<Json<Checkpoint>>,
-    done: Option<Json<Counts>>,
-    digest: Option<String>,
-    seconds: Option<f64>,
-    warnings: Json<Vec<String>>,
-    error: Option<String>,
-    verified: bool,
-}
-
-impl TryFrom<ItemRow> for WorkItem {
-    type Error = Error;
-
-    fn try_from(row: ItemRow) -> Result<Self> {
-        Ok(Self {
-            number: row.number,
-            strategy_reason: row.strategy_reason,
-            spec: row.spec.0,
-            bytes: row.bytes as u64,
-            rows: row.rows.map(|rows| rows as u64),
-            state: match (row.state.as_str(), row.error) {
-                ("pending", None) => ItemState::Pending,
-                ("running", None) => ItemState::Running,
-                ("completed", None) => ItemState::Completed,
-                ("failed", Some(error)) => ItemState::Failed(error),
-                (state, _) => {
-                    return Err(Error::recovery(format!(
-                        "the status store has a work item in the unknown state {state:?}"
-                    )));
-                }
-            },
-            counts: Counts {
-                inserts: row.inserts as u64,
-                updates: row.updates as u64,
-                deletes: row.deletes as u64,
-                rows_compared: row.rows_compared as u64,
-            },
-            done: Done {
-                checkpoint: row.checkpoint.map(|checkpoint| checkpoint.0),
-                counts: row.done.map(|counts| counts.0).unwrap_or_default(),
-                digest: row.digest.and_then(|digest| digest.parse().ok()).unwrap_or_default(),
-            },
-            seconds: row.seconds,
-            warnings: row.warnings.0,
-            verified: row.verified,
-        })
-    }
-}
-
-fn lease_lost(claim: &Claim) -> Error {
-    Error::new(
-        ErrorKind::LeaseLost,
-        format!(
-            "another worker took over {} (attempt {} is not the newest)",
-            claim.item.spec.tables.table.name, claim.attempt
-        ),
-    )
 }
 
 async fn exists(connection: &mut PgConnection) -> Result<bool> {

@@ -1,5 +1,6 @@
-//! What may happen to the app in the middle of a recovery: messages
-//! that are lost or come again, servers and networks that go away. Nothing is lost, nothing is left.
+//! What may happen to the app in the middle of a recovery: messages that are lost or come again,
+//! servers and networks that go away, more tables than locks. Nothing is lost, nothing is left. How a
+//! handler dies: see [`crate::functions_kills`].
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,20 +17,32 @@ use crate::support::{
     waiting_for_the_sink,
 };
 
-const SCHEMA: &str = "
-    create table orders (id int primary key, v text);
-    create table log (at int, line text);
-    alter table log replica identity full;
-    insert into orders select i, 'v' || i from generate_series(1, 60000) i;
-    insert into log select i / 2, 'l' from generate_series(1, 2000) i;
-    create publication shop for all tables";
+/// So many rows with a key, and fewer without, which need a foreign table.
+pub(super) fn schema(rows: u32) -> String {
+    format!(
+        "create table orders (id int primary key, v text);
+         create table log (at int, line text);
+         alter table log replica identity full;
+         insert into orders select i, 'v' || i from generate_series(1, {rows}) i;
+         insert into log select i / 2, 'l' from generate_series(1, {rows} / 30) i;
+         create publication shop for all tables"
+    )
+}
 
-const GAP: &str = "
-    update orders set v = 'w' where id % 7 = 0;
-    delete from orders where id % 31 = 0;
-    insert into orders select i, 'new' from generate_series(100001, 100400) i;
-    delete from log where at % 9 = 0;
-    insert into log select i, 'm' from generate_series(1, 50) i";
+/// Changes of every kind; of the rows with a key one in `every`, or fewer.
+pub(super) fn changes(every: u32) -> String {
+    format!(
+        "update orders set v = 'w' where id % {every} = 0;
+         delete from orders where id % ({every} * 5 - 4) = 0;
+         insert into orders select i, 'new' from generate_series(100001, 100000 + 2800 / {every}) i;
+         delete from log where at % 9 = 0;
+         insert into log select i, 'm' from generate_series(1, 50) i"
+    )
+}
+
+async fn gap() -> Gap {
+    Gap::between(&schema(60_000), &changes(7)).await
+}
 
 pub(super) const TABLES: [&str; 2] = ["orders", "log"];
 
@@ -60,15 +73,15 @@ pub(super) fn request(strategy: &str) -> Value {
     })
 }
 
-/// Whoever writes events takes a while, so that a recovery can be met in its middle.
-async fn slow_down(gap: &Gap) {
+/// Whoever writes events takes so many seconds, so that a recovery can be met in its middle.
+async fn slow_down(gap: &Gap, seconds: f64) {
     gap.head
-        .sql(
+        .sql(format!(
             "create function public.slow() returns trigger language plpgsql as
-               $$ begin perform pg_sleep(0.3); return null; end $$;
+               $$ begin perform pg_sleep({seconds}); return null; end $$;
              create trigger slow after insert on deltacompare.delta
-               for each statement execute function public.slow()",
-        )
+               for each statement execute function public.slow()"
+        ))
         .await
         .unwrap();
 }
@@ -135,9 +148,9 @@ pub(super) async fn assert_whole_of(gap: &Gap, app: &Hosted, id: &str, tables: &
 /// The connection breaks between a result and its checkpoint, and the handler lives.
 #[tokio::test]
 async fn a_status_database_that_fails_at_any_write_loses_nothing() {
-    let gap = Gap::between(SCHEMA, GAP).await;
+    let gap = gap().await;
     let app = start(&gap, 1, &[]).await;
-    slow_down(&gap).await;
+    slow_down(&gap, 0.3).await;
     let id = app.begin(&request("content")).await;
     let mut broken = 0;
     while ["planning", "running"].contains(&state(&gap, &id).await.as_str()) && broken < 5 {
@@ -159,9 +172,9 @@ async fn a_status_database_that_fails_at_any_write_loses_nothing() {
 /// Another recovery that nobody can read does not keep the watchdog from this one.
 #[tokio::test]
 async fn messages_that_are_lost_are_sent_again() {
-    let gap = Gap::between(SCHEMA, GAP).await;
+    let gap = gap().await;
     let app = start(&gap, 2, &[]).await;
-    slow_down(&gap).await;
+    slow_down(&gap, 0.3).await;
     gap.head
         .sql(
             "insert into deltacompare.recovery
@@ -183,9 +196,9 @@ async fn messages_that_are_lost_are_sent_again() {
 /// Every message many times, in the wrong order, to two instances: an item is claimed once.
 #[tokio::test]
 async fn messages_that_come_again_and_in_any_order_do_nothing_twice() {
-    let gap = Gap::between(SCHEMA, GAP).await;
+    let gap = gap().await;
     let app = start(&gap, 2, &[("DELTACOMPARE_LEASE_SECONDS", "30")]).await;
-    slow_down(&gap).await;
+    slow_down(&gap, 0.3).await;
     let (plan, work) = (app.queue("recovery-plan").await, app.queue("recovery-work").await);
     let id = app.begin(&request("content")).await;
     at_work(&gap).await;
@@ -221,9 +234,9 @@ async fn at_work(gap: &Gap) {
 
 #[tokio::test]
 async fn base_and_head_may_be_restarted() {
-    let gap = Gap::between(SCHEMA, GAP).await;
+    let gap = gap().await;
     let app = start(&gap, 2, &[]).await;
-    slow_down(&gap).await;
+    slow_down(&gap, 0.3).await;
     let id = app.begin(&request("content")).await;
     at_work(&gap).await;
     for server in [&gap.base, &gap.head] {
@@ -236,7 +249,7 @@ async fn base_and_head_may_be_restarted() {
 
 #[tokio::test]
 async fn a_network_that_breaks_or_stands_still_loses_nothing() {
-    let gap = Gap::between(SCHEMA, GAP).await;
+    let gap = gap().await;
     let base = Proxy::to(gap.base.port()).await.unwrap();
     let head = Proxy::to(gap.head.port()).await.unwrap();
     let url = |server: &Server, proxy: &Proxy| {
@@ -247,7 +260,7 @@ async fn a_network_that_breaks_or_stands_still_loses_nothing() {
     let (on_base, on_head) = (url(&gap.base, &base), url(&gap.head, &head));
     let settings = [("DELTACOMPARE_BASE", &*on_base), ("DELTACOMPARE_HEAD", &*on_head)];
     let app = start(&gap, 2, &settings).await;
-    slow_down(&gap).await;
+    slow_down(&gap, 0.3).await;
     let id = app.begin(&request("content")).await;
     at_work(&gap).await;
     base.drop_connections();
@@ -270,18 +283,10 @@ async fn a_network_that_breaks_or_stands_still_loses_nothing() {
 #[tokio::test]
 async fn a_table_may_take_many_continuations() {
     // A step holds fewer rows the wider they are: a dozen steps at least.
-    let wide = SCHEMA.replace("'v' || i", "rpad('v' || i, 400, 'x')").replace("60000", "30000");
-    let gap = Gap::between(&wide, GAP).await;
+    let wide = schema(30_000).replace("'v' || i", "rpad('v' || i, 400, 'x')");
+    let gap = Gap::between(&wide, &changes(7)).await;
     let app = start(&gap, 1, &[("DELTACOMPARE_WORK_SECONDS", "1")]).await;
-    gap.head
-        .sql(
-            "create function public.slow() returns trigger language plpgsql as
-               $$ begin perform pg_sleep(1.2); return null; end $$;
-             create trigger slow after insert on deltacompare.delta
-               for each statement execute function public.slow()",
-        )
-        .await
-        .unwrap();
+    slow_down(&gap, 1.2).await;
     let mut request = request("content");
     request["range_blocks"] = json!(100_000);
     let id = app.begin(&request).await;
@@ -294,7 +299,7 @@ async fn a_table_may_take_many_continuations() {
 
 #[tokio::test]
 async fn a_message_that_was_given_up_fails_its_item_and_no_other() {
-    let gap = Gap::between(SCHEMA, GAP).await;
+    let gap = gap().await;
     let app = start(&gap, 1, &[]).await;
     let poison = app.queue("recovery-work-poison").await;
     let mut request = request("content");

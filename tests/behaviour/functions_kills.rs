@@ -8,25 +8,13 @@ use deltacompare_testbed::Server;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 
-use crate::functions_faults::{TABLES, assert_whole_of, request, start};
+use crate::functions_faults::{TABLES, assert_whole_of, changes, request, schema, start};
 use crate::support::{Gap, Hosted, hold_the_sink, until, waiting_for_the_sink};
 
-/// Steps of 8192 rows, so that there are checkpoints; and a table without a key, which needs a
-/// foreign table.
-const SCHEMA: &str = "
-    create table orders (id int primary key, v text);
-    create table log (at int, line text);
-    alter table log replica identity full;
-    insert into orders select i, 'v' || i from generate_series(1, 20000) i;
-    insert into log select i / 2, 'l' from generate_series(1, 500) i;
-    create publication shop for all tables";
-
-const GAP: &str = "
-    update orders set v = 'w' where id % 70 = 0;
-    delete from orders where id % 310 = 0;
-    insert into orders select i, 'new' from generate_series(100001, 100040) i;
-    delete from log where at % 9 = 0;
-    insert into log select i, 'm' from generate_series(1, 50) i";
+/// Steps of 8192 rows, so that there are checkpoints.
+async fn gap() -> Gap {
+    Gap::between(&schema(20_000), &changes(70)).await
+}
 
 /// The advisory lock that a worker meets at the chosen write.
 const GATE: i32 = 77;
@@ -57,7 +45,7 @@ mod not_stored {
 }
 
 async fn die_at_writes(first: i32, stored: bool) {
-    let gap = Gap::between(SCHEMA, GAP).await;
+    let gap = gap().await;
     let app = start(&gap, 1, &[]).await;
     count_writes(&gap.head).await;
     let mut write = first;
@@ -163,7 +151,7 @@ async fn a_clean_up_that_dies_at_any_object_leaves_none() {
 }
 
 async fn die_at_objects(dropped: bool) {
-    let gap = Gap::between(SCHEMA, GAP).await;
+    let gap = gap().await;
     let app = start(&gap, 1, &[]).await;
     let on_head = ON_HEAD.map(|catalog| (&gap.head, catalog));
     for (number, (server, catalog)) in

@@ -1,0 +1,123 @@
+//! How rows of the store are read.
+
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::{RecoveryState, StoredRecovery};
+use crate::diff::Checkpoint;
+use crate::error::{Error, Result};
+use crate::gap_proof::GapProof;
+use crate::recovery::Request;
+use crate::recovery::work_item::{Counts, Done, ItemState, WorkItem, WorkItemSpec};
+
+/// A recovery's items, or one of them, as [`ItemRow`] reads them.
+pub(super) const ITEMS: &str = r#"
+    select number, strategy_reason, spec, bytes, rows, state, inserts, updates, deletes, rows_compared,
+           checkpoint, done, digest, seconds, warnings, error, verified
+      from deltacompare.work_item
+     where recovery_id = $1 and ($2::int is null or number = $2)
+     order by number
+"#;
+
+#[derive(sqlx::FromRow)]
+pub(super) struct RecoveryRow {
+    state: String,
+    request: Json<Request>,
+    warnings: Json<Vec<String>>,
+    restores: String,
+    created_at: i64,
+    finished_at: Option<i64>,
+    base_end_lsn: Option<String>,
+    head_end_lsn: Option<String>,
+    gap: Json<GapProof>,
+    database: String,
+    queued: bool,
+    keep_objects: bool,
+    cleaned: bool,
+}
+
+impl RecoveryRow {
+    pub(super) fn read(self, id: Uuid) -> Result<StoredRecovery> {
+        let timestamp = |milliseconds: i64| {
+            jiff::Timestamp::from_millisecond(milliseconds).map_err(|error| {
+                Error::recovery("the status store has a time out of range").because(error)
+            })
+        };
+        let lsn = |text: Option<String>| text.map(|text| text.parse()).transpose();
+        Ok(StoredRecovery {
+            id,
+            state: RecoveryState::read(&self.state)?,
+            request: self.request.0,
+            warnings: self.warnings.0,
+            created_at: timestamp(self.created_at)?,
+            finished_at: self.finished_at.map(timestamp).transpose()?,
+            restores: self.restores,
+            ends: lsn(self.base_end_lsn)?.zip(lsn(self.head_end_lsn)?),
+            gap: self.gap.0,
+            database: self.database,
+            queued: self.queued,
+            keep_objects: self.keep_objects,
+            cleaned: self.cleaned,
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct ItemRow {
+    number: i32,
+    strategy_reason: String,
+    spec: Json<WorkItemSpec>,
+    bytes: i64,
+    rows: Option<i64>,
+    state: String,
+    inserts: i64,
+    updates: i64,
+    deletes: i64,
+    rows_compared: i64,
+    checkpoint: Option<Json<Checkpoint>>,
+    done: Option<Json<Counts>>,
+    digest: Option<String>,
+    seconds: Option<f64>,
+    warnings: Json<Vec<String>>,
+    error: Option<String>,
+    verified: bool,
+}
+
+impl TryFrom<ItemRow> for WorkItem {
+    type Error = Error;
+
+    fn try_from(row: ItemRow) -> Result<Self> {
+        Ok(Self {
+            number: row.number,
+            strategy_reason: row.strategy_reason,
+            spec: row.spec.0,
+            bytes: row.bytes as u64,
+            rows: row.rows.map(|rows| rows as u64),
+            state: match (row.state.as_str(), row.error) {
+                ("pending", None) => ItemState::Pending,
+                ("running", None) => ItemState::Running,
+                ("completed", None) => ItemState::Completed,
+                ("failed", Some(error)) => ItemState::Failed(error),
+                (state, _) => {
+                    return Err(Error::recovery(format!(
+                        "the status store has a work item in the unknown state {state:?}"
+                    )));
+                }
+            },
+            counts: Counts {
+                inserts: row.inserts as u64,
+                updates: row.updates as u64,
+                deletes: row.deletes as u64,
+                rows_compared: row.rows_compared as u64,
+            },
+            done: Done {
+                checkpoint: row.checkpoint.map(|checkpoint| checkpoint.0),
+                counts: row.done.map(|counts| counts.0).unwrap_or_default(),
+                digest: row.digest.and_then(|digest| digest.parse().ok()).unwrap_or_default(),
+            },
+            seconds: row.seconds,
+            warnings: row.warnings.0,
+            verified: row.verified,
+        })
+    }
+}
