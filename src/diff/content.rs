@@ -224,6 +224,10 @@ async fn prepare(connection: &mut PgConnection) -> Result<()> {
 
 /// The count and the checksum of each bucket that has rows. Keys are unique and part of the
 /// checksum, so equal rows cannot cancel in the xor.
+///
+/// Buckets of neighbours are scans of the key's index each: cheaper by a fifth than to tell each
+/// row's bucket and count them in a hash table. The aggregate keeps the planner from turning them
+/// into a join that reads all rows.
 async fn checksums(
     connection: &mut PgConnection,
     tables: &Tables,
@@ -232,20 +236,38 @@ async fn checksums(
     bounds: &Bounds,
     buckets: &Buckets,
 ) -> Result<BTreeMap<i64, (u64, i64)>> {
-    let sql = format!(
-        r#"
-        select {bucket} as bucket, count(*), bit_xor({checksum})
-          from {rows}
-         where {condition}
-         group by 1
-        "#,
-        bucket = buckets.of(tables, source, key, "r", bounds.parameters() + 1),
-        checksum = checksum::of_row(tables, source, key, "r"),
-        rows = source.rows("r"),
-        condition = bounds.condition(source, key, "r"),
-    );
-    let query = buckets.bind(bounds.bind(sqlx::query_as(AssertSqlSafe(sql))));
-    let rows: Vec<(i64, i64, i64)> = query.fetch_all(connection).await?;
+    let rows = source.rows("r");
+    let checksum = checksum::of_row(tables, source, key, "r");
+    let rows: Vec<(i64, i64, i64)> = match buckets.all() {
+        Some((lows, highs)) => {
+            let sql = format!(
+                r#"
+                select b.number - 1 as bucket, f.rows, f.xor
+                  from unnest($1::int8[], $2::int8[]) with ordinality as b (low, high, number)
+                 cross join lateral (
+                       select count(*) as rows, bit_xor({checksum}) as xor
+                         from {rows}
+                        where r.{key} between b.low and b.high) f
+                 where f.rows > 0
+                "#,
+                key = Ident::new(&source.columns[key[0]].name),
+            );
+            sqlx::query_as(AssertSqlSafe(sql)).bind(lows).bind(highs).fetch_all(connection).await?
+        }
+        None => {
+            let sql = format!(
+                r#"
+                select {bucket} as bucket, count(*), bit_xor({checksum})
+                  from {rows}
+                 where {condition}
+                 group by 1
+                "#,
+                bucket = Buckets::hashed(tables, source, key, "r"),
+                condition = bounds.condition(source, key, "r"),
+            );
+            bounds.bind(sqlx::query_as(AssertSqlSafe(sql))).fetch_all(connection).await?
+        }
+    };
     Ok(rows.into_iter().map(|(bucket, count, xor)| (bucket, (count as u64, xor))).collect())
 }
 
@@ -284,8 +306,7 @@ async fn images(
             format!(
                 "select {row} from {rows} where {condition} and {bucket} = any ({differing})",
                 condition = bounds.copy_condition(source, key, "r"),
-                // Dealt by hash: no parameters.
-                bucket = buckets.of(tables, source, key, "r", 0),
+                bucket = Buckets::hashed(tables, source, key, "r"),
                 differing = int8_array(differing),
             )
         }

@@ -1,12 +1,7 @@
 //! How a step's keys are dealt into buckets, in the same way on both sides.
 
-use sqlx::Postgres;
-use sqlx::postgres::PgArguments;
-use sqlx::query::QueryAs;
-
 use super::{BUCKETS, checksum};
 use crate::diff::{Source, Tables};
-use crate::sql::Ident;
 
 /// The buckets of one step, numbered from 0 to below [`BUCKETS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,9 +13,9 @@ pub(super) enum Buckets {
 }
 
 impl Buckets {
-    /// Buckets for integer keys from `first` to `last`.
-    pub(super) fn of_integers(first: i128, last: i128) -> Self {
-        let width = (last - first).max(0) / i128::from(BUCKETS) + 1;
+    /// So many buckets at most, at most [`BUCKETS`], for integer keys from `first` to `last`.
+    pub(super) fn of_integers(first: i128, last: i128, most: u32) -> Self {
+        let width = (last - first).max(0) / i128::from(most.clamp(1, BUCKETS)) + 1;
         // A difference of two keys must not overflow on the servers.
         let fits = i64::try_from(last - first).is_ok();
         match (i64::try_from(first), i64::try_from(last), i64::try_from(width)) {
@@ -29,37 +24,20 @@ impl Buckets {
         }
     }
 
-    /// The number of a row's bucket, as an expression. The parameters from this number on are
-    /// those of [`Buckets::bind`], so that all steps share one prepared statement.
-    pub(super) fn of(
-        self,
-        tables: &Tables,
-        source: &Source,
-        key: &[usize],
-        alias: &str,
-        parameter: usize,
-    ) -> String {
-        match self {
-            Self::Hashed => {
-                let hash = checksum::of_key(tables, source, key, alias);
-                format!("({hash} & {})", BUCKETS - 1)
-            }
-            Self::Ranges { .. } => {
-                let column = Ident::new(&source.columns[key[0]].name);
-                let width = parameter + 1;
-                format!("(({alias}.{column}::int8 - ${parameter}::int8) / ${width}::int8)")
-            }
-        }
+    /// The number of a row's bucket, as an expression, where they are dealt by hash.
+    pub(super) fn hashed(tables: &Tables, source: &Source, key: &[usize], alias: &str) -> String {
+        format!("({} & {})", checksum::of_key(tables, source, key, alias), BUCKETS - 1)
     }
 
-    pub(super) fn bind<'q, O>(
-        self,
-        query: QueryAs<'q, Postgres, O, PgArguments>,
-    ) -> QueryAs<'q, Postgres, O, PgArguments> {
-        match self {
-            Self::Hashed => query,
-            Self::Ranges { first, width, .. } => query.bind(first).bind(width),
-        }
+    /// The first keys of all buckets and their last ones, in order; `None` if keys of a bucket are
+    /// not neighbours.
+    pub(super) fn all(self) -> Option<(Vec<i64>, Vec<i64>)> {
+        let Self::Ranges { first, last, width } = self else { return None };
+        // The last bucket may reach past the end, even past the last integer.
+        let starts = (0..i64::from(BUCKETS)).map_while(|number| {
+            first.checked_add(number.checked_mul(width)?).filter(|&start| start <= last)
+        });
+        Some(starts.map(|start| (start, start.saturating_add(width - 1).min(last))).unzip())
     }
 
     /// The first and the last key of these buckets, neighbours merged; `None` if keys of a bucket
@@ -90,26 +68,32 @@ mod tests {
         for (first, last) in
             [(1, 1), (1, 256), (1, 257), (-500, 9999), (0, most), (most - 3, most), (-most - 1, -2)]
         {
-            let Buckets::Ranges { first: from, width, .. } = Buckets::of_integers(first, last)
+            let Buckets::Ranges { first: from, width, .. } =
+                Buckets::of_integers(first, last, BUCKETS)
             else {
                 panic!("{first} to {last}");
             };
             assert_eq!(i128::from(from), first);
             assert!((last - first) / i128::from(width) < i128::from(BUCKETS), "{first} to {last}");
-            let all: Vec<i64> = (0..i64::from(BUCKETS)).collect();
-            let ranges = Buckets::of_integers(first, last).ranges(&all).unwrap();
-            assert_eq!(i128::from(ranges[0].0), first);
-            assert_eq!(ranges.iter().map(|range| i128::from(range.1)).max(), Some(last));
+            let buckets = Buckets::of_integers(first, last, BUCKETS);
+            let (lows, highs) = buckets.all().unwrap();
+            assert!(lows.iter().zip(&highs).all(|(low, high)| low <= high), "{first} to {last}");
+            assert!(lows.iter().skip(1).zip(&highs).all(|(low, high)| *low == high + 1));
+            // What has rows is what may be read.
+            let all: Vec<i64> = (0..lows.len() as i64).collect();
+            let read = buckets.ranges(&all).unwrap();
+            assert_eq!(read, [(lows[0], highs[highs.len() - 1])], "{first} to {last}");
+            assert_eq!((i128::from(read[0].0), i128::from(read[0].1)), (first, last));
         }
-        assert_eq!(Buckets::of_integers(-most - 1, most), Buckets::Hashed);
+        assert_eq!(Buckets::of_integers(-most - 1, most, BUCKETS), Buckets::Hashed);
     }
 
     #[test]
     fn neighbours_are_read_together() {
-        let buckets = Buckets::of_integers(1, 2560);
+        let buckets = Buckets::of_integers(1, 2560, 256);
         let ranges = buckets.ranges(&[0, 1, 3, 255]).unwrap();
         assert_eq!(ranges, [(1, 20), (31, 40), (2551, 2560)]);
-        assert_eq!(Buckets::of_integers(1, 2559).ranges(&[255]).unwrap(), [(2551, 2559)]);
+        assert_eq!(Buckets::of_integers(1, 2559, 256).ranges(&[255]).unwrap(), [(2551, 2559)]);
         assert_eq!(Buckets::Hashed.ranges(&[0]), None);
     }
 }

@@ -4,8 +4,8 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::{Query, QueryAs};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row};
 
-use super::KeyRange;
 use super::buckets::Buckets;
+use super::{BUCKETS, KeyRange};
 use crate::catalog::{Column, Key};
 use crate::diff::{Image, Source, Tables, copy, print};
 use crate::error::Result;
@@ -76,11 +76,6 @@ impl Bounds {
         if conditions.is_empty() { "true".to_owned() } else { conditions.join(" and ") }
     }
 
-    /// How many parameters [`Bounds::condition`] has.
-    pub(super) fn parameters(&self) -> usize {
-        self.values().count()
-    }
-
     fn values(&self) -> impl Iterator<Item = &String> {
         self.from.iter().chain(&self.to).flatten()
     }
@@ -122,6 +117,9 @@ pub(super) struct Walk<'a> {
 struct Integers {
     width: i128,
     last: i128,
+    /// Buckets of a step. Each is looked for in every partition whose keys do not tell that it is
+    /// elsewhere.
+    buckets: u32,
 }
 
 impl<'a> Walk<'a> {
@@ -139,16 +137,21 @@ impl<'a> Walk<'a> {
             && [20, 21, 23].contains(&tables.head.columns[*at].base.oid)
             && [20, 21, 23].contains(&base_source.columns[*at].base.oid)
         {
-            let (on_base, on_head) = tokio::try_join!(
-                first_and_last(base, base_source, *at),
-                first_and_last(head, &tables.head, *at),
-            )?;
-            if let Some((first, last)) =
-                on_base.into_iter().chain(on_head).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
-            {
-                // A dense key at first; `passed` widens the steps for one with gaps.
-                integers = Some(Integers { width: i128::from(range.rows), last: i128::from(last) });
-                from = from.or_else(|| Some(vec![first.to_string()]));
+            let (on_base, on_head) =
+                tokio::try_join!(ends(base, base_source, *at), ends(head, &tables.head, *at),)?;
+            let ends = |a: Ends, b: Ends| Ends {
+                first: a.first.min(b.first),
+                last: a.last.max(b.last),
+                partitions: a.partitions.max(b.partitions),
+            };
+            if let Some(ends) = on_base.into_iter().chain(on_head).reduce(ends) {
+                integers = Some(Integers {
+                    // A dense key at first; `passed` widens the steps for one with gaps.
+                    width: i128::from(range.rows),
+                    last: i128::from(ends.last),
+                    buckets: (BUCKETS / ends.partitions.max(1)).max(FEWEST_BUCKETS),
+                });
+                from = from.or_else(|| Some(vec![ends.first.to_string()]));
             }
         }
         Ok(Self { tables, key, next: Some(from), to: &range.to, rows: range.rows, integers })
@@ -185,7 +188,7 @@ impl<'a> Walk<'a> {
             None => Some(integers.last),
         };
         match (bounds.from.as_deref().and_then(number), end) {
-            (Some(first), Some(last)) => Buckets::of_integers(first, last),
+            (Some(first), Some(last)) => Buckets::of_integers(first, last, integers.buckets),
             _ => Buckets::Hashed,
         }
     }
@@ -258,20 +261,30 @@ fn number(key: &[String]) -> Option<i128> {
     key.first().and_then(|key| key.parse().ok())
 }
 
-/// The first and the last key, from the ends of its index.
-async fn first_and_last(
-    connection: &mut PgConnection,
-    source: &Source,
-    at: usize,
-) -> Result<Option<(i64, i64)>> {
+/// Fewer would make each bucket that differs a large part of a step.
+const FEWEST_BUCKETS: u32 = 16;
+
+/// The first and the last key of a side, and how many relations hold its rows.
+struct Ends {
+    first: i64,
+    last: i64,
+    partitions: u32,
+}
+
+/// From the ends of the key's index; `None` if there are no rows.
+async fn ends(connection: &mut PgConnection, source: &Source, at: usize) -> Result<Option<Ends>> {
     let column = Ident::new(&source.columns[at].name);
     let row = sqlx::query(AssertSqlSafe(format!(
-        "select min(r.{column})::int8, max(r.{column})::int8 from {}",
+        "select min(r.{column})::int8, max(r.{column})::int8,
+                (select count(*) from pg_partition_tree($1::text::regclass) where isleaf)
+           from {}",
         source.rows("r")
     )))
+    .bind(source.relation.to_string())
     .fetch_one(connection)
     .await?;
-    let first: Option<i64> = row.try_get(0)?;
-    let last: Option<i64> = row.try_get(1)?;
-    Ok(first.zip(last))
+    let (first, last): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+    let partitions: i64 = row.try_get(2)?;
+    let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
+    Ok(first.zip(last).map(|(first, last)| Ends { first, last, partitions }))
 }

@@ -27,10 +27,10 @@ impl Versions {
         // Arrays cost less than rows: one of each a group.
         let sql = format!(
             r#"
-            select v.places, v.ages
+            select v.places, v.xmins
               from unnest($1::int8[]) as g (block)
              cross join lateral (
-                   select array_agg(ctid) as places, array_agg(age(xmin)) as ages
+                   select array_agg(ctid) as places, array_agg(xmin) as xmins
                      from only {relation}
                     where ctid >= ('(' || g.block || ',0)')::tid
                       and ctid < ('(' || least(g.block + $2::int8, $3::int8) || ',0)')::tid) v
@@ -45,12 +45,12 @@ impl Versions {
         let mut versions = Vec::new();
         while let Some(row) = rows.try_next().await? {
             // Null where a group has no tuples.
-            let (Ok(places), Ok(ages)) =
+            let (Ok(places), Ok(xmins)) =
                 (row.try_get_raw(0)?.as_bytes(), row.try_get_raw(1)?.as_bytes())
             else {
                 continue;
             };
-            read_versions(places, ages, xmin, &mut versions).ok_or_else(|| {
+            read_versions(places, xmins, xmin, &mut versions).ok_or_else(|| {
                 Error::item("a list of row versions has a form that PostgreSQL does not send")
             })?;
         }
@@ -63,32 +63,34 @@ impl Versions {
     }
 }
 
-/// Reads a `tid[]` and an `int4[]` as PostgreSQL sends them in binary: 20 bytes ahead (`array_send`),
+/// Reads a `tid[]` and an `xid[]` as PostgreSQL sends them in binary: 20 bytes ahead (`array_send`),
 /// then each element behind its length.
 fn read_versions(
     places: &[u8],
-    ages: &[u8],
+    xmins: &[u8],
     xmin: Xmin,
     versions: &mut Vec<(Tid, u64)>,
 ) -> Option<()> {
     let places = places.get(20..)?.chunks_exact(10);
-    let ages = ages.get(20..)?.chunks_exact(8);
-    if places.len() != ages.len() || !places.remainder().is_empty() || !ages.remainder().is_empty()
+    let xmins = xmins.get(20..)?.chunks_exact(8);
+    if places.len() != xmins.len()
+        || !places.remainder().is_empty()
+        || !xmins.remainder().is_empty()
     {
         return None;
     }
-    for (place, age) in places.zip(ages) {
+    for (place, id) in places.zip(xmins) {
         let (length, place) = place.split_first_chunk()?;
         let (block, offset) = place.split_first_chunk()?;
-        let (age_length, age) = age.split_first_chunk()?;
-        if i32::from_be_bytes(*length) != 6 || i32::from_be_bytes(*age_length) != 4 {
+        let (id_length, id) = id.split_first_chunk()?;
+        if i32::from_be_bytes(*length) != 6 || i32::from_be_bytes(*id_length) != 4 {
             return None;
         }
         let tid = Tid {
             block: u32::from_be_bytes(*block),
             offset: u16::from_be_bytes(offset.try_into().ok()?),
         };
-        versions.push((tid, xmin.of_age(i32::from_be_bytes(age.try_into().ok()?))));
+        versions.push((tid, xmin.of_id(u32::from_be_bytes(id.try_into().ok()?))));
     }
     Some(())
 }
@@ -240,15 +242,21 @@ mod tests {
         let xmin = Xmin { age_of_3: 10, wrapped: false, marked: None };
         let head = [0; 20];
         let places = [&head[..], &[0, 0, 0, 6, 0, 0, 1, 0, 0, 7]].concat();
-        let ages = [&head[..], &[0, 0, 0, 4, 0, 0, 0, 12]].concat();
+        let xmins = [&head[..], &[0, 0, 0, 4, 0, 0, 3, 12]].concat();
         let mut versions = Vec::new();
-        read_versions(&places, &ages, xmin, &mut versions).unwrap();
-        assert_eq!(versions, [(Tid { block: 256, offset: 7 }, 2)]);
+        read_versions(&places, &xmins, xmin, &mut versions).unwrap();
+        assert_eq!(versions, [(Tid { block: 256, offset: 7 }, 780)]);
         for end in 0..places.len() {
-            assert!(read_versions(&places[..end], &ages, xmin, &mut Vec::new()).is_none(), "{end}");
+            assert!(
+                read_versions(&places[..end], &xmins, xmin, &mut Vec::new()).is_none(),
+                "{end}"
+            );
         }
-        for end in 0..ages.len() {
-            assert!(read_versions(&places, &ages[..end], xmin, &mut Vec::new()).is_none(), "{end}");
+        for end in 0..xmins.len() {
+            assert!(
+                read_versions(&places, &xmins[..end], xmin, &mut Vec::new()).is_none(),
+                "{end}"
+            );
         }
     }
 }
