@@ -231,6 +231,7 @@ impl<'a> Reader<'a> {
                 .collect();
             differing = self.fingerprints(&starts, GROUP, window.end).await?;
             differing.retain(|(base, head)| base != head);
+            pace.fingerprinted_again(starts.len(), differing.len());
         }
         let differing = differing
             .into_iter()

@@ -5,7 +5,7 @@ use super::GROUP;
 /// Blocks that are looked at by one query on each side, and the distance of checkpoints.
 const WINDOW: u32 = 8192;
 /// The first window, so that little is lost if the pace does not fit.
-const FIRST_WINDOW: u32 = 1024;
+const FIRST_WINDOW: u32 = 256;
 /// Blocks of a group while little differs: each group costs something of its own.
 const LARGE_GROUP: u32 = 64;
 // Only a range's last group may be shorter.
@@ -77,6 +77,14 @@ impl Pace {
         };
     }
 
+    /// The large groups that differ were fingerprinted again as so many small ones, of which so many
+    /// differ.
+    pub(super) fn fingerprinted_again(&mut self, groups: usize, differing: usize) {
+        if self.look == Look::Small {
+            self.fingerprinted(groups, differing);
+        }
+    }
+
     /// So many of the row versions that were listed are on one side only.
     pub(super) fn listed(&mut self, tuples: u64, changed: u64) {
         // Fewer than one in two small groups.
@@ -94,9 +102,11 @@ mod tests {
     fn the_pace_follows_what_differs_and_comes_back() {
         let mut pace = Pace::new(false);
         assert_eq!((pace.window(), pace.group()), (FIRST_WINDOW, Some(LARGE_GROUP)));
-        pace.fingerprinted(16, 16);
+        pace.fingerprinted(4, 4);
         assert_eq!((pace.window(), pace.group()), (WINDOW, Some(GROUP)));
-        pace.fingerprinted(2048, 2048);
+        pace.fingerprinted_again(64, 20);
+        assert_eq!(pace.group(), Some(GROUP));
+        pace.fingerprinted_again(64, 64);
         assert_eq!(pace.group(), None);
         pace.listed(500_000, 100_000);
         assert_eq!(pace.group(), None);
@@ -105,6 +115,8 @@ mod tests {
         pace.fingerprinted(2048, 300);
         assert_eq!(pace.group(), Some(GROUP));
         pace.fingerprinted(2048, 3);
+        assert_eq!(pace.group(), Some(LARGE_GROUP));
+        pace.fingerprinted_again(16, 16);
         assert_eq!(pace.group(), Some(LARGE_GROUP));
         // Where contents are compared too, equal groups must be known.
         let mut pace = Pace::new(true);
