@@ -113,8 +113,13 @@ pub(crate) enum Checkpoint {
     Block(u32),
     /// All keys before this one, each column as it prints.
     Key(Vec<String>),
-    /// All rows whose hashes fall into buckets before this one.
-    Bucket(u32),
+    /// All rows whose hashes fall into buckets before `next`.
+    Bucket {
+        /// The bucket.
+        next: u32,
+        /// What tells how rows were hashed.
+        hashed_by: u64,
+    },
 }
 
 /// What a diff yields, in order.

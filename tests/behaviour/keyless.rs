@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use deltacompare_testbed::{Options, Postgres, Production};
 
-use crate::support::{Gap, Run, assert_events_turn_base_into_head, deltacompare};
+use crate::support::{Gap, Program, Run, assert_events_turn_base_into_head, deltacompare};
 
 /// Tables, what happens to them, and the inserts and deletes that must come out. All are rewritten,
 /// so that their row versions cannot be compared.
@@ -185,8 +185,32 @@ async fn a_multiset_goes_on_at_its_checkpoint() {
         "update many set a = -a where a % 10 = 0",
     )
     .await;
+    let (program, id, done) = killed_behind_a_checkpoint(&gap).await;
+    let resumed = deltacompare(&gap, &["run", "--resume", &id]).run().await;
+    resumed.assert_completed();
+    let events = crate::support::Events::read(&program.folder().join("events"));
+    let ids = events.by_id().len();
+    assert_eq!(ids, 150_000);
+    let again = events.0.len() - ids;
+    println!("{done} inserts before the checkpoint, {again} events again");
+    assert!(done > 0 && again as i64 <= 150_000 - 2 * done, "{done}, {again}");
+    let counts = "select inserts || ' ' || updates || ' ' || deletes from deltacompare.work_item";
+    assert_eq!(gap.head.value::<String>(counts).await.unwrap(), "75000 0 75000");
+
+    // Behind a checkpoint of a build that hashed in another way other rows would be left out.
+    gap.head.sql("truncate deltacompare.recovery cascade").await.unwrap();
+    let (_program, id, _) = killed_behind_a_checkpoint(&gap).await;
+    let other = "update deltacompare.work_item
+                    set checkpoint = jsonb_set(checkpoint, '{bucket,hashed_by}', '1')";
+    gap.head.sql(other).await.unwrap();
+    let refused = deltacompare(&gap, &["run", "--resume", &id]).run().await;
+    assert_eq!(refused.code, Some(1), "{}", refused.stdout);
+    assert!(refused.stdout.contains("hashes rows in another way"), "{}", refused.stdout);
+}
+
+async fn killed_behind_a_checkpoint(gap: &Gap) -> (Program, String, i64) {
     let mut program = deltacompare(
-        &gap,
+        gap,
         &[
             "run",
             "--format",
@@ -213,14 +237,5 @@ async fn a_multiset_goes_on_at_its_checkpoint() {
         .await
         .unwrap()
         .remove(0);
-    let resumed = deltacompare(&gap, &["run", "--resume", &id]).run().await;
-    resumed.assert_completed();
-    let events = crate::support::Events::read(&program.folder().join("events"));
-    let ids = events.by_id().len();
-    assert_eq!(ids, 150_000);
-    let again = events.0.len() - ids;
-    println!("{done} inserts before the checkpoint, {again} events again");
-    assert!(done > 0 && again as i64 <= 150_000 - 2 * done, "{done}, {again}");
-    let counts = "select inserts || ' ' || updates || ' ' || deletes from deltacompare.work_item";
-    assert_eq!(gap.head.value::<String>(counts).await.unwrap(), "75000 0 75000");
+    (program, id, done)
 }

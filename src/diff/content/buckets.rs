@@ -3,6 +3,9 @@
 use super::{BUCKETS, checksum};
 use crate::diff::{Source, Tables};
 
+/// Fewer would make each bucket that differs a large part of a step.
+const FEWEST_RANGES: u32 = 16;
+
 /// The buckets of one step, numbered from 0 to below [`BUCKETS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Buckets {
@@ -13,9 +16,13 @@ pub(super) enum Buckets {
 }
 
 impl Buckets {
-    /// So many buckets at most, at most [`BUCKETS`], for integer keys from `first` to `last`.
+    /// So many buckets at most, at most [`BUCKETS`], for integer keys from `first` to `last`. By hash
+    /// where these would be too few.
     pub(super) fn of_integers(first: i128, last: i128, most: u32) -> Self {
-        let width = (last - first).max(0) / i128::from(most.clamp(1, BUCKETS)) + 1;
+        if most < FEWEST_RANGES {
+            return Self::Hashed;
+        }
+        let width = (last - first).max(0) / i128::from(most.min(BUCKETS)) + 1;
         // A difference of two keys must not overflow on the servers.
         let fits = i64::try_from(last - first).is_ok();
         match (i64::try_from(first), i64::try_from(last), i64::try_from(width)) {
@@ -86,6 +93,7 @@ mod tests {
             assert_eq!((i128::from(read[0].0), i128::from(read[0].1)), (first, last));
         }
         assert_eq!(Buckets::of_integers(-most - 1, most, BUCKETS), Buckets::Hashed);
+        assert_eq!(Buckets::of_integers(1, 256, FEWEST_RANGES - 1), Buckets::Hashed);
     }
 
     #[test]

@@ -91,8 +91,12 @@ pub(super) fn of_image(tables: &Tables, source: &Source, alias: &str) -> String 
 
 /// The seed of a column's hash: had all columns the same, two of a row that swapped their values
 /// would not be seen.
-fn seed(at: usize) -> usize {
-    at + 1
+///
+/// Seeds are as far apart as 63 bits let them be (multiples of the golden ratio). An int8 is hashed
+/// as an int4 is, under its own seed xor its value: with seeds of 3 and 4, a 7 that moved from an
+/// int4 to an int8 next to it would leave the row's hash as it was.
+fn seed(at: usize) -> u64 {
+    (at as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 1
 }
 
 /// The xor of some values' hashes, each under a seed of its column.
@@ -163,7 +167,7 @@ fn hash(tables: &Tables, source: &Source, at: usize, seed: impl Display, alias: 
     }
     match column.base.oid {
         16 => Hash::Of(format!("hashint4extended({value}::int4, {seed})")),
-        // Its hash folds the halves into one: the seed keeps them apart.
+        // Its hash folds the halves into one: the seed keeps them apart. See `seed`.
         20 => Hash::Of(format!("hashint8extended({value}, {seed} # {value})")),
         21 => Hash::Of(format!("hashint2extended({value}, {seed})")),
         23 => Hash::Of(format!("hashint4extended({value}, {seed})")),
@@ -204,4 +208,19 @@ fn plain(base: &BaseType) -> Option<&'static str> {
         return Some("enum_send");
     }
     SENDS.iter().find(|(oid, _)| *oid == base.oid).map(|(_, send)| *send)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_small_number_leads_from_one_seed_to_another() {
+        // PostgreSQL's most columns.
+        let mut seeds: Vec<u64> = (0..1600).map(seed).collect();
+        seeds.sort_unstable();
+        assert!(seeds.iter().all(|&seed| i64::try_from(seed).is_ok_and(|seed| seed > 1 << 50)));
+        // Their xor is no smaller than their difference.
+        assert!(seeds.windows(2).all(|two| two[1] - two[0] > 1 << 50));
+    }
 }

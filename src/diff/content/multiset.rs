@@ -18,6 +18,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
+use twox_hash::XxHash3_128;
 
 use super::checksum;
 use crate::diff::surplus::{Surplus, SurplusOf};
@@ -51,11 +52,23 @@ pub(in crate::diff) fn changes<'a>(
 ) -> BoxStream<'a, Result<Step>> {
     let Sessions { base, head } = sessions;
     try_stream! {
+        let base_source = tables.base.as_ref().unwrap_or(&tables.head);
+        let (base_hashes, head_hashes) =
+            (hashes_sql(tables, base_source), hashes_sql(tables, &tables.head));
+        let this_way =
+            XxHash3_128::oneshot(format!("{base_hashes};{head_hashes}").as_bytes()) as u64;
         let from = match from {
-            Some(Checkpoint::Bucket(bucket)) => bucket,
+            Some(Checkpoint::Bucket { next, hashed_by }) if hashed_by == this_way => next,
+            Some(Checkpoint::Bucket { .. }) => {
+                Err(Error::item(
+                    "this build of deltacompare hashes rows in another way than the one that began \
+                     with this table, so that it cannot go on: retry the recovery, which begins the \
+                     table anew, or recover the table on its own",
+                ))?;
+                return;
+            }
             _ => 0,
         };
-        let base_source = tables.base.as_ref().unwrap_or(&tables.head);
         tokio::try_join!(prepare(base), prepare(head))?;
         let (on_base, on_head) = tokio::try_join!(
             buckets(base, tables, base_source),
@@ -90,15 +103,13 @@ pub(in crate::diff) fn changes<'a>(
             tokio::try_join!(scans(base, true), scans(head, true))?;
             let mut surplus = Surplus::new();
             let (mut on_base, mut on_head) = (Places::default(), Places::default());
-            let base_hashes = hashes_sql(tables, base_source);
-            let head_hashes = hashes_sql(tables, &tables.head);
             // Side by side, so that most rows have met their equals before many are waiting.
             let mut hashes = stream::select(
-                sqlx::query(AssertSqlSafe(base_hashes))
+                sqlx::query(AssertSqlSafe(base_hashes.as_str()))
                     .bind(&batch)
                     .fetch(&mut *base)
                     .map_ok(|row| (SurplusOf::Base, row)),
-                sqlx::query(AssertSqlSafe(head_hashes))
+                sqlx::query(AssertSqlSafe(head_hashes.as_str()))
                     .bind(&batch)
                     .fetch(&mut *head)
                     .map_ok(|row| (SurplusOf::Head, row)),
@@ -138,7 +149,7 @@ pub(in crate::diff) fn changes<'a>(
                     }
                 }
             }
-            yield Step::Checkpoint(Checkpoint::Bucket(next));
+            yield Step::Checkpoint(Checkpoint::Bucket { next, hashed_by: this_way });
         }
     }
     .boxed()

@@ -117,8 +117,8 @@ pub(super) struct Walk<'a> {
 struct Integers {
     width: i128,
     last: i128,
-    /// Buckets of a step. Each is looked for in every partition whose keys do not tell that it is
-    /// elsewhere.
+    /// Buckets of a step at most. Each is looked for in every partition whose keys do not tell that
+    /// it is elsewhere.
     buckets: u32,
 }
 
@@ -149,7 +149,7 @@ impl<'a> Walk<'a> {
                     // A dense key at first; `passed` widens the steps for one with gaps.
                     width: i128::from(range.rows),
                     last: i128::from(ends.last),
-                    buckets: (BUCKETS / ends.partitions.max(1)).max(FEWEST_BUCKETS),
+                    buckets: BUCKETS / ends.partitions.max(1),
                 });
                 from = from.or_else(|| Some(vec![ends.first.to_string()]));
             }
@@ -260,9 +260,6 @@ impl Integers {
 fn number(key: &[String]) -> Option<i128> {
     key.first().and_then(|key| key.parse().ok())
 }
-
-/// Fewer would make each bucket that differs a large part of a step.
-const FEWEST_BUCKETS: u32 = 16;
 
 /// The first and the last key of a side, and how many relations hold its rows.
 struct Ends {

@@ -40,7 +40,7 @@ impl ReusedIds {
 /// transaction that reads. Cheaper than any cast of xmin; `age(xmin)` alone differs between servers.
 ///
 /// The permanent transaction ids (below 3) are the only ones whose age differs, and rows from before
-/// PostgreSQL 9.4 the only ones that show these; such rows merely become candidates.
+/// PostgreSQL 9.4 the only ones that show these; their groups are listed, and their ids found equal.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Xmin {
     /// `age('3'::xid)` in this transaction, as a number without sign: the next id less 3.
