@@ -43,12 +43,14 @@ impl Fault {
     ];
 }
 
-/// Which batches go wrong. Default: none.
+/// Which batches and tokens go wrong. Default: none.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     every: Vec<(u64, Fault)>,
     random: Option<(u64, u64)>,
     count: u64,
+    cut_tokens: Option<u64>,
+    tokens: u64,
 }
 
 impl Faults {
@@ -63,6 +65,19 @@ impl Faults {
     #[must_use]
     pub fn random(seed: u64, one_in: u64) -> Self {
         Self { random: Some((seed.max(1), one_in)), ..Self::default() }
+    }
+
+    /// Cuts the socket at every n-th token that is shown, in place of the answer; over all
+    /// connections, counted from now.
+    #[must_use]
+    pub fn cut_at_token(self, n: u64) -> Self {
+        Self { cut_tokens: Some(n), ..self }
+    }
+
+    /// Whether the socket is to be cut at this token.
+    pub(super) fn cuts_token(&mut self) -> bool {
+        self.tokens += 1;
+        self.cut_tokens.is_some_and(|n| self.tokens.is_multiple_of(n))
     }
 
     pub(super) fn next(&mut self) -> Option<Fault> {

@@ -96,7 +96,7 @@ async fn tokens_are_renewed_before_they_end() {
     let gap = gap().await;
     let options = HubOptions {
         largest_message: 20_000,
-        tokens_last: std::time::Duration::from_millis(500),
+        tokens_last: Duration::from_millis(500),
         ..HubOptions::default()
     };
     let hub = EventHubs::start(options).await.unwrap();
@@ -105,6 +105,26 @@ async fn tokens_are_renewed_before_they_end() {
     assert_has_all(&hub.events(), &lines(&run));
     let (.., tokens) = hub.counts();
     assert!(tokens > 3, "{tokens}");
+}
+
+/// At the first token of a connection as well as at a later one.
+#[tokio::test]
+async fn a_connection_may_break_while_a_token_is_shown() {
+    let gap = gap().await;
+    let options = HubOptions {
+        largest_message: 20_000,
+        tokens_last: Duration::from_millis(500),
+        ..HubOptions::default()
+    };
+    let hub = EventHubs::start(options).await.unwrap();
+    hub.inject(Faults::default().cut_at_token(3));
+    let run = run(&gap, &hub, &["--max-events-per-second", "1000"]).await;
+    run.assert_completed();
+    assert_has_all(&hub.events(), &lines(&run));
+    let (_, connections, tokens) = hub.counts();
+    // A third of all that were shown are not among those that were taken.
+    assert!(tokens > 3, "{tokens}");
+    assert!(connections > 3, "{connections}: none was cut");
 }
 
 #[tokio::test]

@@ -57,10 +57,11 @@ async fn our_checksum(pair: &Pair) -> Result<String> {
     pair.base.sql("alter system reset log_min_duration_statement").await?;
     pair.base.sql("select pg_reload_conf()").await?;
     let log = pair.base.log();
-    let statement =
-        log.lines().find(|line| line.contains(" as bucket") && line.contains("bit_xor("));
-    let (_, rest) = statement
-        .and_then(|statement| statement.split_once("bit_xor("))
+    // Of the statements that compute checksums, the one that reads this table.
+    let rest = log
+        .split("bit_xor(")
+        .skip(1)
+        .find(|rest| rest.lines().nth(1).is_some_and(|from| from.contains(TABLE)))
         .context("the program's statement is not in the log")?;
     let mut depth = 1;
     let end = rest

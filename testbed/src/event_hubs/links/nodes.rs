@@ -7,7 +7,7 @@ use fe2o3_amqp::types::messaging::{ApplicationProperties, Body, IntoBody, Messag
 use fe2o3_amqp::types::primitives::{Array, OrderedMap, SimpleValue, Timestamp, Value};
 use tokio::sync::mpsc;
 
-use super::Connected;
+use super::{Connected, End};
 use crate::event_hubs::{Hub, lock};
 
 impl Connected {
@@ -32,6 +32,10 @@ impl Connected {
 
 /// Answers a request for a token or to management.
 pub(super) fn answer(request: Message<Body<Value>>, tokens: bool, connected: &Connected) {
+    if tokens && lock(&connected.hub.faults).cuts_token() {
+        connected.finish(End::Cut);
+        return;
+    }
     let properties = request.properties.unwrap_or_default();
     let asked = request.application_properties.unwrap_or_default();
     let text = |name: &str| match asked.0.get(name) {
