@@ -84,23 +84,29 @@ pub struct Settings {
     pub event_hub: EventHubSettings,
 }
 
-/// Arguments that are complete with what the environment says. A variable that is empty is not set:
-/// app settings often are.
+/// Arguments that are complete with what the environment says, as [`without_empty`] reads it.
 ///
 /// # Errors
 /// clap's.
 pub fn read_settings<P: Parser>(
     arguments: impl IntoIterator<Item = &'static str>,
 ) -> std::result::Result<P, clap::Error> {
+    P::from_arg_matches(&without_empty(P::command()).try_get_matches_from(arguments)?)
+}
+
+/// The same command, to which an environment variable that is empty is not set: app settings often
+/// are.
+pub fn without_empty(command: clap::Command) -> clap::Command {
     let is_empty = |argument: &Arg| {
         let variable = argument.get_env().and_then(std::env::var_os);
         variable.is_some_and(|value| value.is_empty())
     };
-    let command = P::command().mut_args(|argument| match is_empty(&argument) {
-        true => argument.env(Resettable::Reset),
-        false => argument,
-    });
-    P::from_arg_matches(&command.try_get_matches_from(arguments)?)
+    command
+        .mut_args(|argument| match is_empty(&argument) {
+            true => argument.env(Resettable::Reset),
+            false => argument,
+        })
+        .mut_subcommands(without_empty)
 }
 
 impl Settings {
@@ -109,7 +115,7 @@ impl Settings {
     /// # Errors
     /// Refused if one is missing or is not what it must be; names it.
     pub fn from_environment() -> Result<Self> {
-        Self::try_parse_from(["deltacompare"]).map_err(|error| {
+        read_settings::<Self>(["deltacompare"]).map_err(|error| {
             // clap speaks of options; the app has only variables.
             let missing = [("--base", "DELTACOMPARE_BASE"), ("--head", "DELTACOMPARE_HEAD")];
             let missing: Vec<&str> = missing
@@ -193,6 +199,12 @@ impl ServerSettings {
             }
             (None, _) => None,
         };
+        if let (Login::Entra, Some(secret)) = (self.login, &secret) {
+            return Err(Error::refused(format!(
+                "--login entra takes no password for {side}, but {secret} is named: keep one, and \
+                 name the server with --{side}"
+            )));
+        }
         let server = match (url, &secret) {
             (Some(url), _) => Server::parse(side, url, in_environment)?,
             (None, Some(secret)) => return whole_url(side, secret, in_environment).await,
@@ -209,13 +221,14 @@ impl ServerSettings {
             ))
         };
         match (self.login, secret) {
-            (Login::Entra, Some(secret)) => Err(Error::refused(format!(
-                "--login entra takes no password for {side}, but {secret} is named: keep one"
-            ))),
-            (Login::Entra, None) if server.password_origin().is_some() => {
+            (Login::Entra, _) if server.password_origin().is_some() => {
                 Err(ambiguous("--login entra"))
             }
-            (Login::Entra, None) => {
+            (Login::Entra, _) if !server.hides_passwords() => Err(Error::refused(format!(
+                "--login entra sends a token to {side}, which others could read on the way: put \
+                 sslmode=verify-full (at least require) into its URL"
+            ))),
+            (Login::Entra, _) => {
                 let source = Arc::new(EntraToken(self.identity().credential()?));
                 Ok(server.with_password(Password::from_source(Origin::Entra, source)))
             }

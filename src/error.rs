@@ -134,10 +134,11 @@ fn is_transient(error: &sqlx::Error) -> bool {
         sqlx::Error::Database(database) => database.code().is_some_and(|code| {
             // 08 connection, 40 serialization or deadlock, 53 out of resources,
             // 57P0x shutdown or starting up, 55P03 lock not available,
-            // HV00N foreign server cannot be reached, 28P01 a pool's session that logged in with a
-            // password that was changed just now (others say themselves what a refusal means).
+            // HV00N foreign server cannot be reached, 28P01 and 28000 a pool's session that logged
+            // in with a password that was changed just now (others say themselves what a refusal
+            // means).
             ["08", "40", "53", "57P"].iter().any(|class| code.starts_with(class))
-                || ["55P03", "HV00N", "28P01"].contains(&&*code)
+                || ["55P03", "HV00N", "28P01", "28000"].contains(&&*code)
         }),
         _ => false,
     }

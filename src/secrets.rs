@@ -87,6 +87,10 @@ struct Kept {
     until: Instant,
 }
 
+/// How long a password is taken for good after its source could not be read: those who log in
+/// wait for each reading.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(30);
+
 impl Password {
     /// A password that stays as it is.
     pub(crate) fn fixed(origin: Origin, value: SecretString) -> Self {
@@ -119,7 +123,8 @@ impl Password {
             (Ok(fresh), _) => Ok(keep(&mut kept, fresh)),
             (Err(error), Some(Kept { value, .. })) => {
                 tracing::warn!(origin = %self.origin, %error, "the password could not be read again");
-                Ok(value.clone())
+                let value = value.clone();
+                Ok(keep(&mut kept, Secret { value, keep: READ_AGAIN_AFTER }))
             }
             (Err(error), None) => Err(error),
         }
@@ -160,5 +165,36 @@ impl SecretSource for Fixed {
     fn read(&self) -> BoxFuture<'_, Result<Secret>> {
         let secret = Secret { value: self.0.clone(), keep: FOREVER };
         Box::pin(async move { Ok(secret) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::error::Error;
+
+    /// Can be read once, and kept for no time.
+    struct Once(Arc<AtomicU32>);
+
+    impl SecretSource for Once {
+        fn read(&self) -> BoxFuture<'_, Result<Secret>> {
+            let first = self.0.fetch_add(1, Ordering::Relaxed) == 0;
+            let secret = Secret { value: SecretString::from("once"), keep: Duration::ZERO };
+            let read = first.then_some(secret).ok_or_else(|| Error::refused("throttled"));
+            Box::pin(async move { read })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_source_in_trouble_is_not_asked_at_each_login() {
+        let reads = Arc::new(AtomicU32::new(0));
+        let source = Arc::new(Once(Arc::clone(&reads)));
+        let password = Password::from_source(Origin::Entra, source);
+        for _ in 0..10 {
+            assert_eq!(password.get().await.unwrap().expose_secret(), "once");
+        }
+        assert_eq!(reads.load(Ordering::Relaxed), 2);
     }
 }

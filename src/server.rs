@@ -3,6 +3,7 @@
 mod pool;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -249,6 +250,14 @@ impl Server {
         self.ssl_mode
     }
 
+    /// Whether a password that is sent as it is stays between the two of us.
+    pub(crate) fn hides_passwords(&self) -> bool {
+        let is_here = self.host == "localhost"
+            || self.host.starts_with('/')
+            || self.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        is_here || !matches!(self.ssl_mode, SslMode::Disable | SslMode::Prefer)
+    }
+
     pub(crate) fn ssl_root_cert(&self) -> Option<&PathBuf> {
         self.ssl_root_cert.as_ref()
     }
@@ -292,7 +301,8 @@ impl Server {
     ///
     /// # Errors
     /// Names side, host, port, `sslmode` and the next step. Transient unless the server itself
-    /// refused (password, unknown database, `pg_hba.conf`).
+    /// refused (password, unknown database, `pg_hba.conf`); a password that may change in the place
+    /// that it comes from is transient too.
     pub async fn connect(&self, application_name: &str) -> Result<PgConnection> {
         if let Some(path) = &self.ssl_root_cert
             && let Err(error) = std::fs::File::open(path)
@@ -310,14 +320,18 @@ impl Server {
             Err(Attempt::Failed(error)) => return Err(error),
             Err(Attempt::Refused(error)) => error,
         };
-        // It may have been changed since it was read.
+        // It may have been changed since it was read, or the place that it comes from will have the
+        // new one in a moment: a server's password is changed first.
+        let changes = self.password_origin().is_some_and(Origin::changes);
+        let kind = if changes { ErrorKind::Transient } else { refused.kind() };
         match self.password_after(password.as_ref()).await {
             Ok(Some(other)) => match self.attempt(application_name, Some(&other)).await {
                 Ok(connection) => Ok(connection),
-                Err(Attempt::Failed(error) | Attempt::Refused(error)) => Err(error),
+                Err(Attempt::Failed(error)) => Err(error),
+                Err(Attempt::Refused(error)) => Err(error.with_kind(kind)),
             },
-            Ok(None) => Err(refused),
-            Err(unread) => Err(Error::new(refused.kind(), format!("{refused}; {unread}"))),
+            Ok(None) => Err(refused.with_kind(kind)),
+            Err(unread) => Err(Error::new(kind, format!("{refused}; {unread}"))),
         }
     }
 
@@ -395,9 +409,8 @@ impl Server {
             })
             .options(SESSION_SETTINGS)
             .disable_statement_logging();
-        if let Some(password) = password {
-            options = options.password(password.expose_secret());
-        }
+        // None is empty, or sqlx would take PGPASSWORD.
+        options = options.password(password.map_or("", SecretString::expose_secret));
         if let Some(path) = &self.ssl_root_cert {
             options = options.ssl_root_cert(path);
         }

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches};
+use deltacompare::config;
 use deltacompare::error::{Error, ErrorKind, Result};
 use deltacompare::fdw;
 use deltacompare::functions;
@@ -29,7 +30,7 @@ const REFUSED: u8 = 2;
 const INTERRUPTED: u8 = 130;
 
 pub(crate) fn main() -> ExitCode {
-    let matches = Arguments::command().get_matches();
+    let matches = config::without_empty(Arguments::command()).get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

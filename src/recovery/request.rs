@@ -157,10 +157,10 @@ impl FromStr for SinkTarget {
             Some(("ndjson", path)) if !path.is_empty() => Ok(Self::Ndjson(path.into())),
             Some(("event-hub", address)) => address.parse().map(Self::EventHub),
             None if text == "delta-table" => Ok(Self::DeltaTable),
-            _ => Err(Error::refused(format!(
-                "{text:?} is not a sink: use event-hub:<namespace>/<hub>, ndjson:<file> or \
-                 delta-table"
-            ))),
+            // Not repeated: it may be a connection string in the wrong place.
+            _ => Err(Error::refused(
+                "this is not a sink: use event-hub:<namespace>/<hub>, ndjson:<file> or delta-table",
+            )),
         }
     }
 }

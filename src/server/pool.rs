@@ -32,6 +32,7 @@ impl Server {
             .min_connections(sessions)
             .max_connections(sessions)
             .acquire_timeout(Duration::from_secs(30))
+            .max_lifetime(None)
             .connect_with(options(used.as_ref()))
             .await?;
         if self.password_origin().is_some_and(Origin::changes) {
@@ -41,6 +42,12 @@ impl Server {
                 let renewing = async {
                     loop {
                         tokio::time::sleep(RENEW_EVERY).await;
+                        // One broke, and may not be let in again: reads a changed password.
+                        if pool.size() < sessions
+                            && let Ok(session) = server.connect(&name).await
+                        {
+                            let _ = session.close().await;
+                        }
                         let Ok(password) = server.password().await else { continue };
                         if !same(used.as_ref(), password.as_ref()) {
                             pool.set_connect_options(

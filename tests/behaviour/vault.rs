@@ -164,8 +164,12 @@ async fn a_password_may_change_in_the_middle() {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        for (server, name) in [(&gap.base, "base-password"), (&gap.head, "head-password")] {
+        for server in [&gap.base, &gap.head] {
             set_password(server, "second-Walrus9").await;
+        }
+        // As a deployment does it: the vault has them later.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        for name in ["base-password", "head-password"] {
             azure.vault.set(name, "second-Walrus9");
         }
         let open: Vec<(i64,)> = gap
@@ -240,9 +244,36 @@ async fn two_places_for_a_password_are_refused() {
         assert_eq!(run.code, Some(2), "{name}: {}", run.stderr);
         assert!(run.stderr.contains("keep one"), "{name}: {}", run.stderr);
     }
+    // A secret with the whole URL is a place for one too.
+    let whole = azure
+        .program(&gap, &RUN)
+        .env_remove("DELTACOMPARE_BASE")
+        .env("DELTACOMPARE_LOGIN", "entra")
+        .run()
+        .await;
+    assert_eq!(whole.code, Some(2), "{}", whole.stderr);
+    assert!(whole.stderr.contains("keep one, and name the server"), "{}", whole.stderr);
     let no_vault = azure.program(&gap, &RUN).env_remove("DELTACOMPARE_VAULT").run().await;
     assert_eq!(no_vault.code, Some(2), "{}", no_vault.stderr);
     assert!(no_vault.stderr.contains("--vault"), "{}", no_vault.stderr);
+}
+
+#[tokio::test]
+async fn a_token_is_not_sent_where_others_could_read_it() {
+    let azure = Azure::start(None).await;
+    let gap = gap(&azure).await;
+    for mode in ["disable", "prefer"] {
+        let run = azure
+            .program(&gap, &RUN)
+            .env("DELTACOMPARE_LOGIN", "entra")
+            .env("DELTACOMPARE_BASE", &format!("postgres://u@db.example.com/shop?sslmode={mode}"))
+            .env_remove("DELTACOMPARE_BASE_SECRET")
+            .env_remove("DELTACOMPARE_HEAD_SECRET")
+            .run()
+            .await;
+        assert_eq!(run.code, Some(2), "{}", run.stderr);
+        assert!(run.stderr.contains("put sslmode=verify-full"), "{}", run.stderr);
+    }
 }
 
 #[tokio::test]

@@ -59,9 +59,10 @@ impl FromStr for HubAddress {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        // Not repeated: it may be a connection string in the wrong place.
         let refused = |why: &str| {
             Err(Error::refused(format!(
-                "{text:?} is not an event hub: {why}; use event-hub:<namespace>/<hub>"
+                "this is not an event hub: {why}; use event-hub:<namespace>/<hub>"
             )))
         };
         let Some((namespace, hub)) = text.split_once('/') else {

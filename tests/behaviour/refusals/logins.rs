@@ -27,7 +27,7 @@ async fn logins_that_cannot_work() {
     assert_refused(&gap, two, &["base URL has a password and another one", "keep one"]).await;
 
     for (url, words) in [
-        ("", &["the base URL"][..]),
+        ("", &["--base <URL>"][..]),
         ("nonsense", &["the base URL is malformed", "postgres://user@host"]),
         ("mysql://u@h/db", &["does not start with postgres://"]),
         ("postgres://127.0.0.1/shop", &["names no user"]),

@@ -83,7 +83,9 @@ impl Hosted {
         package(folder.path());
         change(folder.path());
         let azurite = Azurite::start().unwrap();
-        let mut all = BTreeMap::from([
+        // What the example leaves empty is as if it were not set.
+        let mut all = example_settings();
+        all.extend([
             ("DELTACOMPARE_BASE".to_owned(), gap.base.url(Role::Admin)),
             ("DELTACOMPARE_HEAD".to_owned(), gap.head.url(Role::Admin)),
             ("DELTACOMPARE_QUEUES".to_owned(), azurite.connection_string()),
@@ -181,4 +183,13 @@ fn change(file: &Path, from: &str, to: &str) {
     let text = std::fs::read_to_string(file).unwrap();
     assert!(text.contains(from), "{file:?} has no {from}");
     std::fs::write(file, text.replace(from, to)).unwrap();
+}
+
+/// The settings that `local.settings.example.json` shows and leaves empty.
+fn example_settings() -> BTreeMap<String, String> {
+    let example: Value =
+        serde_json::from_str(include_str!("../../../local.settings.example.json")).unwrap();
+    let values: BTreeMap<String, String> =
+        serde_json::from_value(example["Values"].clone()).unwrap();
+    values.into_iter().filter(|(_, value)| value.is_empty()).collect()
 }
