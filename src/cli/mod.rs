@@ -11,6 +11,7 @@ mod readme;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
 use deltacompare::config;
 use deltacompare::error::{Error, ErrorKind, Result};
@@ -30,7 +31,9 @@ const REFUSED: u8 = 2;
 const INTERRUPTED: u8 = 130;
 
 pub(crate) fn main() -> ExitCode {
-    let matches = config::without_empty(Arguments::command()).get_matches();
+    let matches = config::without_empty(Arguments::command())
+        .try_get_matches()
+        .unwrap_or_else(|error| without_sink(error).exit());
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -105,6 +108,15 @@ pub(crate) fn main() -> ExitCode {
             })
         }
     }
+}
+
+/// What is not a sink is not repeated: it may be a connection string in the wrong place.
+fn without_sink(mut error: clap::Error) -> clap::Error {
+    let of_sink = |argument: &ContextValue| argument.to_string().starts_with("--sink");
+    if error.get(ContextKind::InvalidArg).is_some_and(of_sink) {
+        error.insert(ContextKind::InvalidValue, ContextValue::String("…".to_owned()));
+    }
+    error
 }
 
 async fn run(arguments: RunArguments) -> Result<u8> {

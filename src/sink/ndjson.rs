@@ -20,11 +20,32 @@ use crate::telemetry::metrics::{self, SinkKind};
 /// A crash can leave half a line at the end. The next write cuts it off: its event was never
 /// acknowledged and will be written again.
 pub(crate) struct Ndjson {
-    file: Arc<Mutex<File>>,
+    file: Arc<Mutex<Opened>>,
     path: PathBuf,
     lines: Lines,
     /// Events written since the last flush.
     written: AtomicU64,
+}
+
+/// The file, until something went wrong with it. The system tells of pages that could not be written
+/// back once only, to whoever syncs next: nobody who comes later may take the file for durable.
+struct Opened {
+    file: File,
+    failed: bool,
+}
+
+impl Opened {
+    fn with_file(
+        &mut self,
+        work: impl FnOnce(&File) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
+        if self.failed {
+            return Err(std::io::Error::other("an earlier write failed"));
+        }
+        let outcome = work(&self.file);
+        self.failed = outcome.is_err();
+        outcome
+    }
 }
 
 /// What a line holds.
@@ -119,7 +140,7 @@ impl Ndjson {
         // A new file is durable only with its folder's entry.
         File::open(folder(path)).and_then(|folder| folder.sync_all()).map_err(refused)?;
         Ok(Self {
-            file: Arc::new(Mutex::new(file)),
+            file: Arc::new(Mutex::new(Opened { file, failed: false })),
             path: path.to_owned(),
             lines,
             written: AtomicU64::new(0),
@@ -132,7 +153,7 @@ impl Ndjson {
     ) -> Result<()> {
         let file = Arc::clone(&self.file);
         let done = tokio::task::spawn_blocking(move || {
-            work(&file.lock().unwrap_or_else(PoisonError::into_inner))
+            file.lock().unwrap_or_else(PoisonError::into_inner).with_file(work)
         });
         let outcome = done.await.map_err(std::io::Error::other).and_then(|outcome| outcome);
         outcome.map_err(|error| {
@@ -232,10 +253,21 @@ mod tests {
             (&format!("1\n{long}"), "1\n"),
         ] {
             std::fs::write(&path, content).unwrap();
-            cut_half_line(&Ndjson::open(&path, Lines::Events).unwrap().file.lock().unwrap())
-                .unwrap();
+            let ndjson = Ndjson::open(&path, Lines::Events).unwrap();
+            cut_half_line(&ndjson.file.lock().unwrap().file).unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), whole);
         }
+    }
+
+    #[tokio::test]
+    async fn after_an_error_nothing_counts_as_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let ndjson = Ndjson::open(&folder.path().join("events"), Lines::Events).unwrap();
+        ndjson.flush().await.unwrap();
+        let lost = std::io::Error::other("pages were lost");
+        ndjson.with_file(|_| Err(lost)).await.unwrap_err();
+        let error = ndjson.flush().await.unwrap_err();
+        assert!(error.to_string().contains("an earlier write failed"), "{error}");
     }
 
     #[test]

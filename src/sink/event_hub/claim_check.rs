@@ -1,11 +1,18 @@
 //! Events that are too large for the hub.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::message::MessageForm;
 use super::trouble::Trouble;
 use crate::event::Event;
 use crate::sink::{DeltaTable, Sink};
+
+/// For the delta table to take an event. Its server may be gone without a word, and all that goes to
+/// the partition waits.
+const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 
 /// How the events of one recovery are sent: their form, and where those go that do not fit.
 pub(super) struct Dispatch {
@@ -15,15 +22,19 @@ pub(super) struct Dispatch {
 
 impl Dispatch {
     /// The message that stands for an event that is too large, once the event itself is durable in
-    /// the delta table.
+    /// the delta table. Bounded.
     pub(super) async fn claim_check(&self, event: &Event) -> Result<Vec<u8>, Trouble> {
-        self.delta.write(std::slice::from_ref(event)).await.map_err(|error| {
+        let refused = |why: &dyn std::fmt::Display| {
             Trouble::passing(format!(
                 "an event of {} is too large for the hub, and the delta table does not take it: \
-                 {error}",
+                 {why}",
                 event.table
             ))
-        })?;
-        Ok(self.form.encode_claim_check(event))
+        };
+        match timeout(TAKEN_WITHIN, self.delta.write(std::slice::from_ref(event))).await {
+            Ok(Ok(())) => Ok(self.form.encode_claim_check(event)),
+            Ok(Err(error)) => Err(refused(&error)),
+            Err(_) => Err(refused(&format_args!("no answer in {} s", TAKEN_WITHIN.as_secs()))),
+        }
     }
 }

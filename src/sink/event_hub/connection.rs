@@ -35,6 +35,10 @@ const REST: Duration = Duration::from_millis(500);
 /// Event Hubs' own frame size.
 const FRAME_BYTES: u32 = 64 << 10;
 
+/// A partition has a session of its own, and a hub up to 1,024 partitions; the service may ask for
+/// fewer.
+const LAST_CHANNEL: u16 = u16::MAX;
+
 /// We say something at least this often, and notice within twice this that nobody is there.
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -83,6 +87,7 @@ impl Connector {
             .sasl_hostname(self.address.namespace())
             .sasl_profile(SaslProfile::Anonymous)
             .max_frame_size(FRAME_BYTES)
+            .channel_max(LAST_CHANNEL)
             .idle_time_out(2 * IDLE.as_millis() as u32);
         let opened = if self.endpoint.tls {
             // Event Hubs speaks TLS from the first byte, without AMQP's own upgrade.
@@ -262,10 +267,14 @@ async fn keep(
         };
         let Some(Wanted { renewed, reply }) = wanted else { return };
         let answer = match &failed {
+            // Who asks meanwhile does not make it longer.
             Some((at, trouble)) if at.elapsed() < REST => Err(trouble.clone()),
-            _ => give(&connector, &mut live, renewed).await,
+            _ => {
+                let given = give(&connector, &mut live, renewed).await;
+                failed = given.as_ref().err().map(|trouble| (Instant::now(), trouble.clone()));
+                given
+            }
         };
-        failed = answer.as_ref().err().map(|trouble| (Instant::now(), trouble.clone()));
         // Whoever asked may have gone.
         let _ = reply.send(answer);
     }

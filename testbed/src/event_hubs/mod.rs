@@ -255,6 +255,7 @@ where
     let acceptor = ConnectionAcceptor::builder()
         .container_id("standin")
         .max_frame_size(64 << 10)
+        .channel_max(4999)
         .sasl_acceptor(SaslAnonymousMechanism::new())
         .build();
     let Ok(mut handle) = acceptor.accept(FullFrames::new(stream)).await else { return };

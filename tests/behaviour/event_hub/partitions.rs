@@ -22,6 +22,22 @@ async fn by_table_a_table_is_in_one_partition() {
     assert!(partitions.values().all(|of_table| of_table.len() == 1), "{partitions:?}");
 }
 
+/// The largest hub that the service has.
+#[tokio::test]
+async fn a_hub_may_have_a_thousand_partitions() {
+    let gap = gap().await;
+    let hub =
+        EventHubs::start(HubOptions { partitions: 1024, ..HubOptions::default() }).await.unwrap();
+    let run = run(&gap, &hub, &["--partition-by", "round-robin"]).await;
+    run.assert_completed();
+    let events = hub.events();
+    assert_has_all(&events, &lines(&run));
+    let partitions: BTreeSet<usize> = events.iter().map(|event| event.partition).collect();
+    assert!(partitions.len() > 900, "{}", partitions.len());
+    let (_, connections, _) = hub.counts();
+    assert!(connections <= 3, "{connections}: some were given up");
+}
+
 #[tokio::test]
 async fn round_robin_is_even_and_a_repeat_is_where_the_first_is() {
     let gap = gap().await;

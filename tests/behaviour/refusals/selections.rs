@@ -61,6 +61,12 @@ async fn selections_of_nothing() {
     assert_refused(&gap, deltacompare(&gap, &no_folder), &words).await;
     let no_sink = deltacompare(&gap, &["run"]);
     assert_refused(&gap, no_sink, &["--sink"]).await;
+    for prefix in ["", "event-hub:"] {
+        let misplaced = format!("{prefix}Endpoint=sb://n/;SharedAccessKey=Walrus9");
+        let program = run(&gap, &["--sink", &misplaced]);
+        let refused = assert_refused(&gap, program, &["use event-hub:<namespace>/<hub>"]).await;
+        assert!(!refused.stderr.contains("Walrus9"), "{}", refused.stderr);
+    }
     let resume = ["run", "--resume", "0190d1d0-0000-7000-8000-000000000000"];
     assert_refused(&gap, deltacompare(&gap, &resume), &["no recovery 0190d1d0", "check the id"])
         .await;
