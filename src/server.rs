@@ -1,21 +1,23 @@
 //! The two restored servers: where they are and how a session on them is pinned.
 
 mod pool;
+mod ssl_mode;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use url::Url;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::secrets::{Origin, Password};
+
+pub use ssl_mode::SslMode;
 
 /// Which of the two restores a server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,50 +98,6 @@ pub struct Server {
     database: String,
     ssl_mode: SslMode,
     ssl_root_cert: Option<PathBuf>,
-}
-
-/// libpq's `sslmode`, with its meaning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-#[value(rename_all = "kebab-case")]
-pub enum SslMode {
-    /// No TLS.
-    Disable,
-    /// TLS if the server offers it.
-    Prefer,
-    /// TLS, whoever the server is.
-    Require,
-    /// TLS, and the certificate comes from a trusted authority.
-    VerifyCa,
-    /// TLS, and the certificate is this host's.
-    VerifyFull,
-}
-
-impl SslMode {
-    /// libpq's word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Disable => "disable",
-            Self::Prefer => "prefer",
-            Self::Require => "require",
-            Self::VerifyCa => "verify-ca",
-            Self::VerifyFull => "verify-full",
-        }
-    }
-}
-
-impl FromStr for SslMode {
-    type Err = Error;
-
-    fn from_str(mode: &str) -> Result<Self> {
-        [Self::Disable, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull]
-            .into_iter()
-            .find(|known| known.as_str() == mode)
-            .ok_or_else(|| {
-                Error::refused(format!(
-                    "unknown sslmode {mode:?}: use disable, prefer, require, verify-ca or verify-full"
-                ))
-            })
-    }
 }
 
 impl Server {
@@ -400,13 +358,7 @@ impl Server {
             .port(self.port)
             .username(&self.user)
             .database(&self.database)
-            .ssl_mode(match self.ssl_mode {
-                SslMode::Disable => PgSslMode::Disable,
-                SslMode::Prefer => PgSslMode::Prefer,
-                SslMode::Require => PgSslMode::Require,
-                SslMode::VerifyCa => PgSslMode::VerifyCa,
-                SslMode::VerifyFull => PgSslMode::VerifyFull,
-            })
+            .ssl_mode(self.ssl_mode.into())
             .options(SESSION_SETTINGS)
             .disable_statement_logging();
         // None is empty, or sqlx would take PGPASSWORD.

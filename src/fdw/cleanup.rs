@@ -214,7 +214,9 @@ async fn end_sessions(connection: &mut PgConnection, name: &Ident) -> Result<()>
     Ok(())
 }
 
-/// A recovery that is running would lose its status, and its events in the delta table.
+/// A recovery that is under way would lose its status, and its events in the delta table. A process
+/// of the command line holds a lock for as long as it lives (see `recovery::presence`); the app sends
+/// messages for what is due once a minute.
 async fn refuse_while_at_work(head: &mut PgConnection) -> Result<()> {
     let exists: bool =
         sqlx::query_scalar("select to_regclass('deltacompare.work_item') is not null")
@@ -224,18 +226,29 @@ async fn refuse_while_at_work(head: &mut PgConnection) -> Result<()> {
         return Ok(());
     }
     // Somebody else's table may have this name; then there is nothing of ours to protect.
-    let running: Option<String> = sqlx::query_scalar(
-        "select recovery_id::text from deltacompare.work_item \
-          where state = 'running' and lease_until > clock_timestamp() limit 1",
+    let at_work: Option<String> = sqlx::query_scalar(
+        r#"
+        select r.id::text
+          from deltacompare.recovery r
+          left join deltacompare.work_item w on w.recovery_id = r.id
+         where r.state in ('planning', 'running')
+           and ((w.state = 'running' and w.lease_until > clock_timestamp())
+                or (r.queued and greatest(r.sent_at, w.sent_at)
+                                 > clock_timestamp() - interval '5 minutes')
+                or not pg_try_advisory_xact_lock(
+                         hashtextextended('deltacompare at work on ' || r.id, 0)))
+         limit 1
+        "#,
     )
     .fetch_optional(head)
     .await
     .unwrap_or_default();
-    match running {
+    match at_work {
         None => Ok(()),
         Some(recovery) => Err(Error::refused(format!(
-            "recovery {recovery} is at work: wait until it has ended, or stop it and wait until \
-             its leases have run out (30 s unless --lease-seconds says otherwise)"
+            "recovery {recovery} is at work: wait until it has ended, or stop it (one of the app: \
+             cancel it) and wait until its leases have run out (30 s unless --lease-seconds says \
+             otherwise); if the app is gone, wait five minutes"
         ))),
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::TryStreamExt;
 use sqlx::Connection;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::request::Request;
@@ -220,7 +221,13 @@ impl Executor {
         let mut renewed = Instant::now();
         loop {
             tokio::time::sleep((self.lease / 3).min(RENEW_EVERY)).await;
-            match self.store.renew(claim, self.lease, &live.get()).await {
+            let counts = live.get();
+            // A server that is gone without a word does not answer, and its lease runs out.
+            let renewing = timeout(self.lease, self.store.renew(claim, self.lease, &counts));
+            let renewal = renewing.await.unwrap_or_else(|_| {
+                Err(Error::new(ErrorKind::Transient, "the control database does not answer"))
+            });
+            match renewal {
                 Ok(()) => renewed = Instant::now(),
                 Err(error) if error.kind() == ErrorKind::LeaseLost => return error,
                 Err(error) if renewed.elapsed() >= self.lease => {

@@ -78,8 +78,12 @@ pub async fn run(
     let items = store.items(id).await?;
     control.progress.start(&items);
     if recovery.state == RecoveryState::Running {
-        let executor =
-            Executor::open(servers, &store, &recovery, control.lease, control.event_hub).await?;
+        let opened =
+            Executor::open(servers, &store, &recovery, control.lease, control.event_hub).await;
+        let executor = match opened {
+            Ok(executor) => executor,
+            Err(error) => return Err(stopped_by(error, servers, &store, id, presence).await),
+        };
         let mut interrupted = pin!(interrupted);
         let (stop, stopped) = watch::channel(false);
         let mut working = pin!(work(&executor, id, control.progress, &stopped));
@@ -119,8 +123,9 @@ pub async fn run(
         }
     }
     let recovery = stored(&store, id).await?;
-    if !control.keep_objects
-        && matches!(recovery.state, RecoveryState::Completed | RecoveryState::Failed)
+    // Whoever cancels wants nothing of it any more.
+    if recovery.state == RecoveryState::Cancelled
+        || (recovery.state.is_end() && !control.keep_objects)
     {
         remove_objects(servers, id).await?;
     }
@@ -131,7 +136,8 @@ pub async fn run(
     Ok(Outcome::Finished(Box::new(report)))
 }
 
-/// Leaves a recovery that cannot go on for now, and says how it can later.
+/// Leaves a recovery that cannot go on for now, and says how it can later. It is there, so this is
+/// no refusal.
 async fn stopped_by(
     error: Error,
     servers: &Servers,
@@ -147,7 +153,11 @@ async fn stopped_by(
     } else {
         format!("; once that is mended, go on with --resume {id}")
     };
-    Error::new(error.kind(), format!("{sentence}{next}")).because(error)
+    let kind = match error.kind() {
+        ErrorKind::Refused => ErrorKind::Recovery,
+        kind => kind,
+    };
+    Error::new(kind, format!("{sentence}{next}")).because(error)
 }
 
 /// Leaves a recovery that was told to stop, once `stopped` says that its workers have ended.
@@ -197,8 +207,11 @@ async fn begin(
     store.create_recovery(id, request, servers, &checked).await?;
     control.progress.say(&format!("recovery {id}"));
     let presence = Presence::join(&servers.head, id).await?;
-    set_up_and_start(servers, &store, id, request, &checked, control.progress).await?;
-    Ok((store.clone(), stored(&store, id).await?, presence))
+    let set_up = set_up_and_start(servers, &store, id, request, &checked, control.progress).await;
+    match set_up {
+        Ok(()) => Ok((store.clone(), stored(&store, id).await?, presence)),
+        Err(error) => Err(stopped_by(error, servers, &store, id, presence).await),
+    }
 }
 
 /// Finds the recovery, and plans it if that was not done, or sets the link up again.
@@ -223,21 +236,22 @@ async fn resume(
     }
     control.progress.say(&format!("resuming recovery {id} ({})", recovery.state.as_str()));
     let mut presence = Presence::join(&servers.head, id).await?;
-    match recovery.state {
-        RecoveryState::Planning => {
-            let checked = preflight::check(servers, &recovery.request).await?;
-            same_restores(&recovery, &checked)?;
-            set_up_and_start(servers, &store, id, &recovery.request, &checked, control.progress)
-                .await?;
-        }
-        RecoveryState::Running => {
-            let checked = preflight::check(servers, &recovery.request).await?;
-            same_restores(&recovery, &checked)?;
-            set_up_again(servers, &store, &recovery, checked.target, &mut presence).await?;
-        }
-        RecoveryState::Completed | RecoveryState::Failed | RecoveryState::Cancelled => {}
+    if recovery.state.is_end() {
+        return Ok((store, recovery, presence));
     }
-    Ok((store.clone(), stored(&store, id).await?, presence))
+    let checked = preflight::check(servers, &recovery.request).await?;
+    same_restores(&recovery, &checked)?;
+    let set_up = match recovery.state {
+        RecoveryState::Planning => {
+            let request = &recovery.request;
+            set_up_and_start(servers, &store, id, request, &checked, control.progress).await
+        }
+        _ => set_up_again(servers, &store, &recovery, checked.target, &mut presence).await,
+    };
+    match set_up {
+        Ok(()) => Ok((store.clone(), stored(&store, id).await?, presence)),
+        Err(error) => Err(stopped_by(error, servers, &store, id, presence).await),
+    }
 }
 
 /// Leaves an interrupted recovery so that it can be resumed at once: gives this process's items

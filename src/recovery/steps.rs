@@ -90,9 +90,14 @@ impl Steps {
     }
 
     async fn step(&self, id: Uuid) -> Result<()> {
-        let Some(recovery) = self.store.recovery(id).await?.filter(|it| it.queued) else {
-            return Ok(());
-        };
+        let Some(recovery) = self.store.recovery(id).await? else { return Ok(()) };
+        if !recovery.queued {
+            // The command line's, which goes on by itself unless it was cancelled here.
+            return match recovery.state {
+                RecoveryState::Cancelled => self.tidy(id).await,
+                _ => Ok(()),
+            };
+        }
         let working = async {
             match recovery.state {
                 RecoveryState::Planning => match self.plan(&recovery).await {
@@ -208,11 +213,11 @@ impl Steps {
         let Some(CountedClaim { claim, failures }) = claimed else { return Ok(None) };
         let executor = match executor {
             Ok(executor) => executor,
-            Err(error) => return self.trouble(&claim, failures, error).await,
+            Err(error) => return self.trouble(&claim, error).await,
         };
         if failures >= MOST_FAILURES {
             let error = Error::item("workers ended again and again while they were at it");
-            return self.trouble(&claim, failures, error).await;
+            return self.trouble(&claim, error).await;
         }
         // A task of its own: a panic in it ends this item's attempt and nothing else.
         let pause_at = started + self.limits.pause;
@@ -244,7 +249,7 @@ impl Steps {
                          functionTimeout in host.json, then retry"
                     ))
                 };
-                return self.trouble(&claim, failures, error).await;
+                return self.trouble(&claim, error).await;
             }
             () = stopping => {
                 task.abort();
@@ -261,23 +266,20 @@ impl Steps {
                 tracing::warn!(recovery = %id, item = number, %error, "work item abandoned");
                 Ok(None)
             }
-            Ok(Err(error)) => self.trouble(&claim, failures, error).await,
+            Ok(Err(error)) => self.trouble(&claim, error).await,
             Err(error) => {
                 let error = Error::recovery("the worker ended unexpectedly").because(error);
-                self.trouble(&claim, failures, error).await
+                self.trouble(&claim, error).await
             }
         }
     }
 
     /// Puts an item off that had trouble, or fails it if it had too much of it, or trouble that
     /// cannot pass.
-    async fn trouble(
-        &self,
-        claim: &Claim,
-        failures: i32,
-        error: Error,
-    ) -> Result<Option<Duration>> {
+    async fn trouble(&self, claim: &Claim, error: Error) -> Result<Option<Duration>> {
         let (recovery, item) = (claim.recovery, claim.item.number);
+        // Those since its last checkpoint, which may be of this attempt.
+        let failures = self.store.failures(claim).await?;
         telemetry::trace::failed();
         // infra/modules/alerts.bicep looks for these lines.
         if error.kind() != ErrorKind::Item && failures + 1 < MOST_FAILURES {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sqlx::Connection;
 
 use crate::support::{
-    Events, Gap, Hosted, assert_events_turn_base_into_head, hold_the_sink, until,
+    Events, Gap, Hosted, assert_events_turn_base_into_head, deltacompare, hold_the_sink, until,
     waiting_for_the_sink,
 };
 
@@ -137,6 +137,25 @@ async fn what_failed_is_tried_again_and_nothing_else() {
     assert_eq!(leftovers(&gap).await, Vec::<String>::new());
     let again = app.post(&format!("/api/recoveries/{id}/retry"), &json!({})).await;
     assert_eq!(again.status(), 409);
+}
+
+#[tokio::test]
+async fn a_recovery_of_the_command_line_that_is_cancelled_leaves_nothing() {
+    let gap = Gap::between(SHOP, GAP).await;
+    let app = Hosted::start(&gap, 1, &[]).await;
+    assert_eq!(app.get("/api/recoveries").await.status(), 200);
+    let sink = hold_the_sink(&gap).await;
+    let arguments = ["run", "--sink", "delta-table", "--format", "landing", "--strategy", "full"];
+    let mut program = deltacompare(&gap, &arguments);
+    let mut child = program.spawn();
+    until(&gap, &waiting_for_the_sink(1)).await;
+    child.kill().await.unwrap();
+    sink.close().await.unwrap();
+    assert_ne!(leftovers(&gap).await, Vec::<String>::new());
+    let id: String = gap.head.value("select id::text from deltacompare.recovery").await.unwrap();
+    let cancelled = app.post(&format!("/api/recoveries/{id}/cancel"), &json!({})).await;
+    assert_eq!(cancelled.status(), 200);
+    assert_eq!(leftovers(&gap).await, Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -155,6 +155,49 @@ async fn cleanup_is_refused_while_a_recovery_is_at_work() {
     deltacompare(&gap, &["cleanup"]).run().await.assert_completed();
 }
 
+/// Between its items, in planning or while it proves, a recovery holds no lease.
+#[tokio::test]
+async fn cleanup_is_refused_while_a_recovery_is_between_items() {
+    let gap = gap().await;
+    let sink = hold_the_sink(&gap).await;
+    let mut at_work = program(&gap, &RUN);
+    let mut child = at_work.spawn();
+    until(&gap, &waiting_for_the_sink(1)).await;
+    child.kill().await.unwrap();
+    sink.close().await.unwrap();
+    gap.head
+        .sql("update deltacompare.work_item set lease_until = null, state = 'pending'")
+        .await
+        .unwrap();
+    let id = recovery_id(&gap).await;
+    let refused = async || {
+        let cleanup = deltacompare(&gap, &["cleanup"]).run().await;
+        assert_eq!(cleanup.code, Some(2), "{}", cleanup.stderr);
+        assert!(cleanup.stderr.contains(&format!("{id} is at work")), "{}", cleanup.stderr);
+    };
+    // As a process of the command line does.
+    let mut present = gap.head.connect().await.unwrap();
+    let lock = format!(
+        "select pg_advisory_lock_shared(hashtextextended('deltacompare at work on {id}', 0))"
+    );
+    sqlx::query(AssertSqlSafe(lock)).execute(&mut present).await.unwrap();
+    refused().await;
+    present.close().await.unwrap();
+    // As the app does.
+    let sent = |seconds| {
+        format!(
+            "update deltacompare.recovery set queued = true,
+                    sent_at = clock_timestamp() - make_interval(secs => {seconds})"
+        )
+    };
+    gap.head.sql(sent(60)).await.unwrap();
+    refused().await;
+    gap.head.sql(sent(600)).await.unwrap();
+    gap.head.sql("update deltacompare.work_item set sent_at = null").await.unwrap();
+    deltacompare(&gap, &["cleanup"]).run().await.assert_completed();
+    assert_eq!(leftovers(&gap).await, Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn two_recoveries_cannot_take_one_new_file() {
     let gap = gap().await;

@@ -179,6 +179,17 @@ impl Store {
         Ok(given.rows_affected() > 0)
     }
 
+    /// How often in a row an item had trouble without a checkpoint in between.
+    pub(crate) async fn failures(&self, claim: &Claim) -> Result<i32> {
+        Ok(sqlx::query_scalar(
+            "select failures from deltacompare.work_item where recovery_id = $1 and number = $2",
+        )
+        .bind(claim.recovery)
+        .bind(claim.item.number)
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
     /// Fails an item whose message was given up, unless somebody is at it or it has ended.
     pub(crate) async fn give_up(&self, recovery: Uuid, number: i32, reason: &str) -> Result<()> {
         sqlx::query(
@@ -333,8 +344,8 @@ impl Store {
         Ok(sqlx::query_scalar(
             r#"
             select id from deltacompare.recovery
-             where queued and cleaned_at is null
-               and state in ('completed', 'failed', 'cancelled')
+             where cleaned_at is null
+               and (state = 'cancelled' or (queued and state in ('completed', 'failed')))
              order by finished_at
             "#,
         )

@@ -91,15 +91,19 @@ async fn connections_are_made_again() {
     assert_survives(faults).await;
 }
 
-#[tokio::test]
-async fn tokens_are_renewed_before_they_end() {
-    let gap = gap().await;
+async fn hub_with_short_tokens() -> EventHubs {
     let options = HubOptions {
         largest_message: 20_000,
         tokens_last: Duration::from_millis(500),
         ..HubOptions::default()
     };
-    let hub = EventHubs::start(options).await.unwrap();
+    EventHubs::start(options).await.unwrap()
+}
+
+#[tokio::test]
+async fn tokens_are_renewed_before_they_end() {
+    let gap = gap().await;
+    let hub = hub_with_short_tokens().await;
     let run = run(&gap, &hub, &["--max-events-per-second", "1000"]).await;
     run.assert_completed();
     assert_has_all(&hub.events(), &lines(&run));
@@ -111,12 +115,7 @@ async fn tokens_are_renewed_before_they_end() {
 #[tokio::test]
 async fn a_connection_may_break_while_a_token_is_shown() {
     let gap = gap().await;
-    let options = HubOptions {
-        largest_message: 20_000,
-        tokens_last: Duration::from_millis(500),
-        ..HubOptions::default()
-    };
-    let hub = EventHubs::start(options).await.unwrap();
+    let hub = hub_with_short_tokens().await;
     hub.inject(Faults::default().cut_at_token(3));
     let run = run(&gap, &hub, &["--max-events-per-second", "1000"]).await;
     run.assert_completed();
