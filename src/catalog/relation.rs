@@ -137,13 +137,25 @@ pub(crate) async fn relations(
                       cross join unnest(i.indkey) with ordinality as k (attnum, position)
                        join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
                       where i.indrelid = c.oid and i.indisprimary and k.position <= i.indnkeyatts
+                        -- A root's is not, until all partitions have it.
+                        and i.indisvalid
                       order by k.position) as primary_key,
                array(select a.attname::text
                        from pg_index i
                       cross join unnest(i.indkey) with ordinality as k (attnum, position)
                        join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
-                      where i.indrelid = c.oid and i.indisreplident
+                      where i.indrelid = c.oid and i.indisreplident and i.indisvalid
                         and k.position <= i.indnkeyatts
+                        -- One that is unique by other collations or operators than the columns'
+                        -- own does not tell apart what `=` finds equal, nor serves to find it.
+                        and not exists (
+                              select from unnest(i.indclass, i.indcollation, i.indkey)
+                                            with ordinality as x (class, sorted_by, attnum, position)
+                                join pg_opclass o on o.oid = x.class
+                                left join pg_attribute b
+                                  on b.attrelid = c.oid and b.attnum = x.attnum
+                               where x.position <= i.indnkeyatts
+                                 and (not o.opcdefault or x.sorted_by <> b.attcollation))
                       order by k.position) as identity_index,
                row_security_active(c.oid) as row_security,
                c.relrowsecurity as row_security_enabled,
@@ -168,8 +180,7 @@ pub(crate) async fn relations(
                            + pg_stat_get_tuples_deleted(s.leaf))::int8
                   from storage s where s.root = c.oid) as written
           from selected c
-         -- Text sorts by its collation, in the version that this machine has; enums by an order
-         -- that ALTER TYPE can change.
+         -- Text sorts by its collation, in the version that this machine has.
          cross join lateral (
                select coalesce(array_agg(a.attname::text order by a.attnum), '{}') as names,
                       coalesce(array_agg(concat_ws(' ', l.collname, l.collprovider,
@@ -182,8 +193,17 @@ pub(crate) async fn relations(
                                             to_jsonb(l) ->> 'colliculocale',
                                             to_jsonb(l) ->> 'colllocale') end,
                         pg_collation_actual_version(l.oid),
-                        (select string_agg(e.enumlabel, ',' order by e.enumsortorder)
-                           from pg_enum e where e.enumtypid = a.atttypid))
+                        -- That of the database's own says nothing before 16: what the same
+                        -- library says of others does.
+                        case when l.collprovider = 'd'
+                             then (select concat_ws(' ', max(pg_collation_actual_version(o.oid)))
+                                     from pg_collation o, pg_database d
+                                    where d.datname = current_database()
+                                      and (o.collname = 'und-x-icu' and o.collprovider = 'i'
+                                             and to_jsonb(d) ->> 'datlocprovider' = 'i'
+                                           or o.collprovider = 'c'
+                                             and replace(lower(o.collcollate), '-', '')
+                                                   = replace(lower(d.datcollate), '-', ''))) end)
                         order by a.attnum), '{}') as orders
                  from pg_attribute a
                  left join pg_collation l on l.oid = a.attcollation
@@ -284,6 +304,14 @@ async fn columns(
 }
 
 fn relation(row: RelationRow, columns: Vec<RelationColumn>) -> Relation {
+    let mut orders: BTreeMap<String, String> =
+        row.order_names.into_iter().zip(row.orders).collect();
+    // Enums, also as elements and under domains, sort by an order that ALTER TYPE can change.
+    for column in &columns {
+        if let Some(order) = orders.get_mut(&column.column.name) {
+            order.push_str(&column.parts.join(","));
+        }
+    }
     Relation {
         oid: row.oid as u32,
         name: TableName { schema: row.schema, name: row.name },
@@ -296,7 +324,7 @@ fn relation(row: RelationRow, columns: Vec<RelationColumn>) -> Relation {
         columns,
         primary_key: row.primary_key,
         identity_index: row.identity_index,
-        orders: row.order_names.into_iter().zip(row.orders).collect(),
+        orders,
         replica_identity: match row.relreplident.as_str() {
             "i" => ReplicaIdentity::Index,
             "f" => ReplicaIdentity::Full,

@@ -71,7 +71,7 @@ pub(super) fn changes<'a>(
         let mut walk = Walk::new(base, head, tables, key, from, range).await?;
         let step = StepOf { tables, key };
         let mut merging = false;
-        while let Some(mut bounds) = walk.next(head).await? {
+        while let Some(mut bounds) = walk.next(base, head).await? {
             let whole = if merging { step.whole(base, head, &walk, &bounds).await? } else { None };
             let found = match whole {
                 Some(found) => found,
@@ -191,13 +191,12 @@ impl StepOf<'_> {
                 }
                 walk.shrink();
             }
-            let (fuller, source) = if base_rows > head_rows {
-                (&mut *base, base_source)
-            } else {
-                (&mut *head, &tables.head)
-            };
+            let on_base = base_rows > head_rows;
+            let (fuller, source) =
+                if on_base { (&mut *base, base_source) } else { (&mut *head, &tables.head) };
             if let Some(to) = walk.look_for_next(fuller, source, bounds).await? {
                 bounds.to = Some(to);
+                walk.cut(bounds, on_base);
             }
         }
     }

@@ -84,8 +84,10 @@ fn join(key: &[usize], source: &Source, printed: &str) -> String {
         .map(|(&at, name)| {
             let column = &source.columns[at];
             let base = Relation::new(&column.base.schema, &column.base.name);
+            // No operator takes a domain over an enum and that enum.
+            let cast = if column.base.kind == 'e' { format!("::{base}") } else { String::new() };
             format!(
-                "r.{} operator({}.=) w.{name}::{base}",
+                "r.{}{cast} operator({}.=) w.{name}::{base}",
                 Ident::new(&column.name),
                 Ident::new(column.operator_schema())
             )

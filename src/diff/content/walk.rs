@@ -110,6 +110,8 @@ pub(super) struct Walk<'a> {
     rows: u32,
     /// For a key of one integer: how far a step goes, and where the last key is.
     integers: Option<Integers>,
+    /// Base has more rows than head where the walk is: a step ends where either has enough.
+    base_is_fuller: bool,
 }
 
 /// Integer keys are walked by arithmetic: no query is needed to find the next bound, and the width
@@ -154,17 +156,38 @@ impl<'a> Walk<'a> {
                 from = from.or_else(|| Some(vec![ends.first.to_string()]));
             }
         }
-        Ok(Self { tables, key, next: Some(from), to: &range.to, rows: range.rows, integers })
+        Ok(Self {
+            tables,
+            key,
+            next: Some(from),
+            to: &range.to,
+            rows: range.rows,
+            integers,
+            base_is_fuller: false,
+        })
     }
 
     /// The bounds of the next step; `None` at the end.
-    pub(super) async fn next(&mut self, head: &mut PgConnection) -> Result<Option<Bounds>> {
+    pub(super) async fn next(
+        &mut self,
+        base: &mut PgConnection,
+        head: &mut PgConnection,
+    ) -> Result<Option<Bounds>> {
         let Some(from) = self.next.take() else { return Ok(None) };
         let found = match (&self.integers, &from) {
             (Some(integers), Some(from)) => integers.next(&from[0]),
             _ => {
-                let bounds = Bounds { from: from.clone(), to: self.to.clone() };
-                self.look_for_next(head, &self.tables.head, &bounds).await?
+                let mut bounds = Bounds { from: from.clone(), to: self.to.clone() };
+                let found = self.look_for_next(head, &self.tables.head, &bounds).await?;
+                let nearer = if self.base_is_fuller {
+                    bounds.to = found.clone().or(bounds.to);
+                    let source = self.tables.base.as_ref().unwrap_or(&self.tables.head);
+                    self.look_for_next(base, source, &bounds).await?
+                } else {
+                    None
+                };
+                self.base_is_fuller = nearer.is_some();
+                nearer.or(found)
             }
         };
         let (to, end) = match (found, self.to) {
@@ -196,6 +219,18 @@ impl<'a> Walk<'a> {
     /// Goes on where these bounds end, which may be before the end of the step they were.
     pub(super) fn go_on_behind(&mut self, bounds: &Bounds) {
         self.next = (bounds.to != *self.to).then(|| bounds.to.clone());
+    }
+
+    /// Says that a step had too many rows, on base if `on_base`, and was cut to these bounds: the
+    /// next ones begin as narrow.
+    pub(super) fn cut(&mut self, bounds: &Bounds, on_base: bool) {
+        self.base_is_fuller = on_base;
+        let number = |key: &Option<Vec<String>>| key.as_deref().and_then(number);
+        if let (Some(integers), Some(from), Some(to)) =
+            (&mut self.integers, number(&bounds.from), number(&bounds.to))
+        {
+            integers.width = (to - from).max(1);
+        }
     }
 
     /// Rows of either side in a step at most, if its rows are to be held.

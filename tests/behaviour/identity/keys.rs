@@ -128,3 +128,40 @@ async fn keys_of_every_type_are_found() {
     }
     assert_same_changes(&[identity, content]);
 }
+
+/// Indexes that are no keys, and keys that no operator takes as they are.
+#[tokio::test]
+async fn a_key_is_what_identifies_a_row() {
+    let gap = Gap::between(
+        "create collation folding (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+         create table folded (k text collate folding not null, v int, filler text);
+         create unique index folded_k on folded (k collate \"C\");
+         alter table folded replica identity using index folded_k;
+         insert into folded values ('a', 1), ('A', 1);
+         create type size as enum ('s', 'l');
+         create domain sized as size;
+         create table by_size (k sized, i int, v int, primary key (k, i));
+         insert into by_size select 's', i, 0 from generate_series(1, 2000) i;
+         create table root (id int not null, v int) partition by range (id);
+         create table leaf partition of root for values from (0) to (100);
+         alter table only root add primary key (id);
+         alter table root replica identity full;
+         alter table leaf replica identity full;
+         insert into root values (1, 1), (1, 1);
+         create publication shop for all tables with (publish_via_partition_root)",
+        "insert into folded select 'filler ' || i, 0, repeat('x', 500) from generate_series(1, 100) i;
+         update folded set v = 2 where k collate \"C\" = 'A';
+         insert into by_size values ('l', 1, 1);
+         update by_size set v = 1 where i % 500 = 0;
+         delete from by_size where i % 700 = 0;
+         insert into root values (1, 2)",
+    )
+    .await;
+    let run = program(&gap, "auto", &[]).run().await;
+    run.assert_completed();
+    assert_events_turn_base_into_head(&gap, &["by_size"], &run.events("events")).await;
+    // Without a key, an update is a delete and an insert.
+    assert_eq!(run.counts("report", "public.folded"), (101, 0, 1));
+    assert_eq!(run.counts("report", "public.by_size"), (1, 4, 2));
+    assert_eq!(run.counts("report", "public.root"), (1, 0, 0));
+}
