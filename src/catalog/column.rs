@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::sql::Relation;
+
 /// One compared column, as head's catalog describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
@@ -29,6 +31,15 @@ impl Column {
     pub(crate) fn operator_schema(&self) -> &str {
         let has_its_own = self.base.kind == 'b' && self.element.is_none();
         if has_its_own { &self.base.schema } else { "pg_catalog" }
+    }
+
+    /// `::type` for an enum, which may be under a domain, else nothing: enums' functions and
+    /// operators take no domain, others take their base type as it is.
+    pub(crate) fn enum_cast(&self) -> String {
+        if self.base.kind != 'e' {
+            return String::new();
+        }
+        format!("::{}", Relation::new(&self.base.schema, &self.base.name))
     }
 }
 

@@ -84,11 +84,10 @@ fn join(key: &[usize], source: &Source, printed: &str) -> String {
         .map(|(&at, name)| {
             let column = &source.columns[at];
             let base = Relation::new(&column.base.schema, &column.base.name);
-            // No operator takes a domain over an enum and that enum.
-            let cast = if column.base.kind == 'e' { format!("::{base}") } else { String::new() };
             format!(
-                "r.{}{cast} operator({}.=) w.{name}::{base}",
+                "r.{}{} operator({}.=) w.{name}::{base}",
                 Ident::new(&column.name),
+                column.enum_cast(),
                 Ident::new(column.operator_schema())
             )
         })

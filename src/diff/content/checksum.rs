@@ -10,7 +10,7 @@ use std::fmt::Display;
 
 use crate::catalog::{BaseType, Column};
 use crate::diff::{Source, Tables, print};
-use crate::sql::{Ident, Relation};
+use crate::sql::Ident;
 
 /// Built-in types with their send functions (PostgreSQL manual, `pg_type.typsend`).
 const SENDS: [(u32, &str); 28] = [
@@ -179,11 +179,7 @@ fn hash(tables: &Tables, source: &Source, at: usize, seed: impl Display, alias: 
         1700 => Hash::Of(of_text(&printed)),
         oid => match send(column) {
             Some(send) => {
-                // enum_send() takes no domain over an enum.
-                let base = Relation::new(&column.base.schema, &column.base.name);
-                let cast =
-                    if column.base.kind == 'e' { format!("::{base}") } else { String::new() };
-                let bytes = format!("{send}({value}{cast})");
+                let bytes = format!("{send}({value}{})", column.enum_cast());
                 if SHORT.contains(&oid) {
                     Hash::Of(of_text(&format!("encode({bytes}, 'hex')")))
                 } else {

@@ -56,11 +56,7 @@ impl Bounds {
                     let base = type_of(column);
                     let value = format!("{}::{base}", value_of(parameter));
                     let name = Ident::new(&column.name);
-                    // No operator takes a domain over an enum and that enum; others take their
-                    // base type as it is.
-                    let cast =
-                        if column.base.kind == 'e' { format!("::{base}") } else { String::new() };
-                    (format!("{alias}.{name}{cast}"), value)
+                    (format!("{alias}.{name}{}", column.enum_cast()), value)
                 })
                 .unzip();
             // The planner has seen to it that all columns' operators lie in one schema.
