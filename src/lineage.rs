@@ -159,7 +159,7 @@ impl History {
         config.password = password.map_or_else(String::new, |it| it.expose_secret().into());
         config.database = server.database().to_owned();
         config.application_name = Some("deltacompare history".to_owned());
-        config.options = Some(session_options());
+        config.options = Some(session_options(0));
         config.tls.mode = match server.ssl_mode() {
             SslMode::Disable => pgwire::SslMode::Disable,
             SslMode::Prefer => pgwire::SslMode::Prefer,

@@ -21,6 +21,8 @@ pub(crate) struct FdwTarget {
     pub(crate) ssl_mode: SslMode,
     /// A path on head's own machine, or `system`.
     pub(crate) ssl_root_cert: Option<String>,
+    /// `server_version_num` of head; base is of the same major version.
+    pub(crate) server_version: u32,
 }
 
 impl FdwTarget {
@@ -52,6 +54,7 @@ impl FdwTarget {
             database: base.database().to_owned(),
             ssl_mode,
             ssl_root_cert,
+            server_version: head_version,
         })
     }
 
@@ -64,7 +67,7 @@ impl FdwTarget {
             ("sslmode", self.ssl_mode.as_str().to_owned()),
             ("connect_timeout", "15".to_owned()),
             ("application_name", application_name.to_owned()),
-            ("options", session_options()),
+            ("options", session_options(self.server_version)),
             // Estimates of base's own planner, from base's own statistics: no ANALYZE of foreign
             // tables, which would read them whole.
             ("use_remote_estimate", "true".to_owned()),

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::Connection;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 
-use super::Server;
+use super::{Server, pin_later_settings};
 use crate::error::Result;
 use crate::secrets::Origin;
 
@@ -33,6 +33,7 @@ impl Server {
             .max_connections(sessions)
             .acquire_timeout(Duration::from_secs(30))
             .max_lifetime(None)
+            .after_connect(|connection, _| Box::pin(pin_later_settings(connection)))
             .connect_with(options(used.as_ref()))
             .await?;
         if self.password_origin().is_some_and(Origin::changes) {
