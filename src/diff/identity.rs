@@ -26,6 +26,7 @@ mod share;
 mod tid;
 
 pub(super) use multiset::changes as multiset_changes;
+pub(super) use tid::Tid;
 
 use std::ops::Range;
 

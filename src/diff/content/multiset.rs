@@ -21,6 +21,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use twox_hash::XxHash3_128;
 
 use super::checksum;
+use crate::diff::identity::Tid;
 use crate::diff::surplus::{Surplus, SurplusOf};
 use crate::diff::{Change, Checkpoint, Image, Sessions, Source, Step, Tables, copy, full, print};
 use crate::error::{Error, Result};
@@ -181,9 +182,8 @@ async fn scans(connection: &mut PgConnection, allowed: bool) -> Result<()> {
 
 /// A side's published rows, with their system columns.
 fn rows(source: &Source) -> String {
-    let only = if source.only { "only " } else { "" };
     let filter = source.filter.as_ref().map(|filter| format!(" where {filter}"));
-    format!("{only}{} r{}", source.relation, filter.unwrap_or_default())
+    format!("{}{}", source.all_rows("r"), filter.unwrap_or_default())
 }
 
 /// The count and the sum of hashes of each bucket that has rows. Sums are exact numbers, as text.
@@ -196,8 +196,8 @@ async fn buckets(
 ) -> Result<BTreeMap<i32, (u64, String)>> {
     let sql = format!(
         r#"
-        select (hash & {mask})::int4, count(*), sum(hash)::text
-          from (select {hash} as hash from {rows} offset 0) hashed
+        select (s.hash & {mask})::int4, count(*), textin(numeric_out(sum(s.hash)))
+          from (select {hash} as hash from {rows} offset 0) as s
          group by 1
         "#,
         mask = BUCKETS - 1,
@@ -216,10 +216,10 @@ async fn buckets(
 fn hashes_sql(tables: &Tables, source: &Source) -> String {
     format!(
         r#"
-        select hash, leaf, place
+        select s.hash, s.leaf, s.place
           from (select {hash} as hash, r.tableoid::int8 as leaf, tidsend(r.ctid) as place
-                  from {rows} offset 0) hashed
-         where (hash & {mask})::int4 = any ($1::int4[])
+                  from {rows} offset 0) as s
+         where (s.hash & {mask})::int4 = any ($1::int4[])
         "#,
         hash = checksum::of_image(tables, source, "r"),
         rows = rows(source),
@@ -282,15 +282,15 @@ fn fetch<'a>(
         .fetch_one(&mut *connection)
         .await?;
         let sql = format!(
-            "select tidsend(ctid), {image} from only {leaf} as r where ctid = any ($1::text[]::tid[])",
+            "select tidsend(r.ctid), {image} from only {leaf} as r where r.ctid = any ($1::tid[])",
             image = print::image(source, "r"),
             leaf = Relation::new(&schema, &name),
         );
-        let tids: Vec<String> = wanted
+        let tids: Vec<Tid> = wanted
             .iter()
-            .map(|([a, b, c, d, e, f], _)| {
-                let block = u32::from_be_bytes([*a, *b, *c, *d]);
-                format!("({block},{})", u16::from_be_bytes([*e, *f]))
+            .map(|([a, b, c, d, e, f], _)| Tid {
+                block: u32::from_be_bytes([*a, *b, *c, *d]),
+                offset: u16::from_be_bytes([*e, *f]),
             })
             .collect();
         let mut rows = sqlx::query(AssertSqlSafe(sql)).bind(tids).fetch(connection);

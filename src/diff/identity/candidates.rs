@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::fingerprint::Xmin;
-use super::tid::Tid;
+use super::tid::{self, Tid};
 use crate::diff::{Image, Source, copy};
 use crate::error::{Error, Result};
 use crate::sql::Relation;
@@ -28,20 +28,16 @@ impl Versions {
         let sql = format!(
             r#"
             select v.places, v.xmins
-              from unnest($1::int8[]) as g (block)
+              from unnest($1::tid[], $2::tid[]) as g (low, high)
              cross join lateral (
-                   select array_agg(ctid) as places, array_agg(xmin) as xmins
-                     from only {relation}
-                    where ctid >= ('(' || g.block || ',0)')::tid
-                      and ctid < ('(' || least(g.block + $2::int8, $3::int8) || ',0)')::tid) v
+                   select array_agg(r.ctid) as places, array_agg(r.xmin) as xmins
+                     from only {relation} as r
+                    where r.ctid >= g.low and r.ctid < g.high) as v
             "#
         );
-        let blocks: Vec<i64> = groups.iter().map(|&block| i64::from(block)).collect();
-        let mut rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(blocks)
-            .bind(i64::from(size))
-            .bind(i64::from(end))
-            .fetch(connection);
+        let (low, high) = tid::bounds(groups, size, end);
+        let mut rows =
+            sqlx::query(AssertSqlSafe(sql)).bind(low).bind(high).fetch(connection);
         let mut versions = Vec::new();
         while let Some(row) = rows.try_next().await? {
             // Null where a group has no tuples.
@@ -188,7 +184,7 @@ pub(super) async fn images(
     let filter = source.filter.as_deref().map(|filter| format!("and ({filter})"));
     let places: Vec<String> = places.iter().map(|place| format!("\"{place}\"")).collect();
     let query = format!(
-        "select {row} from only {relation} as r where ctid = any ('{{{places}}}'::tid[]) {filter}",
+        "select {row} from only {relation} as r where r.ctid = any ('{{{places}}}'::tid[]) {filter}",
         row = copy::row(source, "r"),
         places = places.join(","),
         filter = filter.unwrap_or_default(),

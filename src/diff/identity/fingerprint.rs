@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, PgConnection};
 
+use super::tid;
 use crate::error::Result;
 use crate::sql::Relation;
 
@@ -56,14 +57,14 @@ pub(super) struct Xmin {
 const MARK: u64 = 1 << 32;
 
 impl Xmin {
-    /// An expression of type int8.
+    /// An expression of type int8 over a relation with the alias `r`.
     ///
     /// Ages are 32 bits with a sign, so those of rows from more than two billion transactions ago
     /// come out 2³² less. That both sides have in common, but for rows as old as that on head only:
     /// they differ here and turn out to be the same in [`Xmin::of_id`]. Where ids were used twice,
     /// bits are masked instead.
     fn expression(self) -> String {
-        let shifted = format!("age(xmin) - {}::int8", self.age_of_3);
+        let shifted = format!("age(r.xmin) - {}::int8", self.age_of_3);
         match (self.wrapped, self.marked) {
             (false, _) => shifted,
             (true, None) => format!("({shifted}) & 4294967295"),
@@ -97,7 +98,10 @@ pub(super) struct Fingerprint {
 /// The size of a relation in blocks.
 pub(super) async fn blocks(connection: &mut PgConnection, relation: u32) -> Result<u32> {
     let blocks: i64 = sqlx::query_scalar(
-        "select pg_relation_size($1::int8::oid::regclass) / current_setting('block_size')::int8",
+        r#"
+        select pg_relation_size($1::int8::oid::regclass)
+               / pg_size_bytes(current_setting('block_size'))
+        "#,
     )
     .bind(i64::from(relation))
     .fetch_one(connection)
@@ -121,20 +125,20 @@ pub(super) async fn groups(
     let sql = format!(
         r#"
         select g.block, f.tuples, f.xor
-          from unnest($1::int8[]) as g (block)
+          from unnest($1::int8[], $2::tid[], $3::tid[]) as g (block, low, high)
          cross join lateral (
-               select count(*) as tuples, bit_xor(hashtidextended(ctid, {xmin})) as xor
-                 from only {relation}
-                where ctid >= ('(' || g.block || ',0)')::tid
-                  and ctid < ('(' || least(g.block + $2::int8, $3::int8) || ',0)')::tid) f
+               select count(*) as tuples, bit_xor(hashtidextended(r.ctid, {xmin})) as xor
+                 from only {relation} as r
+                where r.ctid >= g.low and r.ctid < g.high) as f
         "#,
         xmin = xmin.expression(),
     );
+    let (low, high) = tid::bounds(groups, size, end);
     let groups: Vec<i64> = groups.iter().map(|&block| i64::from(block)).collect();
     Ok(sqlx::query_as(AssertSqlSafe(sql))
         .bind(groups)
-        .bind(i64::from(size))
-        .bind(i64::from(end))
+        .bind(low)
+        .bind(high)
         .fetch_all(connection)
         .await?)
 }

@@ -6,7 +6,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{BlockRange, GROUP};
+use super::{BlockRange, GROUP, tid};
 use crate::diff::content::checksum;
 use crate::diff::{Source, Tables};
 use crate::error::{Error, Result};
@@ -83,21 +83,19 @@ impl Side<'_> {
         let sql = format!(
             r#"
             select c.xor
-              from unnest($1::int8[]) with ordinality as g (block, position)
+              from unnest($1::tid[], $2::tid[]) with ordinality as g (low, high, position)
              cross join lateral (
                    select bit_xor({checksum}) as xor
-                     from only {relation} r
-                    where r.ctid >= ('(' || g.block || ',0)')::tid
-                      and r.ctid < ('(' || least(g.block + $2::int8, $3::int8) || ',0)')::tid) c
+                     from only {relation} as r
+                    where r.ctid >= g.low and r.ctid < g.high) as c
              order by g.position
             "#,
             checksum = checksum::of_tuple(tables, source, "r"),
         );
-        let groups: Vec<i64> = groups.iter().map(|&block| i64::from(block)).collect();
+        let (low, high) = tid::bounds(groups, size, end);
         Ok(sqlx::query_scalar(AssertSqlSafe(sql))
-            .bind(groups)
-            .bind(i64::from(size))
-            .bind(i64::from(end))
+            .bind(low)
+            .bind(high)
             .fetch_all(connection)
             .await?)
     }
