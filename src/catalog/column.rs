@@ -33,12 +33,11 @@ impl Column {
         if has_its_own { &self.base.schema } else { "pg_catalog" }
     }
 
-    /// `::type` for an enum, which may be under a domain, else nothing: enums' functions and
-    /// operators take no domain, others take their base type as it is.
-    pub(crate) fn enum_cast(&self) -> String {
-        if self.base.kind != 'e' {
-            return String::new();
-        }
+    /// `::type` with the type that the column has without its domains. Enums' functions and
+    /// operators take no domain; and for a domain over another type somebody may have an operator
+    /// of their own, in the schema in which the type's is looked for. It is no conversion, and an
+    /// index serves as before.
+    pub(crate) fn base_cast(&self) -> String {
         format!("::{}", Relation::new(&self.base.schema, &self.base.name))
     }
 }

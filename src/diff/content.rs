@@ -131,12 +131,11 @@ impl StepOf<'_> {
     ) -> Result<Option<Found>> {
         let most = walk.most_rows();
         let rows = async |connection: &mut PgConnection, source: &Source| {
-            bounds.bind_copy(connection).await?;
             let query = format!(
                 "select {row} from {rows} where {condition} limit {limit}",
                 row = copy::row(source, "r"),
                 rows = source.rows("r"),
-                condition = bounds.copy_condition(source, self.key, "r"),
+                condition = bounds.condition(source, self.key, "r"),
                 limit = most + 1,
             );
             copy::lines(connection, &query).await
@@ -246,7 +245,7 @@ async fn checksums(
                  cross join lateral (
                        select count(*) as rows, bit_xor({checksum}) as xor
                          from {rows}
-                        where r.{key} between b.low and b.high) f
+                        where r.{key} between b.low and b.high) as f
                  where f.rows > 0
                 "#,
                 key = Ident::new(&source.columns[key[0]].name),
@@ -264,7 +263,8 @@ async fn checksums(
                 bucket = Buckets::hashed(tables, source, key, "r"),
                 condition = bounds.condition(source, key, "r"),
             );
-            bounds.bind(sqlx::query_as(AssertSqlSafe(sql))).fetch_all(connection).await?
+            // Every statement is another one.
+            sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch_all(connection).await?
         }
     };
     Ok(rows.into_iter().map(|(bucket, count, xor)| (bucket, (count as u64, xor))).collect())
@@ -293,7 +293,7 @@ async fn images(
                  cross join lateral (
                        select {row} from {rows}
                         where r.{key} between b.low and b.high
-                       offset 0) i
+                       offset 0) as i
                 "#,
                 lows = int8_array(&lows),
                 highs = int8_array(&highs),
@@ -301,10 +301,9 @@ async fn images(
             )
         }
         None => {
-            bounds.bind_copy(connection).await?;
             format!(
                 "select {row} from {rows} where {condition} and {bucket} = any ({differing})",
-                condition = bounds.copy_condition(source, key, "r"),
+                condition = bounds.condition(source, key, "r"),
                 bucket = Buckets::hashed(tables, source, key, "r"),
                 differing = int8_array(differing),
             )

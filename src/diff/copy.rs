@@ -2,10 +2,12 @@
 //!
 //! Its text format calls each type's output function and nothing else, which makes it the cheapest
 //! way to have images: half the time of a `text[]`, on the servers and here.
+//!
+//! It takes no parameters, so values are literals in the query: see [`super::print::literal`].
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::PgConnection;
 
 use super::{Image, Source};
 use crate::error::Result;
@@ -69,22 +71,4 @@ pub(super) fn columns(source: &Source, at: impl IntoIterator<Item = usize>, alia
 /// All compared columns.
 pub(super) fn row(source: &Source, alias: &str) -> String {
     columns(source, 0..source.columns.len(), alias)
-}
-
-/// COPY takes no parameters. So lists of values are bound to settings, which last as long as the
-/// transaction, and read from there.
-pub(super) async fn bind(connection: &mut PgConnection, lists: &[Vec<Option<&str>>]) -> Result<()> {
-    let settings: Vec<String> = (1..=lists.len())
-        .map(|n| format!("set_config('deltacompare.values_{n}', ${n}::text[]::text, true)"))
-        .collect();
-    let sql = format!("select {}", settings.join(", "));
-    let query = lists.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, list| query.bind(list));
-    query.execute(connection).await?;
-    Ok(())
-}
-
-/// The n-th list that was bound, from 1, as an expression of type `text[]` that is computed once a
-/// query.
-pub(super) fn bound(n: usize) -> String {
-    format!("(select current_setting('deltacompare.values_{n}')::text[])")
 }

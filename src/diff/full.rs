@@ -14,6 +14,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use super::{Change, Image, RowChange, Step, Tables, print};
 use crate::catalog::{Key, Table};
 use crate::error::{Error, Result};
+use crate::sql::Ident;
 
 /// Changes in one step of the stream: enough to be worth a write, few enough to hold.
 const STEP_CHANGES: usize = 1000;
@@ -34,13 +35,13 @@ pub(super) fn changes<'a>(
             .execute(&mut *head)
             .await?;
         let rows_on_head: i64 =
-            sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {}", tables.head.rows("h"))))
+            sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {}", tables.head.rows("r"))))
                 .fetch_one(&mut *head)
                 .await?;
         yield Step::Compared(rows_on_head as u64);
         let table = &tables.table;
-        let sql = match table.key {
-            Key::Columns(_) => keyed(tables),
+        let sql = match &table.key {
+            Key::Columns(key) => keyed(tables, key),
             Key::WholeRow => multiset(tables),
         };
         let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(head);
@@ -99,25 +100,39 @@ pub(super) fn instead<'a>(
 /// Rows with a key: joined on it, kept where the images differ. Columns: base's image, head's
 /// image, and 1.
 ///
+/// Key columns are joined as text each, and arrays compared by a function: where a database has an
+/// implicit cast from `text[]`, PostgreSQL finds no `=` for arrays that is the best.
+///
 /// The fences (`offset 0`) keep conditions and orders off the foreign table, whose columns are text
 /// only on this side.
-fn keyed(tables: &Tables) -> String {
+fn keyed(tables: &Tables, key: &[usize]) -> String {
     let table = &tables.table;
+    let list = |columns: Vec<String>| -> String {
+        let named = columns.into_iter().enumerate();
+        // Compared byte by byte, whatever the columns' collations.
+        let named = named.map(|(n, column)| format!("({column} collate \"C\") as k{n}"));
+        named.collect::<Vec<_>>().join(", ")
+    };
+    let on: Vec<String> = (0..key.len()).map(|n| format!("b.k{n} = h.k{n}")).collect();
+    let head_key =
+        key.iter().map(|&at| print::printed(&tables.head.columns[at], "r")).collect::<Vec<_>>();
+    let base_key = key.iter().map(|&at| print::foreign(&table.columns[at], "r")).collect();
     format!(
         r#"
         select b.image, h.image, 1::int8
-          from (select {head_key} as key, {head_image} as image from {head} offset 0) h
-          full join (select {base_key} as key, {base_image} as image from {base} offset 0) b
-            on b.key = h.key
-         where b.image is distinct from h.image
+          from (select {head_key}, {head_image} as image from {head} offset 0) as h
+          full join (select {base_key}, {base_image} as image from {base} offset 0) as b
+            on {on}
+         where coalesce(array_ne(b.image, h.image), true)
          order by h.image is not null
         "#,
-        head_key = print::key(&table.key, &tables.head, "h"),
-        head_image = print::image(&tables.head, "h"),
-        head = tables.head.rows("h"),
-        base_key = print::foreign_key(table, "b"),
-        base_image = print::foreign_image(table, "b"),
+        head_key = list(head_key),
+        head_image = print::image(&tables.head, "r"),
+        head = tables.head.rows("r"),
+        base_key = list(base_key),
+        base_image = print::foreign_image(table, "r"),
         base = foreign(tables),
+        on = on.join(" and "),
     )
 }
 
@@ -127,30 +142,36 @@ fn multiset(tables: &Tables) -> String {
     let table = &tables.table;
     format!(
         r#"
-        select case when copies < 0 then image end,
-               case when copies > 0 then image end,
-               abs(copies)
-          from (select image, sum(side)::int8 as copies
+        select case when d.copies < 0 then d.image end,
+               case when d.copies > 0 then d.image end,
+               abs(d.copies)
+          from (select s.image, sum(s.side) as copies
                   from (select 1 as side, {head_image} as image from {head}
                         union all
                         select -1, b.image
-                          from (select {base_image} as image from {base} offset 0) b) both_sides
-                 group by image
-                having sum(side) <> 0) surplus
-         order by copies > 0
+                          from (select {base_image} as image from {base} offset 0) as b) as s
+                 group by s.image
+                having sum(s.side) <> 0) as d
+         order by d.copies > 0
         "#,
-        head_image = print::image(&tables.head, "h"),
-        head = tables.head.rows("h"),
-        base_image = print::foreign_image(table, "b"),
+        head_image = print::image(&tables.head, "r"),
+        head = tables.head.rows("r"),
+        base_image = print::foreign_image(table, "r"),
         base = foreign(tables),
     )
 }
 
-/// Base's published rows as head reads them, as an item of a from list with the alias `b`.
+/// Base's published rows as head reads them, as an item of a from list with the alias `r`: every
+/// column is text.
 fn foreign(tables: &Tables) -> String {
     match &tables.foreign {
-        Some(foreign) => format!("{foreign} b"),
-        None => format!("(select * from {} limit 0) b", tables.head.relation),
+        Some(foreign) => format!("{foreign} as r"),
+        None => {
+            let columns = tables.table.columns.iter();
+            let columns = columns.map(|column| format!("null::text as {}", Ident::new(&column.name)));
+            let columns: Vec<String> = columns.collect();
+            format!("(select {} where false) as r", columns.join(", "))
+        }
     }
 }
 

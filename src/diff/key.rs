@@ -4,9 +4,9 @@ use std::hash::{Hash, Hasher};
 
 use sqlx::PgConnection;
 
-use super::{Image, Source, copy};
-use crate::error::Result;
-use crate::sql::{Ident, Relation};
+use super::{Image, Source, copy, print};
+use crate::error::{Error, Result};
+use crate::sql::Ident;
 
 /// The printed values of a row's key columns. Two keys are one only if they print the same: `=` may
 /// hold for more (numeric 1.0 and 1.00), which are two keys downstream.
@@ -52,8 +52,7 @@ pub(super) async fn rows_by_key(
     if wanted.is_empty() {
         return Ok(Some(Vec::new()));
     }
-    bind(connection, key, wanted).await?;
-    let query = join(key, source, &copy::row(source, "r"));
+    let query = join(key, source, wanted, &copy::row(source, "r"));
     copy::images(connection, &query, source.columns.len()).await
 }
 
@@ -68,41 +67,49 @@ pub(super) async fn keys_present(
     if wanted.is_empty() {
         return Ok(Some(Vec::new()));
     }
-    bind(connection, key, wanted).await?;
-    let names: Vec<String> = (1..=key.len()).map(|n| format!("w.k{n}")).collect();
-    copy::images(connection, &join(key, source, &names.join(", ")), key.len()).await
+    // Numbers, not the keys: what was printed and read need not print in the same way again.
+    let numbers = copy::images(connection, &join(key, source, wanted, "w.number"), 1).await?;
+    let Some(numbers) = numbers else { return Ok(None) };
+    let present = numbers.iter().map(|number| {
+        let number = number.get(0).and_then(|number| number.parse::<usize>().ok());
+        let image = number.and_then(|number| wanted.get(number));
+        let image = image.ok_or_else(|| Error::item("a key came back that was not asked for"))?;
+        Ok(key.iter().map(|&at| image.get(at)).collect())
+    });
+    present.collect::<Result<_>>().map(Some)
 }
 
-/// A join of the wanted keys with a side's rows, over the key's index. The keys come as text and
-/// are read as the column's type, so that the index serves.
-fn join(key: &[usize], source: &Source, printed: &str) -> String {
-    let arrays: Vec<String> = (1..=key.len()).map(copy::bound).collect();
-    let names: Vec<String> = (1..=key.len()).map(|n| format!("k{n}")).collect();
-    let conditions: Vec<String> = key
+/// A join of the wanted keys, each with its number, with a side's rows, over the key's index. The
+/// keys are literals of the column's type, so that the index serves.
+fn join(key: &[usize], source: &Source, wanted: &[Image], printed: &str) -> String {
+    let columns = || key.iter().map(|&at| &source.columns[at]);
+    let values: Vec<String> = wanted
         .iter()
+        .enumerate()
+        .map(|(number, image)| {
+            let keys = key.iter().zip(columns());
+            let keys: Vec<String> =
+                keys.map(|(&at, column)| print::literal(column, image.get(at))).collect();
+            format!("({number}, {})", keys.join(", "))
+        })
+        .collect();
+    let names: Vec<String> = (1..=key.len()).map(|n| format!("k{n}")).collect();
+    let conditions: Vec<String> = columns()
         .zip(&names)
-        .map(|(&at, name)| {
-            let column = &source.columns[at];
-            let base = Relation::new(&column.base.schema, &column.base.name);
+        .map(|(column, name)| {
             format!(
-                "r.{}{} operator({}.=) w.{name}::{base}",
+                "r.{}{} operator({}.=) w.{name}",
                 Ident::new(&column.name),
-                column.enum_cast(),
+                column.base_cast(),
                 Ident::new(column.operator_schema())
             )
         })
         .collect();
     format!(
-        "select {printed} from unnest({}) as w ({}) join {} on {}",
-        arrays.join(", "),
+        "select {printed} from (values {}) as w (number, {}) join {} on {}",
+        values.join(", "),
         names.join(", "),
         source.rows("r"),
         conditions.join(" and ")
     )
-}
-
-async fn bind(connection: &mut PgConnection, key: &[usize], wanted: &[Image]) -> Result<()> {
-    let lists: Vec<Vec<Option<&str>>> =
-        key.iter().map(|&column| wanted.iter().map(|image| image.get(column)).collect()).collect();
-    copy::bind(connection, &lists).await
 }

@@ -77,15 +77,24 @@ pub(crate) struct Source {
 
 impl Source {
     /// The published rows, as an item of a from list.
+    ///
+    /// It always has an alias of ours: without one the table's own name would be one, and a table
+    /// with the name of another item of the query would capture references to that.
     fn rows(&self, alias: &str) -> String {
-        let only = if self.only { "only " } else { "" };
         match &self.filter {
-            // The filter's column names are the table's own: a subquery keeps aliases out of them.
+            // The filter's column names are the table's own: within this subquery there is nothing
+            // else that they could mean.
             Some(filter) => {
-                format!("(select * from {only}{} where {filter}) {alias}", self.relation)
+                format!("(select r.* from {} where {filter}) as {alias}", self.all_rows("r"))
             }
-            None => format!("{only}{} {alias}", self.relation),
+            None => self.all_rows(alias),
         }
+    }
+
+    /// The same without regard to the filter.
+    fn all_rows(&self, alias: &str) -> String {
+        let only = if self.only { "only " } else { "" };
+        format!("{only}{} as {alias}", self.relation)
     }
 }
 

@@ -2,43 +2,65 @@
 
 use super::Source;
 use crate::catalog::{Column, Key, Table};
-use crate::sql::Ident;
+use crate::sql::{Ident, Literal, Relation};
 
-/// Built-in types whose cast to text *is* their output function. Other casts are not: bool says
-/// `true` for `t`, char(n) loses its padding, inet gains a mask, and anybody may define a cast for
-/// a type of theirs.
-const CAST_PRINTS: [u32; 20] = [
-    20,   // int8
-    21,   // int2
-    23,   // int4
-    25,   // text
-    26,   // oid
-    114,  // json
-    17,   // bytea
-    700,  // float4
-    701,  // float8
-    1043, // varchar
-    1082, // date
-    1083, // time
-    1114, // timestamp
-    1184, // timestamptz
-    1186, // interval
-    1266, // timetz
-    1700, // numeric
-    2950, // uuid
-    3802, // jsonb
-    3220, // pg_lsn
+/// Built-in types with their output functions (PostgreSQL manual, `pg_type.typoutput`). Only these
+/// are called by name; see [`printed`].
+const OUTPUTS: [(u32, &str); 18] = [
+    (17, "byteaout"),
+    (20, "int8out"),
+    (21, "int2out"),
+    (23, "int4out"),
+    (26, "oidout"),
+    (114, "json_out"),
+    (700, "float4out"),
+    (701, "float8out"),
+    (1082, "date_out"),
+    (1083, "time_out"),
+    (1114, "timestamp_out"),
+    (1184, "timestamptz_out"),
+    (1186, "interval_out"),
+    (1266, "timetz_out"),
+    (1700, "numeric_out"),
+    (2950, "uuid_out"),
+    (3220, "pg_lsn_out"),
+    (3802, "jsonb_out"),
 ];
 
-/// An expression of type text with the column's value as its type prints it, null for null.
+/// Text and varchar, which are what they print. Nobody can define another cast between the two.
+const TEXTS: [u32; 2] = [25, 1043];
+
+/// An expression of type text with the column's value as its type's output function prints it, null
+/// for null.
+///
+/// Never a cast to text: a database may define one for almost any type, built-in ones included, and
+/// some built-in ones differ from the output function (bool says `true` for `t`, `char(n)` loses its
+/// padding, inet gains a mask).
 pub(super) fn printed(column: &Column, table_alias: &str) -> String {
     let value = format!("{table_alias}.{}", Ident::new(&column.name));
-    if CAST_PRINTS.contains(&column.base.oid) {
-        format!("{value}::text")
-    } else {
-        // format() calls the output function, but prints null as nothing. A composite whose
-        // fields are all null `is null` and yet is not null: num_nulls() sees the difference.
-        format!("case when num_nulls({value}) = 0 then format('%s', {value}) end")
+    let oid = column.base.oid;
+    if TEXTS.contains(&oid) {
+        return format!("{value}::text");
+    }
+    match OUTPUTS.iter().find(|(of, _)| *of == oid) {
+        Some((_, output)) => format!("textin({output}({value}))"),
+        // format() calls the output function as well, which costs a little more, and prints null as
+        // nothing. A composite whose fields are all null `is null` and yet is not null: num_nulls()
+        // sees the difference.
+        None => format!("case when num_nulls({value}) = 0 then format('%s', {value}) end"),
+    }
+}
+
+/// A literal of the column's type that its input function reads: a value as [`printed`] has it, or
+/// null.
+///
+/// Never a cast from text, which a database may define too. The type has no modifier, so that a
+/// value is not cut or rounded.
+pub(super) fn literal(column: &Column, value: Option<&str>) -> String {
+    let base = Relation::new(&column.base.schema, &column.base.name);
+    match value {
+        Some(value) => format!("{}::{base}", Literal(value)),
+        None => format!("null::{base}"),
     }
 }
 
@@ -49,7 +71,7 @@ pub(super) fn image(source: &Source, alias: &str) -> String {
 
 /// The same out of a foreign table, whose columns are text already.
 pub(super) fn foreign_image(table: &Table, alias: &str) -> String {
-    array(foreign(table, 0..table.columns.len(), alias))
+    array(table.columns.iter().map(|column| foreign(column, alias)))
 }
 
 /// The key's columns of an image: what pairs two rows. The whole image for a table without a key.
@@ -60,20 +82,9 @@ pub(super) fn key(key: &Key, source: &Source, alias: &str) -> String {
     }
 }
 
-/// The same out of a foreign table.
-pub(super) fn foreign_key(table: &Table, alias: &str) -> String {
-    match &table.key {
-        Key::Columns(key) => array(foreign(table, key.iter().copied(), alias)),
-        Key::WholeRow => foreign_image(table, alias),
-    }
-}
-
-fn foreign(
-    table: &Table,
-    columns: impl Iterator<Item = usize>,
-    alias: &str,
-) -> impl Iterator<Item = String> {
-    columns.map(move |at| format!("{alias}.{}", Ident::new(&table.columns[at].name)))
+/// A column of a foreign table.
+pub(super) fn foreign(column: &Column, alias: &str) -> String {
+    format!("{alias}.{}", Ident::new(&column.name))
 }
 
 /// Columns may have collations that do not go together; images are compared byte by byte.

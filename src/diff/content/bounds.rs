@@ -32,19 +32,18 @@ pub(crate) async fn key_bounds(
     // Every n-th row of the sample but the last, which would leave nothing behind it.
     let sql = format!(
         r#"
-        select key
+        select s.key
           from (select {key} as key, row_number() over (order by {order}) as number,
                        count(*) over () as rows
-                  from {only}{relation} r tablesample system ($1)
-                 {filter}) sample
-         where number > 1 and number % greatest(rows / $2::int8, 1) = 0
-         order by number
+                  from {rows} tablesample system ($1)
+                 {filter}) as s
+         where s.number > 1 and s.number % greatest(s.rows / $2::int8, 1::int8) = 0
+         order by s.number
          limit $2 - 1
         "#,
         key = print::key(&tables.table.key, source, "r"),
         order = order.join(", "),
-        only = if source.only { "only " } else { "" },
-        relation = source.relation,
+        rows = source.all_rows("r"),
         filter = source.filter.as_ref().map(|filter| format!("where {filter}")).unwrap_or_default(),
     );
     let rows = sqlx::query(AssertSqlSafe(sql))

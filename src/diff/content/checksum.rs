@@ -179,7 +179,7 @@ fn hash(tables: &Tables, source: &Source, at: usize, seed: impl Display, alias: 
         1700 => Hash::Of(of_text(&printed)),
         oid => match send(column) {
             Some(send) => {
-                let bytes = format!("{send}({value}{})", column.enum_cast());
+                let bytes = format!("{send}({value}{})", column.base_cast());
                 if SHORT.contains(&oid) {
                     Hash::Of(of_text(&format!("encode({bytes}, 'hex')")))
                 } else {

@@ -1,15 +1,13 @@
 //! The way through a key range, a few thousand rows at a time.
 
-use sqlx::postgres::PgArguments;
-use sqlx::query::{Query, QueryAs};
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::buckets::Buckets;
 use super::{BUCKETS, KeyRange};
-use crate::catalog::{Column, Key};
-use crate::diff::{Image, Source, Tables, copy, print};
+use crate::catalog::Key;
+use crate::diff::{Image, Source, Tables, print};
 use crate::error::Result;
-use crate::sql::{Ident, Relation};
+use crate::sql::Ident;
 
 /// Keys from one bound (inclusive) to another (exclusive), each column as it prints.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,44 +17,19 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// The condition on a row. Parameters are those of [`Bounds::bind`].
+    /// The condition on a row. Bounds are literals of the columns' types.
     pub(super) fn condition(&self, source: &Source, key: &[usize], alias: &str) -> String {
-        self.condition_on(source, key, alias, |parameter| format!("${parameter}::text"))
-    }
-
-    /// The same for COPY; what it needs is bound by [`Bounds::bind_copy`].
-    pub(super) fn copy_condition(&self, source: &Source, key: &[usize], alias: &str) -> String {
-        self.condition_on(source, key, alias, |parameter| {
-            format!("({})[{parameter}]", copy::bound(1))
-        })
-    }
-
-    pub(super) async fn bind_copy(&self, connection: &mut PgConnection) -> Result<()> {
-        let values = self.values().map(|value| Some(value.as_str())).collect();
-        copy::bind(connection, &[values]).await
-    }
-
-    fn condition_on(
-        &self,
-        source: &Source,
-        key: &[usize],
-        alias: &str,
-        value_of: impl Fn(usize) -> String,
-    ) -> String {
-        let mut parameter = 0;
-        let mut compare = |operator: &str, bound: &Option<Vec<String>>| {
+        let compare = |operator: &str, bound: &Option<Vec<String>>| {
             let bound = bound.as_ref()?;
             // A bound may name the first columns only.
             let (columns, values): (Vec<String>, Vec<String>) = key
                 .iter()
-                .take(bound.len())
-                .map(|&at| {
+                .zip(bound)
+                .map(|(&at, value)| {
                     let column = &source.columns[at];
-                    parameter += 1;
-                    let base = type_of(column);
-                    let value = format!("{}::{base}", value_of(parameter));
                     let name = Ident::new(&column.name);
-                    (format!("{alias}.{name}{}", column.enum_cast()), value)
+                    let value = print::literal(column, Some(value));
+                    (format!("{alias}.{name}{}", column.base_cast()), value)
                 })
                 .unzip();
             // The planner has seen to it that all columns' operators lie in one schema.
@@ -71,28 +44,6 @@ impl Bounds {
             [compare(">=", &self.from), compare("<", &self.to)].into_iter().flatten().collect();
         if conditions.is_empty() { "true".to_owned() } else { conditions.join(" and ") }
     }
-
-    fn values(&self) -> impl Iterator<Item = &String> {
-        self.from.iter().chain(&self.to).flatten()
-    }
-
-    pub(super) fn bind<'q, O>(
-        &self,
-        query: QueryAs<'q, Postgres, O, PgArguments>,
-    ) -> QueryAs<'q, Postgres, O, PgArguments> {
-        self.values().fold(query, |query, value| query.bind(value.clone()))
-    }
-
-    pub(super) fn bind_query<'q>(
-        &self,
-        query: Query<'q, Postgres, PgArguments>,
-    ) -> Query<'q, Postgres, PgArguments> {
-        self.values().fold(query, |query, value| query.bind(value.clone()))
-    }
-}
-
-fn type_of(column: &Column) -> Relation {
-    Relation::new(&column.base.schema, &column.base.name)
 }
 
 /// Steps through a key range.
@@ -271,8 +222,11 @@ impl<'a> Walk<'a> {
             order = order.join(", "),
             offset = self.rows,
         );
-        let row =
-            bounds.bind_query(sqlx::query(AssertSqlSafe(sql))).fetch_optional(connection).await?;
+        // Every statement is another one.
+        let row = sqlx::query(AssertSqlSafe(sql))
+            .persistent(false)
+            .fetch_optional(connection)
+            .await?;
         row.map(|row| {
             let image = Image::read_columns(&row, 0, self.key.len())?;
             Ok(image.iter().flatten().map(str::to_owned).collect())
@@ -304,7 +258,7 @@ async fn ends(connection: &mut PgConnection, source: &Source, at: usize) -> Resu
     let column = Ident::new(&source.columns[at].name);
     let row = sqlx::query(AssertSqlSafe(format!(
         "select min(r.{column})::int8, max(r.{column})::int8,
-                (select count(*) from pg_partition_tree($1::text::regclass) where isleaf)
+                (select count(*) from pg_partition_tree($1::text::regclass) as t where t.isleaf)
            from {}",
         source.rows("r")
     )))
