@@ -163,7 +163,7 @@ pub(crate) async fn published(
                       where n.nspname = t.schemaname and c.relname = t.tablename
                         and a.attname = any (t.attnames)
                         and (a.attgenerated = ''
-                             or current_setting('server_version_num')::int >= 160000)) as attnames,
+                             or int4in(textout(current_setting('server_version_num'))) >= 160000)) as attnames,
                t.rowfilter,
         "#
     } else {

@@ -166,14 +166,15 @@ pub(crate) async fn relations(
                -- As the planner does: so many rows a page as were counted, and the pages of today.
                (select coalesce(sum(nullif(l.reltuples, -1)
                                     * coalesce(pg_relation_size(l.oid)
-                                                 / current_setting('block_size')::float8
+                                                 / pg_size_bytes(current_setting('block_size'))
+                                                     ::float8
                                                  / nullif(l.relpages, 0), 1)), -1)::float8
                   from storage s join pg_class l on l.oid = s.leaf
                  where s.root = c.oid) as reltuples,
                (select sum(pg_table_size(s.leaf))::int8
                   from storage s where s.root = c.oid) as bytes,
                (select sum(pg_relation_size(s.leaf))::int8
-                         / current_setting('block_size')::int8
+                         / pg_size_bytes(current_setting('block_size'))
                   from storage s where s.root = c.oid) as pages,
                (select sum(pg_stat_get_tuples_inserted(s.leaf)
                            + pg_stat_get_tuples_updated(s.leaf)

@@ -108,7 +108,7 @@ pub(crate) async fn storage(
                                         from pg_attribute a
                                        where t.typtype = 'c' and a.attrelid = t.typrelid
                                          and a.attnum > 0),
-                                     (select x.extname || ' ' || x.extversion
+                                     (select concat_ws(' ', x.extname, x.extversion)
                                         from pg_depend d
                                         join pg_extension x on x.oid = d.refobjid
                                        where d.classid = 'pg_type'::regclass and d.objid = t.oid
@@ -133,7 +133,7 @@ pub(crate) async fn storage(
                coalesce(pg_relation_filenode(c.oid), 0)::int8 as filenode,
                d.oid::int8 as database,
                coalesce(am.amname, '')::text as access_method,
-               pg_relation_size(c.oid) / current_setting('block_size')::int8 as blocks,
+               pg_relation_size(c.oid) / pg_size_bytes(current_setting('block_size')) as blocks,
                c.relkind = 'f' as is_foreign,
                columns.names,
                columns.definitions
@@ -146,9 +146,9 @@ pub(crate) async fn storage(
                select coalesce(array_agg(a.attname::text order by a.attnum), '{}') as names,
                       coalesce(array_agg(
                         -- A virtual column is an expression, not stored bytes.
-                        case when a.attgenerated <> 'v' then
-                          a.attnum || '|' || a.atttypid || '|' || a.atttypmod || '|'
-                          || a.attcollation || '|' || m.definition end
+                        case when a.attgenerated <> 'v' and m.definition is not null then
+                          concat_ws('|', a.attnum, a.atttypid, a.atttypmod, a.attcollation,
+                                    m.definition) end
                         order by a.attnum), '{}') as definitions
                  from pg_attribute a
                  left join type_meaning m on m.oid = a.atttypid
