@@ -139,7 +139,7 @@ impl Recorded {
                 select pg_is_in_recovery(),
                        (extract(epoch from clock_timestamp()) * 1000)::int8,
                        (extract(epoch from pg_postmaster_start_time()) * 1000)::int8,
-                       pg_last_wal_replay_lsn()::text
+                       textin(pg_lsn_out(pg_last_wal_replay_lsn()))
                 "#,
             )
             .fetch_one(&mut connection)

@@ -1,6 +1,7 @@
 //! Removing what recoveries created on the two servers.
 
 use sqlx::{AssertSqlSafe, PgConnection, raw_sql};
+use uuid::Uuid;
 
 use super::tables::RELATIONS_PER_TRANSACTION;
 use super::{ForeignTable, MARKER, STATUS_SCHEMA, role};
@@ -226,9 +227,9 @@ async fn refuse_while_at_work(head: &mut PgConnection) -> Result<()> {
         return Ok(());
     }
     // Somebody else's table may have this name; then there is nothing of ours to protect.
-    let at_work: Option<String> = sqlx::query_scalar(
+    let at_work: Option<Uuid> = sqlx::query_scalar(
         r#"
-        select r.id::text
+        select r.id
           from deltacompare.recovery r
           left join deltacompare.work_item w on w.recovery_id = r.id
          where r.state in ('planning', 'running')
@@ -236,7 +237,7 @@ async fn refuse_while_at_work(head: &mut PgConnection) -> Result<()> {
                 or (r.queued and greatest(r.sent_at, w.sent_at)
                                  > clock_timestamp() - interval '5 minutes')
                 or not pg_try_advisory_xact_lock(
-                         hashtextextended('deltacompare at work on ' || r.id, 0)))
+                         hashtextextended(format('deltacompare at work on %s', r.id), 0)))
          limit 1
         "#,
     )

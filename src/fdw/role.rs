@@ -26,7 +26,7 @@ pub(super) async fn create(
     password: &SecretString,
 ) -> Result<()> {
     let verifier = scram_sha_256(password.expose_secret().as_bytes());
-    let until: String = sqlx::query_scalar("select (now() + interval '30 days')::text")
+    let until: String = sqlx::query_scalar("select textin(timestamptz_out(now() + interval '30 days'))")
         .fetch_one(&mut *base)
         .await?;
     let bypass = if may_bypass_row_security(base).await? { "bypassrls" } else { "" };
@@ -59,7 +59,7 @@ pub(crate) async fn may_bypass_row_security(base: &mut PgConnection) -> Result<b
     Ok(sqlx::query_scalar(
         r#"
         select rolsuper or (rolbypassrls and rolcreaterole
-                            and current_setting('server_version_num')::int >= 160000)
+                            and int4in(textout(current_setting('server_version_num'))) >= 160000)
           from pg_roles where rolname = current_user
         "#,
     )
@@ -73,7 +73,7 @@ pub(super) async fn reads_all(base: &mut PgConnection) -> Result<bool> {
     Ok(sqlx::query_scalar(
         r#"
         select rolsuper
-               or (rolcreaterole and current_setting('server_version_num')::int < 160000)
+               or (rolcreaterole and int4in(textout(current_setting('server_version_num'))) < 160000)
                or pg_has_role(current_user, 'pg_read_all_data', 'member with admin option')
           from pg_roles where rolname = current_user
         "#,

@@ -68,12 +68,12 @@ impl ForeignTable {
         let view = needs_view.then(|| {
             // The view has the table's own names, once each.
             let list: BTreeSet<String> =
-                columns.iter().map(|column| column.remote.to_string()).collect();
+                columns.iter().map(|column| format!("r.{}", column.remote)).collect();
             let list = Vec::from_iter(list);
             let only = if base.kind == RelationKind::Parent { "only " } else { "" };
             let filter = pair.base_filter.as_deref();
             format!(
-                "select {} from {only}{source}{}",
+                "select {} from {only}{source} as r{}",
                 list.join(", "),
                 filter.map(|filter| format!(" where {filter}")).unwrap_or_default()
             )

@@ -138,7 +138,7 @@ async fn undecided(base: &mut PgConnection, pairs: &[TablePair]) -> Result<BTree
     for pair in pairs {
         let (Some(relation), Some(filter)) = (&pair.base, &pair.base_filter) else { continue };
         let question =
-            format!("explain select from {} where {filter}", sql::Relation::from(&relation.name));
+            format!("explain select from {} as r where {filter}", sql::Relation::from(&relation.name));
         match sqlx::raw_sql(AssertSqlSafe(question)).execute(&mut *base).await {
             Ok(_) => {}
             // Syntax error or access rule violation, data exception; but missing rights are looked

@@ -27,13 +27,14 @@ pub(super) struct Facts {
 pub(super) async fn facts(connection: &mut PgConnection) -> Result<Facts> {
     let mut facts: Facts = sqlx::query_as(
         r#"
-        select current_setting('server_version_num')::int as version,
+        select int4in(textout(current_setting('server_version_num'))) as version,
                pg_is_in_recovery() as in_recovery,
-               (select system_identifier::text from pg_control_system()) as system_identifier,
+               (select textin(int8out(system_identifier))
+                  from pg_control_system()) as system_identifier,
                case when pg_is_in_recovery() then 0
-                    else pg_snapshot_xmax(pg_current_snapshot())::text::int8
+                    else int8in(xid8out(pg_snapshot_xmax(pg_current_snapshot())))
                end as next_transaction,
-               current_setting('track_counts')::bool as track_counts,
+               current_setting('track_counts') = 'on' as track_counts,
                exists (select from pg_largeobject_metadata) as large_objects,
                concat_ws('/', (select system_identifier from pg_control_system()),
                          case when not pg_is_in_recovery()
@@ -93,9 +94,7 @@ pub(crate) async fn restore_identity(connection: &mut PgConnection) -> Result<(S
 /// PostgreSQL 14, which begins to count only some time after the file is there.
 pub(crate) async fn counts_lost(connection: &mut PgConnection) -> Result<bool> {
     let counts_early: bool =
-        sqlx::query_scalar("select current_setting('server_version_num')::int >= 150000")
-            .fetch_one(&mut *connection)
-            .await?;
+        connection.server_version_num().is_some_and(|version| version >= 150_000);
     if !counts_early || !sees_wal_files(connection).await? {
         return Ok(false);
     }
@@ -207,7 +206,7 @@ pub(crate) async fn other_sessions(connection: &mut PgConnection) -> Result<Vec<
     Ok(sqlx::query_as(
         r#"
         select a.pid,
-               (current_setting('server_version_num')::int < 150000
+               (int4in(textout(current_setting('server_version_num'))) < 150000
                 or exists (select from pg_locks l
                             where l.pid = a.pid and l.locktype = 'virtualxid'
                               and l.mode = 'ExclusiveLock' and l.granted)) as holds_counts_back

@@ -39,7 +39,7 @@ pub(super) async fn check(
                exists (select from pg_available_extensions
                         where name = 'postgres_fdw') as available,
                current_setting('azure.extensions', true) as allow_list,
-               n.nspowner::regrole::text as status_owner,
+               pg_get_userbyid(n.nspowner)::text as status_owner,
                -- An empty one is ours too: of a process that begins just now, or was killed then.
                exists (select from pg_class c
                         where c.relnamespace = n.oid and c.relname = '_sqlx_migrations')

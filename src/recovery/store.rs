@@ -158,7 +158,7 @@ impl Store {
             r#"
             insert into deltacompare.recovery
               (id, state, request, base, head, restores, base_end_lsn, head_end_lsn, gap, database)
-            values ($1, 'planning', $2, $3, $4, $5, $6::pg_lsn, $7::pg_lsn, $8, $9)
+            values ($1, 'planning', $2, $3, $4, $5, pg_lsn_in(textout($6)), pg_lsn_in(textout($7)), $8, $9)
             on conflict (id) do nothing
             "#,
         )
@@ -183,7 +183,9 @@ impl Store {
             select state, request, warnings, restores, gap,
                    (extract(epoch from created_at) * 1000)::int8 as created_at,
                    (extract(epoch from finished_at) * 1000)::int8 as finished_at,
-                   base_end_lsn::text, head_end_lsn::text, database, queued, keep_objects,
+                   textin(pg_lsn_out(base_end_lsn)) as base_end_lsn,
+                   textin(pg_lsn_out(head_end_lsn)) as head_end_lsn,
+                   database, queued, keep_objects,
                    cleaned_at is not null as cleaned
               from deltacompare.recovery
              where id = $1

@@ -40,7 +40,7 @@ impl DeltaTable {
             r#"
             insert into deltacompare.delta
               (recovery_id, event_id, schema_name, table_name, op, key, event)
-            select $1, e.id, e.schema, e.name, e.op, e.key::json, e.body::json
+            select $1, e.id, e.schema, e.name, e.op, json_in(textout(e.key)), json_in(textout(e.body))
               from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
                      as e (id, schema, name, op, key, body)
             on conflict do nothing

@@ -35,7 +35,8 @@ impl Store {
         sqlx::query(
             r#"
             update deltacompare.recovery
-               set restores = $2, base_end_lsn = $3::pg_lsn, head_end_lsn = $4::pg_lsn, gap = $5
+               set restores = $2, base_end_lsn = pg_lsn_in(textout($3)),
+                   head_end_lsn = pg_lsn_in(textout($4)), gap = $5
              where id = $1
             "#,
         )

@@ -146,7 +146,7 @@ impl Store {
                 on live.database = r.database and live.id <> r.id
                and live.state in ('planning', 'running')
              where r.id = $1 and r.state = 'failed'
-               and not coalesce((r.body ->> 'allow_concurrent')::boolean, false)
+               and r.body @> '{"allow_concurrent": true}' is not true
              order by live.created_at limit 1
             "#,
         )

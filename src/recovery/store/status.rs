@@ -42,7 +42,7 @@ const RECOVERY: &str = r#"
                     end as progress,
                    case when r.state = 'running' and i.bytes_done > 0
                         then round((i.bytes - i.bytes_done) / i.bytes_done * i.seconds
-                                   / (r.request ->> 'parallel')::numeric)
+                                   / (r.request -> 'parallel')::numeric)
                     end as seconds_left,
                    i.items,
                    jsonb_build_object(
