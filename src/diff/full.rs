@@ -168,7 +168,8 @@ fn foreign(tables: &Tables) -> String {
         Some(foreign) => format!("{foreign} as r"),
         None => {
             let columns = tables.table.columns.iter();
-            let columns = columns.map(|column| format!("null::text as {}", Ident::new(&column.name)));
+            let columns =
+                columns.map(|column| format!("null::text as {}", Ident::new(&column.name)));
             let columns: Vec<String> = columns.collect();
             format!("(select {} where false) as r", columns.join(", "))
         }

@@ -26,9 +26,10 @@ pub(super) async fn create(
     password: &SecretString,
 ) -> Result<()> {
     let verifier = scram_sha_256(password.expose_secret().as_bytes());
-    let until: String = sqlx::query_scalar("select textin(timestamptz_out(now() + interval '30 days'))")
-        .fetch_one(&mut *base)
-        .await?;
+    let until: String =
+        sqlx::query_scalar("select textin(timestamptz_out(now() + interval '30 days'))")
+            .fetch_one(&mut *base)
+            .await?;
     let bypass = if may_bypass_row_security(base).await? { "bypassrls" } else { "" };
     let comment = format!("{MARKER}; `deltacompare cleanup` drops it");
     // One transaction: a role without the comment would not be known as ours.

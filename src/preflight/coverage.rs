@@ -137,8 +137,10 @@ async fn undecided(base: &mut PgConnection, pairs: &[TablePair]) -> Result<BTree
     let mut undecided = BTreeSet::new();
     for pair in pairs {
         let (Some(relation), Some(filter)) = (&pair.base, &pair.base_filter) else { continue };
-        let question =
-            format!("explain select from {} as r where {filter}", sql::Relation::from(&relation.name));
+        let question = format!(
+            "explain select from {} as r where {filter}",
+            sql::Relation::from(&relation.name)
+        );
         match sqlx::raw_sql(AssertSqlSafe(question)).execute(&mut *base).await {
             Ok(_) => {}
             // Syntax error or access rule violation, data exception; but missing rights are looked

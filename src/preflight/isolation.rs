@@ -113,7 +113,10 @@ async fn active_jobs(
             "select coalesce(to_jsonb(j) ->> 'jobname', format('job %s', j.jobid)) from cron.job j \
              where j.active order by j.jobid",
         ),
-        ("pgagent.pga_job", "select j.jobname from pgagent.pga_job j where j.jobenabled order by 1"),
+        (
+            "pgagent.pga_job",
+            "select j.jobname from pgagent.pga_job j where j.jobenabled order by 1",
+        ),
     ] {
         let exists: bool = sqlx::query_scalar("select to_regclass($1) is not null")
             .bind(table)

@@ -16,7 +16,8 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::support::{
-    DebeziumEvents, Events, Gap, NetChange, State, TableName, assert_recovered, deltacompare,
+    DebeziumEvents, Events, Gap, NetChange, State, TableName, USER_CASTS, assert_recovered,
+    deltacompare,
 };
 use workload::Story;
 
@@ -38,11 +39,12 @@ async fn whatever_happened_events_turn_base_into_head() {
         let stories: Vec<Story> = (0..tables)
             .map(|number| workload::story(number).new_tree(&mut runner).unwrap().current())
             .collect();
-        check(&stories).await;
+        // With the casts, keys of some types are compared by `full` only; without, by all strategies.
+        check(&stories, seed % 2 == 0).await;
     }
 }
 
-async fn check(stories: &[Story]) {
+async fn check(stories: &[Story], user_casts: bool) {
     let options = Options {
         // Rows are told apart by where they lie, so that a seed always does the same.
         conf: vec!["autovacuum = off".into()],
@@ -54,6 +56,10 @@ async fn check(stories: &[Story]) {
         for statement in story.before() {
             production.sql(statement).await.unwrap();
         }
+    }
+    if user_casts {
+        production.sql(USER_CASTS).await.unwrap();
+        production.sql(schema::OPERATORS).await.unwrap();
     }
     production.sql("create publication random").await.unwrap();
     publish(&production, stories.iter().filter(|s| s.table.key.identifies())).await;

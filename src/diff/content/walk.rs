@@ -223,10 +223,8 @@ impl<'a> Walk<'a> {
             offset = self.rows,
         );
         // Every statement is another one.
-        let row = sqlx::query(AssertSqlSafe(sql))
-            .persistent(false)
-            .fetch_optional(connection)
-            .await?;
+        let row =
+            sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_optional(connection).await?;
         row.map(|row| {
             let image = Image::read_columns(&row, 0, self.key.len())?;
             Ok(image.iter().flatten().map(str::to_owned).collect())

@@ -36,8 +36,7 @@ impl Versions {
             "#
         );
         let (low, high) = tid::bounds(groups, size, end);
-        let mut rows =
-            sqlx::query(AssertSqlSafe(sql)).bind(low).bind(high).fetch(connection);
+        let mut rows = sqlx::query(AssertSqlSafe(sql)).bind(low).bind(high).fetch(connection);
         let mut versions = Vec::new();
         while let Some(row) = rows.try_next().await? {
             // Null where a group has no tuples.

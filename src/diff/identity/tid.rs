@@ -45,10 +45,7 @@ impl Encode<'_, Postgres> for Tid {
 /// ends (exclusive). Bound as `tid[]`, they need no text that is read as a tuple identifier.
 pub(super) fn bounds(groups: &[u32], size: u32, end: u32) -> (Vec<Tid>, Vec<Tid>) {
     let start = |block: u32| Tid { block, offset: 0 };
-    groups
-        .iter()
-        .map(|&block| (start(block), start(block.saturating_add(size).min(end))))
-        .unzip()
+    groups.iter().map(|&block| (start(block), start(block.saturating_add(size).min(end)))).unzip()
 }
 
 #[cfg(test)]

@@ -17,6 +17,31 @@ pub(super) const PRELUDE: &str = r#"
     create type "Zweites ""Schema""; drop table x; --".pair as (n int, "T t" text);
 "#;
 
+/// Operators on the user's types, and functions with names of ours, all of them wrong.
+pub(super) const OPERATORS: &str = r#"
+    create function public.never(public.mood, public.mood) returns bool
+      language sql immutable as 'select false';
+    create operator public.= (leftarg = public.mood, rightarg = public.mood,
+                              function = public.never);
+    create function public.never(public.word, public.word) returns bool
+      language sql immutable as 'select false';
+    create operator public.= (leftarg = public.word, rightarg = public.word,
+                              function = public.never);
+    create function public.print(public.mood) returns text strict immutable language sql
+      as 'select ''another''::text';
+    create cast (public.mood as text) with function public.print(public.mood) as assignment;
+    create function public.textin(text) returns text language sql immutable
+      as 'select ''another''::text';
+    create function public.format(text, anyelement) returns text language sql immutable
+      as 'select ''another''::text';
+    create function public.num_nulls(anyelement) returns int language sql immutable
+      as 'select 1';
+    create function public.hashtextextended(text, bigint) returns bigint language sql immutable
+      as 'select 1::bigint';
+    create function public.int8out(bigint) returns text language sql immutable
+      as 'select ''another''::text';
+"#;
+
 const SCHEMAS: [&str; 2] = ["public", r#"Zweites "Schema"; drop table x; --"#];
 
 /// Names that a careless program would trip over: SQL in them, reserved words, its own words.

@@ -96,11 +96,19 @@ pub(crate) async fn cast(server: &Server, table: &TableName, rows: &mut [Row]) {
         .await
         .unwrap_or_else(|error| panic!("column {name} of {table}: {error}"));
         let texts: Vec<&str> = rows.iter().filter_map(|row| row.get(&name)?.as_deref()).collect();
+        if texts.is_empty() {
+            continue;
+        }
+        // Literals are read by the type's input function, whatever casts the database has.
+        let values: Vec<String> = texts
+            .iter()
+            .enumerate()
+            .map(|(at, text)| format!("({at}, {}::{declared})", literal(text)))
+            .collect();
         let printed: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
-            "select format('%s', value::{declared}) \
-               from unnest($1::text[]) with ordinality as v (value, at) order by at"
+            "select format('%s', v.value) from (values {}) v (at, value) order by v.at",
+            values.join(", ")
         )))
-        .bind(&texts)
         .fetch_all(&mut connection)
         .await
         .unwrap_or_else(|error| panic!("column {name} {declared} of {table}: {error}: {texts:?}"));

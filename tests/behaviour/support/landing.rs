@@ -77,8 +77,10 @@ impl Events {
 
     /// What the delta table on head has.
     pub(crate) async fn delta(head: &Server) -> Self {
-        let lines: Vec<(String,)> =
-            head.rows("select event::text from deltacompare.delta order by ctid").await.unwrap();
+        let lines: Vec<(String,)> = head
+            .rows("select format('%s', event) from deltacompare.delta order by ctid")
+            .await
+            .unwrap();
         Self::parse(lines.iter().map(|(line,)| line.as_str()))
     }
 

@@ -13,6 +13,7 @@ mod pgoutput;
 mod program;
 mod state;
 mod table;
+mod user_casts;
 
 pub(crate) use debezium::DebeziumEvents;
 pub(crate) use fingerprint::Fingerprint;
@@ -27,6 +28,7 @@ pub(crate) use pgoutput::{Streamed, net as net_of_stream, read as read_stream};
 pub(crate) use program::{Program, Run, deltacompare, url};
 pub(crate) use state::{NetChange, State};
 pub(crate) use table::{TableName, literal, quoted};
+pub(crate) use user_casts::USER_CASTS;
 
 /// `apply(base, events) == head`, image for image, for these tables, which are named as in SQL.
 ///
