@@ -4,6 +4,7 @@ mod column;
 mod deviation;
 mod key;
 mod names;
+mod order;
 mod pairing;
 mod publication;
 mod relation;

@@ -11,7 +11,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::{Change, Image, RowChange, Step, Tables, print};
+use super::{Change, Image, RowChange, Step, Tables, key_hash, print};
 use crate::catalog::{Key, Table};
 use crate::error::{Error, Result};
 
@@ -40,15 +40,18 @@ pub(super) fn changes<'a>(
         yield Step::Compared(rows_on_head as u64);
         let table = &tables.table;
         let sql = match table.key {
-            Key::Columns(_) => keyed(tables),
+            Key::Columns(_) if tables.sound_index => keyed(tables),
+            Key::Columns(_) => keyed_with_copies(tables),
             Key::WholeRow => multiset(tables),
         };
+        let mut keys_with_copies = 0;
         let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(head);
         let mut step = Vec::new();
         let mut bytes = 0;
         let mut deletes = 0;
         while let Some(row) = rows.try_next().await? {
-            let (row, copies) = read(&row, table)?;
+            keys_with_copies = row.try_get::<i64, _>(4)? as u64;
+            let Copies { row, copies, first } = read(&row, table)?;
             let row_bytes = match &row {
                 RowChange::Insert(image) | RowChange::Delete(image) => image.bytes(),
                 RowChange::Update { before, after } => before.bytes() + after.bytes(),
@@ -56,7 +59,7 @@ pub(super) fn changes<'a>(
             if matches!(row, RowChange::Delete(_)) {
                 deletes += copies;
             }
-            for ordinal in 0..copies {
+            for ordinal in first..first + copies {
                 step.push(Change { row: row.clone(), ordinal });
                 bytes += row_bytes;
                 if step.len() >= STEP_CHANGES || bytes >= STEP_BYTES {
@@ -69,6 +72,9 @@ pub(super) fn changes<'a>(
             yield Step::Changes(step);
         }
         yield Step::Compared(deletes);
+        if let Some(note) = key_hash::copies_note(keys_with_copies) {
+            yield note;
+        }
     }
     .boxed()
 }
@@ -97,7 +103,8 @@ pub(super) fn instead<'a>(
 }
 
 /// Rows with a key: joined on it, kept where the images differ. Columns: base's image, head's
-/// image, and 1.
+/// image, how many such rows there are, the ordinal of the first, and how many of the changed keys
+/// have more than one row.
 ///
 /// The fences (`offset 0`) keep conditions and orders off the foreign table, whose columns are text
 /// only on this side.
@@ -105,11 +112,63 @@ fn keyed(tables: &Tables) -> String {
     let table = &tables.table;
     format!(
         r#"
-        select b.image, h.image, 1::int8
+        select b.image, h.image, 1::int8, 0::int8, 0::int8
           from (select {head_key} as key, {head_image} as image from {head} offset 0) h
           full join (select {base_key} as key, {base_image} as image from {base} offset 0) b
             on b.key = h.key
          where b.image is distinct from h.image
+         order by h.image is not null
+        "#,
+        head_key = print::key(&table.key, &tables.head, "h"),
+        head_image = print::image(&tables.head, "h"),
+        head = tables.head.rows("h"),
+        base_key = print::foreign_key(table, "b"),
+        base_image = print::foreign_image(table, "b"),
+        base = foreign(tables),
+    )
+}
+
+/// The same where the unique index may have let a key in twice, which a join would multiply: images
+/// are counted on both sides, and of each key those that are left over are paired in their order, as
+/// [`pairing::pair_copies`](super::pairing::pair_copies) does. Base has as many rows of a key as head,
+/// less what is left over of head's and more what is left over of base's.
+fn keyed_with_copies(tables: &Tables) -> String {
+    let table = &tables.table;
+    format!(
+        r#"
+        with surplus as materialized (
+          select both_sides.key, both_sides.image, sum(both_sides.side)::int8 as copies
+            from (select 1 as side, {head_key} as key, {head_image} as image from {head}
+                  union all
+                  select -1, b.key, b.image
+                    from (select {base_key} as key, {base_image} as image from {base} offset 0) b
+                 ) both_sides
+           group by both_sides.key, both_sides.image
+          having sum(both_sides.side) <> 0
+        ),
+        numbered as (
+          select s.key, s.image, s.copies > 0 as on_head,
+                 row_number() over (partition by s.key, s.copies > 0 order by s.image) as number
+            from surplus s
+           cross join lateral generate_series(1, abs(s.copies)) copy
+        ),
+        keys as (
+          select s.key, sum(s.copies) as more from surplus s group by s.key
+        ),
+        counted as (
+          select k.key, count(*) as rows
+            from (select {head_key} as key from {head} offset 0) k
+           where k.key in (select s.key from surplus s)
+           group by k.key
+        )
+        select b.image, h.image, 1::int8, coalesce(h.number, b.number) - 1,
+               (select count(*)
+                  from keys k
+                  left join counted c on c.key = k.key
+                 where greatest(coalesce(c.rows, 0), coalesce(c.rows, 0) - k.more) > 1)
+          from (select * from numbered n where not n.on_head) b
+          full join (select * from numbered n where n.on_head) h
+            on h.key = b.key and h.number = b.number
          order by h.image is not null
         "#,
         head_key = print::key(&table.key, &tables.head, "h"),
@@ -129,7 +188,7 @@ fn multiset(tables: &Tables) -> String {
         r#"
         select case when copies < 0 then image end,
                case when copies > 0 then image end,
-               abs(copies)
+               abs(copies), 0::int8, 0::int8
           from (select image, sum(side)::int8 as copies
                   from (select 1 as side, {head_image} as image from {head}
                         union all
@@ -154,7 +213,15 @@ fn foreign(tables: &Tables) -> String {
     }
 }
 
-fn read(row: &PgRow, table: &Table) -> Result<(RowChange, u64)> {
+/// What happened to rows of one image.
+struct Copies {
+    row: RowChange,
+    copies: u64,
+    /// The ordinal of the first.
+    first: u64,
+}
+
+fn read(row: &PgRow, table: &Table) -> Result<Copies> {
     let image = |at: usize| -> Result<Option<Image>> {
         let value = row.try_get_raw(at)?;
         match value.as_bytes() {
@@ -163,11 +230,12 @@ fn read(row: &PgRow, table: &Table) -> Result<(RowChange, u64)> {
         }
     };
     let copies: i64 = row.try_get(2)?;
-    let change = match (image(0)?, image(1)?) {
+    let first: i64 = row.try_get(3)?;
+    let row = match (image(0)?, image(1)?) {
         (Some(before), Some(after)) => RowChange::Update { before, after },
         (Some(before), None) => RowChange::Delete(before),
         (None, Some(after)) => RowChange::Insert(after),
         (None, None) => return Err(Error::item("the join returned a row that is on neither side")),
     };
-    Ok((change, copies.unsigned_abs()))
+    Ok(Copies { row, copies: copies.unsigned_abs(), first: first.unsigned_abs() })
 }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use sqlx::Connection;
 
-use crate::catalog::{self, Key, SameStorage, Selection, Storage, TablePair};
+use crate::catalog::{self, SameStorage, Selection, Storage, TablePair};
 use crate::diff::ReusedIds;
 use crate::error::{Error, Result};
 use crate::fdw::{self, FdwTarget};
@@ -78,37 +78,6 @@ impl Checked {
             head.map(Vec::as_slice).unwrap_or_default(),
             base.map(Vec::as_slice).unwrap_or_default(),
         )
-    }
-
-    /// Whether checksums of the table's parts can be compared: both servers must agree on the order
-    /// of its keys, if it has any. Or why not.
-    pub(crate) fn same_contents(&self, pair: &TablePair) -> Result<(), String> {
-        let Some(base) = &pair.base else { return Err("it is not on base".to_owned()) };
-        let Key::Columns(key) = &pair.table.key else { return Ok(()) };
-        if !pair.key_indexed_on_base {
-            return Err("base has no index on its key".to_owned());
-        }
-        let base_columns = &pair.base_columns;
-        for &at in key {
-            let head_column = &pair.table.columns[at];
-            if head_column.operator_schema() != pair.table.columns[key[0]].operator_schema() {
-                return Err("operators of several schemas order its key".to_owned());
-            }
-            let order = |relation: &catalog::Relation, column: &catalog::Column| {
-                relation.orders.get(&column.name).cloned()
-            };
-            if head_column.base != base_columns[at].base {
-                return Err(format!("key column {:?} changed its type", head_column.name));
-            }
-            if order(&pair.head, head_column) != order(base, &base_columns[at]) {
-                return Err(format!(
-                    "key column {:?} does not sort in the same way on both servers (collation \
-                     versions)",
-                    head_column.name
-                ));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -225,6 +194,10 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
     };
     if matches!(gap, GapProof::Proven { .. }) && pairs.iter().any(written) {
         gap = GapProof::NotProvable { why: WRITTEN_TO.to_owned() };
+    }
+    for pair in &mut pairs {
+        let warnings = pair.collation_warnings();
+        pair.warnings.extend(warnings);
     }
     rights::check(&mut base, &mut head, &pairs, &mut findings).await?;
 

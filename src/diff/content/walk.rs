@@ -8,7 +8,7 @@ use super::buckets::Buckets;
 use super::{BUCKETS, KeyRange};
 use crate::catalog::{Column, Key};
 use crate::diff::{Image, Source, Tables, copy, print};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sql::{Ident, Relation};
 
 /// Keys from one bound (inclusive) to another (exclusive), each column as it prints.
@@ -36,6 +36,15 @@ impl Bounds {
         copy::bind(connection, &[values]).await
     }
 
+    /// Whether a row's key lies behind the first bound; true if there is none. Parameters are those
+    /// of [`Bounds::condition`].
+    fn is_behind(&self, source: &Source, key: &[usize], alias: &str) -> String {
+        // Of a bound of the first columns only, keys that begin with it lie behind it too.
+        let operator = |bound: &Vec<String>| if bound.len() < key.len() { ">=" } else { ">" };
+        let from = self.from.iter().map(|bound| (operator(bound), bound));
+        compared(source, key, alias, from, |parameter| format!("${parameter}::text"))
+    }
+
     fn condition_on(
         &self,
         source: &Source,
@@ -43,33 +52,9 @@ impl Bounds {
         alias: &str,
         value_of: impl Fn(usize) -> String,
     ) -> String {
-        let mut parameter = 0;
-        let mut compare = |operator: &str, bound: &Option<Vec<String>>| {
-            let bound = bound.as_ref()?;
-            // A bound may name the first columns only.
-            let (columns, values): (Vec<String>, Vec<String>) = key
-                .iter()
-                .take(bound.len())
-                .map(|&at| {
-                    let column = &source.columns[at];
-                    parameter += 1;
-                    let base = type_of(column);
-                    let value = format!("{}::{base}", value_of(parameter));
-                    let name = Ident::new(&column.name);
-                    (format!("{alias}.{name}{}", column.enum_cast()), value)
-                })
-                .unzip();
-            // The planner has seen to it that all columns' operators lie in one schema.
-            let schema = Ident::new(source.columns[key[0]].operator_schema());
-            Some(format!(
-                "({}) operator({schema}.{operator}) ({})",
-                columns.join(", "),
-                values.join(", ")
-            ))
-        };
-        let conditions: Vec<String> =
-            [compare(">=", &self.from), compare("<", &self.to)].into_iter().flatten().collect();
-        if conditions.is_empty() { "true".to_owned() } else { conditions.join(" and ") }
+        let from = self.from.iter().map(|bound| (">=", bound));
+        let to = self.to.iter().map(|bound| ("<", bound));
+        compared(source, key, alias, from.chain(to), value_of)
     }
 
     fn values(&self) -> impl Iterator<Item = &String> {
@@ -89,6 +74,41 @@ impl Bounds {
     ) -> Query<'q, Postgres, PgArguments> {
         self.values().fold(query, |query, value| query.bind(value.clone()))
     }
+}
+
+/// The condition that a row's key compares so with these bounds, whose values are parameters in
+/// their order.
+fn compared<'a>(
+    source: &Source,
+    key: &[usize],
+    alias: &str,
+    bounds: impl Iterator<Item = (&'static str, &'a Vec<String>)>,
+    value_of: impl Fn(usize) -> String,
+) -> String {
+    let mut parameter = 0;
+    let conditions: Vec<String> = bounds
+        .map(|(operator, bound)| {
+            // A bound may name the first columns only.
+            let (columns, values): (Vec<String>, Vec<String>) = key
+                .iter()
+                .take(bound.len())
+                .map(|&at| {
+                    let column = &source.columns[at];
+                    parameter += 1;
+                    let base = type_of(column);
+                    let value = format!("{}::{base}", value_of(parameter));
+                    (format!("{alias}.{}", Ident::new(&column.name)), value)
+                })
+                .unzip();
+            // Types whose order is known are built in.
+            format!(
+                "({}) operator(pg_catalog.{operator}) ({})",
+                columns.join(", "),
+                values.join(", ")
+            )
+        })
+        .collect();
+    if conditions.is_empty() { "true".to_owned() } else { conditions.join(" and ") }
 }
 
 fn type_of(column: &Column) -> Relation {
@@ -252,6 +272,10 @@ impl<'a> Walk<'a> {
 
     /// The key some rows further on within these bounds, by walking a side's index; `None` if there
     /// are not so many.
+    ///
+    /// # Errors
+    /// That key does not lie behind the first bound: the index is out of order, and a walk in it
+    /// might never end.
     pub(super) async fn look_for_next(
         &self,
         connection: &mut PgConnection,
@@ -264,7 +288,8 @@ impl<'a> Walk<'a> {
             .map(|&at| format!("r.{}", Ident::new(&source.columns[at].name)))
             .collect();
         let sql = format!(
-            "select {key} from {rows} where {condition} order by {order} offset {offset} limit 1",
+            "select {key}, {further} from {rows} where {condition} order by {order} offset {offset} limit 1",
+            further = bounds.is_behind(source, self.key, "r"),
             key = print::key(&Key::Columns(self.key.to_vec()), source, "r"),
             rows = source.rows("r"),
             condition = bounds.condition(source, self.key, "r"),
@@ -274,6 +299,14 @@ impl<'a> Walk<'a> {
         let row =
             bounds.bind_query(sqlx::query(AssertSqlSafe(sql))).fetch_optional(connection).await?;
         row.map(|row| {
+            if !row.try_get::<bool, _>(1)? {
+                return Err(Error::item(format!(
+                    "the walk through {} in the order of its key does not get on: the index on its \
+                     key is out of order; recover the table with --strategy full, and reindex it on \
+                     production",
+                    self.tables.table.name
+                )));
+            }
             let image = Image::read_columns(&row, 0, self.key.len())?;
             Ok(image.iter().flatten().map(str::to_owned).collect())
         })
