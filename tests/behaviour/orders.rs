@@ -92,10 +92,8 @@ async fn assert_exact(
 }
 
 const ALL_WAYS: &[(&str, &[&str])] = &[
-    ("auto", &["--verify", "full"]),
     ("auto", &["--range-blocks", "4"]),
-    ("content", &["--verify", "full"]),
-    ("content", &["--range-blocks", "1"]),
+    ("content", &["--range-blocks", "4", "--verify", "full"]),
     ("full", &[]),
 ];
 
@@ -113,17 +111,17 @@ async fn a_stale_index_decides_nothing() {
         alter table chosen replica identity using index chosen_k_key;
         create type tagged as (k text collate mix, n int);
         create table composites (k tagged primary key, v int);
-        insert into composites select row(k, v)::tagged, v from updated;
+        insert into composites select row(k, v)::tagged, v from updated where v < 2000;
         create type spans as range (subtype = text, collation = mix);
         create table ranges (k spans primary key, v int);
-        insert into ranges select spans(k, 'zzz'), v from updated;
+        insert into ranges select spans(k, 'zzz'), v from updated where v < 2000;
         create table arrays (k text[] collate mix, n int, v int, primary key (k, n));
-        insert into arrays select array['x', k], v % 7, v from updated;
+        insert into arrays select array['x', k], v % 7, v from updated where v < 2000;
         create table parts (k text collate mix, part int, v int, primary key (k, part))
           partition by list (part);
         create table parts_1 partition of parts for values in (1);
         create table parts_2 partition of parts for values in (2);
-        insert into parts select k, v % 2 + 1, v from updated;
+        insert into parts select k, v % 2 + 1, v from updated where v < 2000;
         -- Keys whose order is their own are compared as before.
         create table numbers (k int primary key, v int);
         insert into numbers select i, i from generate_series(1, 5000) i;
@@ -168,10 +166,10 @@ async fn a_stale_index_decides_nothing() {
         ("scattered", (200, 500, 50)),
         ("aged_keys", (0, 2000, 0)),
         ("chosen", (0, 2000, 0)),
-        ("composites", (0, 5000, 0)),
-        ("ranges", (0, 5000, 0)),
-        ("arrays", (0, 5000, 0)),
-        ("parts", (0, 5000, 0)),
+        ("composites", (0, 2000, 0)),
+        ("ranges", (0, 2000, 0)),
+        ("arrays", (0, 2000, 0)),
+        ("parts", (0, 2000, 0)),
         ("numbers", (0, 500, 0)),
         ("bytewise", (0, 500, 0)),
     ];
@@ -230,7 +228,7 @@ async fn duplicate_keys_are_counted_and_sent_as_they_are() {
     let (came, were) = (doubles("came").await, doubles("were").await);
     assert!(came > 100 && were > 100, "{came} {were}");
     for (strategy, more) in ALL_WAYS {
-        let run = run(&gap, strategy, more).await;
+        let run = run(&gap, strategy, &[more, &["--before", "full"][..]].concat()).await;
         run.assert_completed();
         let counts = |table: &str| run.counts("report", &format!("public.{table}"));
         assert_eq!(counts("came"), (came as u64, 0, 0), "{strategy}");
@@ -262,7 +260,7 @@ async fn an_order_that_follows_the_catalog_is_not_walked() {
         create type sw as enum ('a', 'b', 'c', 'd'); create type ck as (m sw, n int);
         create table ce (k ck primary key, v text);
         insert into ce select row(l::sw, i)::ck, 'v' || i || l
-          from generate_series(1, 20000) i, unnest(array['a', 'b']) l;
+          from generate_series(1, 6000) i, unnest(array['a', 'b']) l;
         create type swrange as range (subtype = sw);
         create table re (k swrange, n int, v text, primary key (k, n));
         insert into re select swrange(l::sw, 'd'), i, 'v' || i || l
@@ -305,7 +303,7 @@ async fn an_order_that_follows_the_catalog_is_not_walked() {
     before += "create publication shop for table ce, re, ae, de, rk, renamed, grown, jsons;";
     let gap = Gap::between(&before, &during).await;
     let tables: &[Expected] = &[
-        ("ce", (0, 40000, 0)),
+        ("ce", (0, 12000, 0)),
         ("re", (0, 6000, 0)),
         ("ae", (0, 6000, 0)),
         ("de", (0, 6000, 0)),
@@ -339,31 +337,24 @@ async fn deletes_of_equal_keys_come_first() {
     }
 }
 
-/// An index that is out of order under an order that the catalog calls known: the table fails by
-/// name, and the walk does not go round in it.
+/// A key whose index does not keep it unique, though the catalog says so: the table fails by name,
+/// and the walk does not begin at one key again and again.
 #[tokio::test]
 async fn a_walk_that_does_not_get_on_fails_its_table() {
-    let production =
-        Production::start(&Postgres::find(None).unwrap(), Options::default()).await.unwrap();
-    production
-        .sql(
-            "create table wrong (k text collate \"und-x-icu\" primary key, v int);
-             insert into wrong
-               select (case when i % 2 = 0 then 'A' else 'a' end) || lpad((i / 2)::text, 5, '0'), i
-                 from generate_series(0, 29999) i;
-             create table right_ (k text collate \"C\" primary key, v int);
-             insert into right_ select k, v from wrong;
-             -- Damage: the index stays in the order of ICU.
-             update pg_attribute set attcollation = 950
-              where attname = 'k' and attrelid in ('wrong'::regclass, 'wrong_pkey'::regclass);
-             update pg_index set indcollation = '950' where indrelid = 'wrong'::regclass;
-             create publication shop for all tables",
-        )
-        .await
-        .unwrap();
-    let gap =
-        Gap::after(production, "update wrong set v = -v; update right_ set v = -v where v % 2 = 0")
-            .await;
+    let gap = Gap::between(
+        "create table wrong (k text collate \"C\" not null, v int);
+         create index wrong_k on wrong (k);
+         insert into wrong select 'a' || i, i from generate_series(1, 1000) i;
+         insert into wrong select 'same', i from generate_series(1, 20000) i;
+         -- Damage.
+         update pg_index set indisunique = true where indexrelid = 'wrong_k'::regclass;
+         alter table wrong replica identity using index wrong_k;
+         create table sound (k text collate \"C\" primary key, v int);
+         insert into sound select 'k' || i, i from generate_series(1, 20000) i;
+         create publication shop for all tables",
+        "update wrong set v = -v where v % 2 = 0; update sound set v = -v where v % 2 = 0",
+    )
+    .await;
     for more in [&[][..], &["--range-blocks", "1"]] {
         let run = run(&gap, "content", more).await;
         assert_eq!(run.code, Some(1), "{}", run.stderr);
@@ -371,6 +362,6 @@ async fn a_walk_that_does_not_get_on_fails_its_table() {
         assert_eq!(wrong["state"], "failed", "{wrong}");
         let error = wrong["error"].as_str().unwrap();
         assert!(error.contains("public.wrong") && error.contains("reindex"), "{error}");
-        assert_eq!(run.counts("report", "public.right_"), (0, 14999, 0));
+        assert_eq!(run.counts("report", "public.sound"), (0, 10000, 0));
     }
 }
