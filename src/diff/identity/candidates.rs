@@ -209,7 +209,7 @@ pub(super) async fn located(
         rows = at(source, relation, places),
     );
     let rows: Vec<(i64, Vec<u8>)> =
-        sqlx::query_as(AssertSqlSafe(query)).fetch_all(connection).await?;
+        sqlx::query_as(AssertSqlSafe(query)).persistent(false).fetch_all(connection).await?;
     rows.into_iter()
         .map(|(key, place)| {
             let place: [u8; 6] = place.try_into().map_err(|_| {
