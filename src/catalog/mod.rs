@@ -1,17 +1,16 @@
 //! What the servers' catalogs say of the tables to compare: publications, tables, columns, keys.
 
-mod casts;
 mod column;
 mod deviation;
 mod key;
 mod names;
+mod order;
 mod pairing;
 mod publication;
 mod relation;
 mod same_rows;
 mod table;
 
-pub(crate) use casts::ImplicitCasts;
 pub use column::{BaseType, Column};
 pub(crate) use deviation::{Deviation, names};
 pub use key::{Key, ReplicaIdentity};

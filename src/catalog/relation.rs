@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
 
+use super::order::{KeyOrder, key_orders};
 use super::{BaseType, Column, ReplicaIdentity, TableName};
 use crate::error::Result;
 
@@ -28,8 +29,8 @@ pub(crate) struct Relation {
     pub(crate) row_security_enabled: bool,
     /// Whether the session's user may read it.
     pub(crate) readable: bool,
-    /// What decides the order of each column that has a collation or is an enum.
-    pub(crate) orders: BTreeMap<String, String>,
+    /// What the order of each column of a key depends on.
+    pub(crate) orders: BTreeMap<String, KeyOrder>,
     /// The planner's row count; `None` if never counted.
     pub(crate) rows: Option<u64>,
     /// Size on disk in bytes, TOAST included, indexes not.
@@ -75,8 +76,6 @@ struct RelationRow {
     row_security: bool,
     row_security_enabled: bool,
     readable: bool,
-    order_names: Vec<String>,
-    orders: Vec<String>,
     reltuples: f64,
     bytes: i64,
     pages: i64,
@@ -161,8 +160,6 @@ pub(crate) async fn relations(
                c.relrowsecurity as row_security_enabled,
                (has_table_privilege(c.oid, 'select')
                  and has_schema_privilege(c.relnamespace, 'usage')) as readable,
-               ordered.names as order_names,
-               ordered.orders,
                -- As the planner does: so many rows a page as were counted, and the pages of today.
                (select coalesce(sum(nullif(l.reltuples, -1)
                                     * coalesce(pg_relation_size(l.oid)
@@ -181,34 +178,6 @@ pub(crate) async fn relations(
                            + pg_stat_get_tuples_deleted(s.leaf))::int8
                   from storage s where s.root = c.oid) as written
           from selected c
-         -- Text sorts by its collation, in the version that this machine has.
-         cross join lateral (
-               select coalesce(array_agg(a.attname::text order by a.attnum), '{}') as names,
-                      coalesce(array_agg(concat_ws(' ', l.collname, l.collprovider,
-                        case when l.collprovider = 'd'
-                             then (select concat_ws(' ', to_jsonb(d) ->> 'datlocprovider',
-                                                    d.datcollate, to_jsonb(d) ->> 'daticulocale',
-                                                    to_jsonb(d) ->> 'datlocale')
-                                     from pg_database d where d.datname = current_database())
-                             else concat_ws(' ', to_jsonb(l) ->> 'collcollate',
-                                            to_jsonb(l) ->> 'colliculocale',
-                                            to_jsonb(l) ->> 'colllocale') end,
-                        pg_collation_actual_version(l.oid),
-                        -- That of the database's own says nothing before 16: what the same
-                        -- library says of others does.
-                        case when l.collprovider = 'd'
-                             then (select concat_ws(' ', max(pg_collation_actual_version(o.oid)))
-                                     from pg_collation o, pg_database d
-                                    where d.datname = current_database()
-                                      and (o.collname = 'und-x-icu' and o.collprovider = 'i'
-                                             and to_jsonb(d) ->> 'datlocprovider' = 'i'
-                                           or o.collprovider = 'c'
-                                             and replace(lower(o.collcollate), '-', '')
-                                                   = replace(lower(d.datcollate), '-', ''))) end)
-                        order by a.attnum), '{}') as orders
-                 from pg_attribute a
-                 left join pg_collation l on l.oid = a.attcollation
-                where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) ordered
         "#,
     )
     .bind(&schemas)
@@ -216,12 +185,14 @@ pub(crate) async fn relations(
     .fetch_all(&mut *connection)
     .await?;
     let oids: Vec<i64> = rows.iter().map(|row| row.oid).collect();
-    let mut columns = columns(connection, &oids).await?;
+    let mut columns = columns(&mut *connection, &oids).await?;
+    let mut orders = key_orders(connection, &oids).await?;
     Ok(rows
         .into_iter()
         .map(|row| {
             let columns = columns.remove(&row.oid).unwrap_or_default();
-            let relation = relation(row, columns);
+            let orders = orders.remove(&row.oid).unwrap_or_default();
+            let relation = relation(row, columns, orders);
             (relation.name.clone(), relation)
         })
         .collect())
@@ -304,15 +275,11 @@ async fn columns(
     Ok(columns)
 }
 
-fn relation(row: RelationRow, columns: Vec<RelationColumn>) -> Relation {
-    let mut orders: BTreeMap<String, String> =
-        row.order_names.into_iter().zip(row.orders).collect();
-    // Enums, also as elements and under domains, sort by an order that ALTER TYPE can change.
-    for column in &columns {
-        if let Some(order) = orders.get_mut(&column.column.name) {
-            order.push_str(&column.parts.join(","));
-        }
-    }
+fn relation(
+    row: RelationRow,
+    columns: Vec<RelationColumn>,
+    orders: BTreeMap<String, KeyOrder>,
+) -> Relation {
     Relation {
         oid: row.oid as u32,
         name: TableName { schema: row.schema, name: row.name },

@@ -8,12 +8,14 @@
 //! without passing the others; otherwise they are chosen by a hash of the key. Where much differs,
 //! most buckets would be read anyway: such steps are read without checksums, and merged.
 //!
-//! A range's bounds are keys in the order of the key's index, on which both servers must agree; the
-//! planner checks that their collations do. Tables without a key: see [`multiset`].
+//! A range's bounds are keys in the order of the key's index, which must be known to be the same on
+//! both servers ([`same_order`](crate::catalog::TablePair::same_order)). Other keys: see [`hashed`].
+//! Tables without a key: see [`multiset`].
 
 mod bounds;
 mod buckets;
 pub(super) mod checksum;
+mod hashed;
 mod merge;
 mod multiset;
 mod walk;
@@ -33,6 +35,7 @@ use crate::sql::Ident;
 
 pub(crate) use bounds::key_bounds;
 use buckets::Buckets;
+pub(super) use hashed::changes as hashed_changes;
 pub(crate) use multiset::AllRows;
 pub(super) use multiset::changes as multiset_changes;
 use walk::{Bounds, Walk};

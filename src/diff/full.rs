@@ -11,7 +11,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::{Change, Image, RowChange, Step, Tables, print};
+use super::{Change, Image, RowChange, Step, Tables, key_hash, print};
 use crate::catalog::{Key, Table};
 use crate::error::{Error, Result};
 use crate::sql::Ident;
@@ -41,15 +41,18 @@ pub(super) fn changes<'a>(
         yield Step::Compared(rows_on_head as u64);
         let table = &tables.table;
         let sql = match &table.key {
-            Key::Columns(key) => keyed(tables, key),
+            Key::Columns(key) if tables.sound_index => keyed(tables, key),
+            Key::Columns(key) => keyed_with_copies(tables, key),
             Key::WholeRow => multiset(tables),
         };
+        let mut keys_with_copies = 0;
         let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(head);
         let mut step = Vec::new();
         let mut bytes = 0;
         let mut deletes = 0;
         while let Some(row) = rows.try_next().await? {
-            let (row, copies) = read(&row, table)?;
+            keys_with_copies = row.try_get::<i64, _>(4)? as u64;
+            let Copies { row, copies, first } = read(&row, table)?;
             let row_bytes = match &row {
                 RowChange::Insert(image) | RowChange::Delete(image) => image.bytes(),
                 RowChange::Update { before, after } => before.bytes() + after.bytes(),
@@ -57,7 +60,7 @@ pub(super) fn changes<'a>(
             if matches!(row, RowChange::Delete(_)) {
                 deletes += copies;
             }
-            for ordinal in 0..copies {
+            for ordinal in first..first + copies {
                 step.push(Change { row: row.clone(), ordinal });
                 bytes += row_bytes;
                 if step.len() >= STEP_CHANGES || bytes >= STEP_BYTES {
@@ -70,6 +73,9 @@ pub(super) fn changes<'a>(
             yield Step::Changes(step);
         }
         yield Step::Compared(deletes);
+        if let Some(note) = key_hash::copies_note(keys_with_copies) {
+            yield note;
+        }
     }
     .boxed()
 }
@@ -98,7 +104,8 @@ pub(super) fn instead<'a>(
 }
 
 /// Rows with a key: joined on it, kept where the images differ. Columns: base's image, head's
-/// image, and 1.
+/// image, how many such rows there are, the ordinal of the first, and how many of the changed keys
+/// have more than one row.
 ///
 /// Key columns are joined as text each, and arrays compared by a function: where a database has an
 /// implicit cast from `text[]`, PostgreSQL finds no `=` for arrays that is the best.
@@ -119,7 +126,7 @@ fn keyed(tables: &Tables, key: &[usize]) -> String {
     let base_key = key.iter().map(|&at| print::foreign(&table.columns[at], "r")).collect();
     format!(
         r#"
-        select b.image, h.image, 1::int8
+        select b.image, h.image, 1::int8, 0::int8, 0::int8
           from (select {head_key}, {head_image} as image from {head} offset 0) as h
           full join (select {base_key}, {base_image} as image from {base} offset 0) as b
             on {on}
@@ -136,6 +143,69 @@ fn keyed(tables: &Tables, key: &[usize]) -> String {
     )
 }
 
+/// The same where the unique index may have let a key in twice, which a join would multiply: images
+/// are counted on both sides, and of each key those that are left over are paired in their order, as
+/// [`pairing::pair_copies`](super::pairing::pair_copies) does. Base has as many rows of a key as head,
+/// less what is left over of head's and more what is left over of base's.
+///
+/// A key is the text of its array here, which is another one for every other key: a database may have
+/// an implicit cast from `text[]`, and then no `=` for arrays is the best.
+fn keyed_with_copies(tables: &Tables, key: &[usize]) -> String {
+    let table = &tables.table;
+    let text = |columns: Vec<String>| {
+        format!("(textin(array_out(array[{}]::text[])) collate \"C\")", columns.join(", "))
+    };
+    let head_key =
+        key.iter().map(|&at| print::printed(&tables.head.columns[at], "r")).collect::<Vec<_>>();
+    let base_key = key.iter().map(|&at| print::foreign(&table.columns[at], "r")).collect();
+    format!(
+        r#"
+        with surplus as materialized (
+          select u.key, u.image, sum(u.side) as copies
+            from (select 1 as side, {head_key} as key, {head_image} as image from {head}
+                  union all
+                  select -1, b.key, b.image
+                    from (select {base_key} as key, {base_image} as image from {base} offset 0) as b
+                 ) as u
+           group by u.key, u.image
+          having sum(u.side) <> 0
+        ),
+        numbered as (
+          select s.key, s.image, s.copies > 0 as on_head,
+                 row_number() over (partition by s.key, s.copies > 0 order by s.image) as number
+            from surplus as s
+           cross join lateral generate_series(1, abs(s.copies)) as copy (number)
+        ),
+        keys as (
+          select s.key, sum(s.copies) as more
+            from surplus as s
+           group by s.key
+        ),
+        counted as (
+          select k.key, count(*) as rows
+            from (select {head_key} as key from {head} offset 0) as k
+           where k.key in (select s.key from surplus as s)
+           group by k.key
+        )
+        select b.image, h.image, 1::int8, coalesce(h.number, b.number) - 1,
+               (select count(*)
+                  from keys as k
+                  left join counted as c on c.key = k.key
+                 where greatest(coalesce(c.rows, 0), coalesce(c.rows, 0) - k.more) > 1)
+          from (select n.key, n.image, n.number from numbered as n where not n.on_head) as b
+          full join (select n.key, n.image, n.number from numbered as n where n.on_head) as h
+            on h.key = b.key and h.number = b.number
+         order by h.image is not null
+        "#,
+        head_key = text(head_key),
+        head_image = print::image(&tables.head, "r"),
+        head = tables.head.rows("r"),
+        base_key = text(base_key),
+        base_image = print::foreign_image(table, "r"),
+        base = foreign(tables),
+    )
+}
+
 /// Rows without a key: images counted on both sides, kept where the counts differ, with the
 /// difference as the number of copies.
 fn multiset(tables: &Tables) -> String {
@@ -144,7 +214,7 @@ fn multiset(tables: &Tables) -> String {
         r#"
         select case when d.copies < 0 then d.image end,
                case when d.copies > 0 then d.image end,
-               abs(d.copies)
+               abs(d.copies), 0::int8, 0::int8
           from (select s.image, sum(s.side) as copies
                   from (select 1 as side, {head_image} as image from {head}
                         union all
@@ -176,7 +246,15 @@ fn foreign(tables: &Tables) -> String {
     }
 }
 
-fn read(row: &PgRow, table: &Table) -> Result<(RowChange, u64)> {
+/// What happened to rows of one image.
+struct Copies {
+    row: RowChange,
+    copies: u64,
+    /// The ordinal of the first.
+    first: u64,
+}
+
+fn read(row: &PgRow, table: &Table) -> Result<Copies> {
     let image = |at: usize| -> Result<Option<Image>> {
         let value = row.try_get_raw(at)?;
         match value.as_bytes() {
@@ -185,11 +263,12 @@ fn read(row: &PgRow, table: &Table) -> Result<(RowChange, u64)> {
         }
     };
     let copies: i64 = row.try_get(2)?;
-    let change = match (image(0)?, image(1)?) {
+    let first: i64 = row.try_get(3)?;
+    let row = match (image(0)?, image(1)?) {
         (Some(before), Some(after)) => RowChange::Update { before, after },
         (Some(before), None) => RowChange::Delete(before),
         (None, Some(after)) => RowChange::Insert(after),
         (None, None) => return Err(Error::item("the join returned a row that is on neither side")),
     };
-    Ok((change, copies.unsigned_abs()))
+    Ok(Copies { row, copies: copies.unsigned_abs(), first: first.unsigned_abs() })
 }

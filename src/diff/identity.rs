@@ -14,8 +14,9 @@
 //!
 //! A new version whose old version lies elsewhere owns the update: its item looks the old image up
 //! in base by key. An old version whose key head still has says nothing; otherwise it is a delete.
-//! So every change comes out once, whichever items the two versions fall into. Tables without a key
-//! cannot be decided range by range: see [`multiset`].
+//! So every change comes out once, whichever items the two versions fall into. Where the key's index
+//! may be out of order nothing is looked up: see [`unindexed`]. Tables without a key cannot be decided
+//! range by range: see [`multiset`].
 
 mod candidates;
 mod fingerprint;
@@ -24,9 +25,12 @@ mod pace;
 mod sample;
 mod share;
 mod tid;
+mod unindexed;
 
+pub(super) use candidates::images as images_at;
 pub(super) use multiset::changes as multiset_changes;
 pub(super) use tid::Tid;
+pub(super) use unindexed::changes as unindexed_changes;
 
 use std::ops::Range;
 

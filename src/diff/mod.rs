@@ -7,6 +7,7 @@ mod full;
 mod identity;
 mod image;
 mod key;
+mod key_hash;
 mod pairing;
 mod print;
 mod session;
@@ -61,6 +62,9 @@ pub(crate) struct Tables {
     pub(crate) base: Option<Source>,
     /// The foreign table on head that reads base, every column declared text, where one is needed.
     pub(crate) foreign: Option<Relation>,
+    /// Whether the index on the key finds every row and lets no key in twice.
+    #[serde(default)]
+    pub(crate) sound_index: bool,
 }
 
 /// A table's published rows on the server that holds them.
@@ -108,8 +112,12 @@ pub(crate) enum Scope {
     Blocks(BlockRange),
     /// All of the relations that hold rows of a table without a key.
     Multiset(Vec<BlockRange>),
+    /// All of the relations that hold rows of a table whose key's index may be out of order.
+    HashedVersions(Vec<BlockRange>),
     /// Its rows with keys in a range.
     Keys(KeyRange),
+    /// All rows of a table whose key has no order that both servers are known to share.
+    HashedKeys(AllRows),
     /// All rows of a table without a key.
     Rows(AllRows),
 }
@@ -160,7 +168,9 @@ pub(crate) fn changes<'a>(
         Scope::Table => full::changes(sessions.head, tables),
         Scope::Blocks(range) => identity::changes(sessions, tables, range, from),
         Scope::Multiset(ranges) => identity::multiset_changes(sessions, tables, ranges),
+        Scope::HashedVersions(ranges) => identity::unindexed_changes(sessions, tables, ranges),
         Scope::Keys(range) => content::changes(sessions, tables, range, from),
+        Scope::HashedKeys(rows) => content::hashed_changes(sessions, tables, rows),
         Scope::Rows(rows) => content::multiset_changes(sessions, tables, rows, from),
     }
 }
@@ -170,8 +180,9 @@ pub(crate) fn changes<'a>(
 pub struct Change {
     /// What happened to the row, with its images.
     pub row: RowChange,
-    /// 0 for a row with a key. Without a key, equal rows are told apart by their ordinal: the n-th
-    /// surplus copy of an image has ordinal n, counted from 0.
+    /// 0 for the row of a key. Where a unique index let a key in twice, the n-th of its changed rows
+    /// has ordinal n, counted from 0. Without a key, equal rows are told apart by their ordinal: the
+    /// n-th surplus copy of an image has ordinal n.
     pub ordinal: u64,
 }
 

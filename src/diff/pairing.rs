@@ -1,5 +1,6 @@
 //! Old and new rows brought together by key.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
 use sqlx::PgConnection;
@@ -40,13 +41,95 @@ pub(super) async fn pair_and_look_up(
     let looked_up = pair(key, before, new);
     updates.extend(looked_up.updates);
     deletes.extend(looked_up.old);
-    Ok(Some(steps(deletes, updates, looked_up.new)))
+    let inserts = single(looked_up.new, RowChange::Insert);
+    Ok(Some(steps(single(deletes, RowChange::Delete), updates, inserts)))
 }
 
 /// The changes between all old and all new rows of some keys.
 pub(super) fn pair_all(key: &[usize], old: Vec<Image>, new: Vec<Image>) -> Vec<Step> {
     let Paired { updates, old, new } = pair(key, old, new);
-    steps(old, updates, new)
+    steps(single(old, RowChange::Delete), updates, single(new, RowChange::Insert))
+}
+
+/// The changes between all old and all new rows of some keys, of which a key may have several on a
+/// side: equal ones are left out, the others are paired in the order of their images, and have their
+/// place in it as ordinal. [`full`](super::full) does the same in SQL.
+pub(super) fn pair_copies(key: &[usize], mut old: Vec<Image>, mut new: Vec<Image>) -> Vec<Step> {
+    old.sort_unstable_by(|a, b| compare(key, a, b));
+    new.sort_unstable_by(|a, b| compare(key, a, b));
+    let (old, new) = without_equal(key, old, new);
+    let (old, new) = (numbered(key, old), numbered(key, new));
+    let (mut deletes, mut updates, mut inserts) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut old, mut new) = (old.into_iter().peekable(), new.into_iter().peekable());
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => break,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((a, n)), Some((b, m))) => compare_keys(key, a, b).then(n.cmp(m)),
+        };
+        let before = if order.is_le() { old.next() } else { None };
+        let after = if order.is_ge() { new.next() } else { None };
+        match (before, after) {
+            (Some((before, ordinal)), Some((after, _))) => {
+                updates.push(Change { row: RowChange::Update { before, after }, ordinal });
+            }
+            (Some((before, ordinal)), None) => {
+                deletes.push(Change { row: RowChange::Delete(before), ordinal });
+            }
+            (None, Some((after, ordinal))) => {
+                inserts.push(Change { row: RowChange::Insert(after), ordinal });
+            }
+            (None, None) => {}
+        }
+    }
+    steps(deletes, updates, inserts)
+}
+
+/// By the key, then by the whole image, both byte by byte, nulls last.
+fn compare(key: &[usize], a: &Image, b: &Image) -> Ordering {
+    let values = |image| Image::iter(image).map(|value| (value.is_none(), value));
+    compare_keys(key, a, b).then_with(|| values(a).cmp(values(b)))
+}
+
+fn compare_keys(key: &[usize], a: &Image, b: &Image) -> Ordering {
+    key.iter()
+        .map(|&at| (a.get(at).is_none(), a.get(at)).cmp(&(b.get(at).is_none(), b.get(at))))
+        .find(|order| order.is_ne())
+        .unwrap_or(Ordering::Equal)
+}
+
+/// Two sorted lists without what both have.
+fn without_equal(key: &[usize], old: Vec<Image>, new: Vec<Image>) -> (Vec<Image>, Vec<Image>) {
+    let (mut old_left, mut new_left) = (Vec::new(), Vec::new());
+    let (mut old, mut new) = (old.into_iter().peekable(), new.into_iter().peekable());
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return (old_left, new_left),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(a), Some(b)) => compare(key, a, b),
+        };
+        let before = if order.is_le() { old.next() } else { None };
+        let after = if order.is_ge() { new.next() } else { None };
+        if order.is_ne() {
+            old_left.extend(before);
+            new_left.extend(after);
+        }
+    }
+}
+
+/// Each image of a sorted list with its place among those of its key, from 0.
+fn numbered(key: &[usize], images: Vec<Image>) -> Vec<(Image, u64)> {
+    let mut numbered: Vec<(Image, u64)> = Vec::with_capacity(images.len());
+    for image in images {
+        let ordinal = match numbered.last() {
+            Some((last, ordinal)) if compare_keys(key, last, &image).is_eq() => ordinal + 1,
+            _ => 0,
+        };
+        numbered.push((image, ordinal));
+    }
+    numbered
 }
 
 struct Paired {
@@ -97,21 +180,71 @@ fn partners(key: &[usize], old: &[Image], new: &[Image]) -> Vec<Option<usize>> {
 
 /// Deletes first, so that a consumer with unique constraints meets a value again only after it is
 /// gone.
-fn steps(deletes: Vec<Image>, updates: Vec<Change>, inserts: Vec<Image>) -> Vec<Step> {
+fn steps(deletes: Vec<Change>, updates: Vec<Change>, inserts: Vec<Change>) -> Vec<Step> {
     let mut steps = Vec::new();
     if !deletes.is_empty() {
         steps.push(Step::Compared(deletes.len() as u64));
     }
-    let mut changes: Vec<Change> = deletes
-        .into_iter()
-        .map(|before| Change { row: RowChange::Delete(before), ordinal: 0 })
-        .collect();
+    let mut changes = deletes;
     changes.extend(updates);
-    changes.extend(
-        inserts.into_iter().map(|after| Change { row: RowChange::Insert(after), ordinal: 0 }),
-    );
+    changes.extend(inserts);
     if !changes.is_empty() {
         steps.push(Step::Changes(changes));
     }
     steps
+}
+
+/// Changes of rows that alone have their keys.
+fn single(images: Vec<Image>, change: fn(Image) -> RowChange) -> Vec<Change> {
+    images.into_iter().map(|image| Change { row: change(image), ordinal: 0 }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(rows: &[(&str, Option<&str>)]) -> Vec<Image> {
+        rows.iter().map(|(key, value)| [Some(*key), *value].into_iter().collect()).collect()
+    }
+
+    #[test]
+    fn rows_of_one_key_are_paired_in_their_order() {
+        let old = rows(&[
+            ("gone", Some("1")),
+            ("same", Some("1")),
+            ("k", Some("b")),
+            ("k", None),
+            ("k", Some("a")),
+            ("less", Some("1")),
+            ("less", Some("2")),
+        ]);
+        let new = rows(&[
+            ("k", Some("d")),
+            ("less", Some("2")),
+            ("k", Some("b")),
+            ("same", Some("1")),
+            ("k", Some("c")),
+            ("k", Some("e")),
+            ("new", None),
+        ]);
+        let steps = pair_copies(&[0], old, new);
+        let [Step::Compared(2), Step::Changes(changes)] = &steps[..] else { panic!("{steps:?}") };
+        let text = |image: &Image| {
+            image.iter().map(|value| value.unwrap_or("-")).collect::<Vec<_>>().join(" ")
+        };
+        let changes: Vec<String> = changes
+            .iter()
+            .map(|change| match &change.row {
+                RowChange::Insert(after) => format!("I{} {}", change.ordinal, text(after)),
+                RowChange::Update { before, after } => {
+                    format!("U{} {}: {}", change.ordinal, text(before), text(after))
+                }
+                RowChange::Delete(before) => format!("D{} {}", change.ordinal, text(before)),
+            })
+            .collect();
+        assert_eq!(
+            changes,
+            ["D0 gone 1", "D0 less 1", "U0 k a: k c", "U1 k -: k d", "I2 k e", "I0 new -"]
+        );
+    }
 }

@@ -10,7 +10,7 @@ use crate::diff::Image;
 /// Makes the ids of a table's events: UUIDv5 (RFC 9562, section 5.5) with the recovery as the
 /// namespace. The hashed name is the table's schema and name, the operation, and the key's image
 /// (without a key: the whole image and its ordinal), each length-prefixed, so that no two
-/// different changes share a name.
+/// different changes share a name. Of several rows of one key all but the first add their ordinal.
 pub(super) struct EventId {
     /// The hash of the namespace and the table, shared by all ids.
     table: Sha1,
@@ -37,6 +37,9 @@ impl EventId {
             Some(columns) => {
                 hash.update(b"K");
                 columns.iter().for_each(|&column| value(&mut hash, image.get(column)));
+                if ordinal > 0 {
+                    hash.update(ordinal.to_be_bytes());
+                }
             }
             None => {
                 hash.update(b"W");

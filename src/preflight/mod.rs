@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use sqlx::Connection;
 
-use crate::catalog::{self, ImplicitCasts, Key, SameStorage, Selection, Storage, TablePair};
+use crate::catalog::{self, SameStorage, Selection, Storage, TablePair};
 use crate::diff::ReusedIds;
 use crate::error::{Error, Result};
 use crate::fdw::{self, FdwTarget};
@@ -59,8 +59,6 @@ pub(crate) struct Checked {
     pub(crate) reused_ids: Option<ReusedIds>,
     /// Why row versions may not be compared at all.
     no_row_versions: Option<String>,
-    head_casts: ImplicitCasts,
-    base_casts: ImplicitCasts,
 }
 
 impl Checked {
@@ -75,62 +73,11 @@ impl Checked {
         if written > 0 {
             return Err("it was written to since a restore".to_owned());
         }
-        self.comparable_key(pair)?;
         catalog::same_rows(
             pair,
             head.map(Vec::as_slice).unwrap_or_default(),
             base.map(Vec::as_slice).unwrap_or_default(),
         )
-    }
-
-    /// Whether rows can be found by operators on the table's key, if it has any. Or why not.
-    fn comparable_key(&self, pair: &TablePair) -> Result<(), String> {
-        let Key::Columns(key) = &pair.table.key else { return Ok(()) };
-        for &at in key {
-            let (on_head, on_base) = (&pair.table.columns[at], &pair.base_columns[at]);
-            if self.head_casts.hide_operators_of(on_head)
-                || self.base_casts.hide_operators_of(on_base)
-            {
-                return Err(format!(
-                    "values of key column {:?} cannot be compared by operators, since the database \
-                     has an implicit cast from {}",
-                    on_head.name, on_head.declared
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether checksums of the table's parts can be compared: both servers must agree on the order
-    /// of its keys, if it has any. Or why not.
-    pub(crate) fn same_contents(&self, pair: &TablePair) -> Result<(), String> {
-        let Some(base) = &pair.base else { return Err("it is not on base".to_owned()) };
-        let Key::Columns(key) = &pair.table.key else { return Ok(()) };
-        if !pair.key_indexed_on_base {
-            return Err("base has no index on its key".to_owned());
-        }
-        self.comparable_key(pair)?;
-        let base_columns = &pair.base_columns;
-        for &at in key {
-            let head_column = &pair.table.columns[at];
-            if head_column.operator_schema() != pair.table.columns[key[0]].operator_schema() {
-                return Err("operators of several schemas order its key".to_owned());
-            }
-            let order = |relation: &catalog::Relation, column: &catalog::Column| {
-                relation.orders.get(&column.name).cloned()
-            };
-            if head_column.base != base_columns[at].base {
-                return Err(format!("key column {:?} changed its type", head_column.name));
-            }
-            if order(&pair.head, head_column) != order(base, &base_columns[at]) {
-                return Err(format!(
-                    "key column {:?} does not sort in the same way on both servers (collation \
-                     versions)",
-                    head_column.name
-                ));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -248,13 +195,15 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
     if matches!(gap, GapProof::Proven { .. }) && pairs.iter().any(written) {
         gap = GapProof::NotProvable { why: WRITTEN_TO.to_owned() };
     }
+    for pair in &mut pairs {
+        let warnings = pair.collation_warnings();
+        pair.warnings.extend(warnings);
+    }
     rights::check(&mut base, &mut head, &pairs, &mut findings).await?;
 
     let head_oids: Vec<u32> = pairs.iter().map(|pair| pair.head.oid).collect();
     let base_oids: Vec<u32> =
         pairs.iter().filter_map(|pair| pair.base.as_ref()).map(|base| base.oid).collect();
-    let (head_casts, base_casts) =
-        tokio::try_join!(ImplicitCasts::read(&mut head), ImplicitCasts::read(&mut base))?;
     let head_storage = catalog::storage(&mut head, &head_oids).await?;
     let base_storage = catalog::storage(&mut base, &base_oids).await?;
     coverage::partitions(
@@ -308,8 +257,6 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         base_storage,
         reused_ids: reused_ids.unwrap_or_default(),
         no_row_versions,
-        head_casts,
-        base_casts,
     })
 }
 

@@ -171,6 +171,10 @@ pub(crate) async fn planned_items(
                 let rows = rows_at_once(pair, u64::MAX);
                 item(Scope::Rows(AllRows { rows }), bytes(pair));
             }
+            Strategy::Content if pair.same_order().is_err() => {
+                let rows = rows_at_once(pair, u64::MAX);
+                item(Scope::HashedKeys(AllRows { rows }), bytes(pair));
+            }
             Strategy::Content => {
                 let ranges =
                     key_ranges(&mut head, pair, &spec(Scope::Table).tables, in_range).await?;
@@ -179,18 +183,24 @@ pub(crate) async fn planned_items(
                     item(Scope::Keys(range), share);
                 }
             }
-            Strategy::Identity if keyless => {
+            Strategy::Identity if keyless || pair.sound_index().is_err() => {
                 let ranges = storage
                     .iter()
-                    .map(|relation| block_range(checked, request, pair, relation, 0..u32::MAX));
-                item(Scope::Multiset(ranges.collect()), bytes(pair));
+                    .map(|relation| block_range(checked, request, pair, relation, 0..u32::MAX))
+                    .collect();
+                let scope =
+                    if keyless { Scope::Multiset(ranges) } else { Scope::HashedVersions(ranges) };
+                item(scope, bytes(pair));
             }
-            Strategy::Identity => {}
-        }
-        for relation in storage.iter().filter(|_| !keyless) {
-            for blocks in block_ranges(relation.blocks, in_range) {
-                let bytes = u64::from(blocks.end.min(relation.blocks) - blocks.start) * BLOCK;
-                item(Scope::Blocks(block_range(checked, request, pair, relation, blocks)), bytes);
+            Strategy::Identity => {
+                for relation in &storage {
+                    for blocks in block_ranges(relation.blocks, in_range) {
+                        let bytes =
+                            u64::from(blocks.end.min(relation.blocks) - blocks.start) * BLOCK;
+                        let range = block_range(checked, request, pair, relation, blocks);
+                        item(Scope::Blocks(range), bytes);
+                    }
+                }
             }
         }
     }
@@ -211,6 +221,7 @@ fn tables(pair: &TablePair, foreign: Option<Relation>) -> Tables {
         head: source(&pair.head, &pair.published.filter, &pair.table.columns),
         base: pair.base.as_ref().map(|base| source(base, &pair.base_filter, &pair.base_columns)),
         foreign,
+        sound_index: pair.sound_index().is_ok(),
     }
 }
 
@@ -230,7 +241,7 @@ pub(super) fn foreign_tables(
 }
 
 /// Head reads base's table itself in `full`, which also takes over large changes of tables without
-/// a key.
+/// a key or without a known order of it.
 fn foreign_table(
     request: &Request,
     link: &Link,
@@ -238,7 +249,8 @@ fn foreign_table(
     strategy: Strategy,
 ) -> Option<ForeignTable> {
     let keyless = pair.table.key == Key::WholeRow;
-    let needed = strategy == Strategy::Full || keyless || request.verify == Verify::Full;
+    let hashed = strategy == Strategy::Content && pair.same_order().is_err();
+    let needed = strategy == Strategy::Full || keyless || hashed || request.verify == Verify::Full;
     ForeignTable::of(link, pair).filter(|_| needed)
 }
 
@@ -352,7 +364,7 @@ async fn choices(servers: &Servers, checked: &Checked, request: &Request) -> Res
             && choice.strategy == Strategy::Identity
             && choice.storage.len() == 1
             && u64::from(blocks) * BLOCK >= WORTH_A_RANGE
-            && checked.same_contents(pair).is_ok()
+            && pair.same_order().is_ok()
     };
     let mut sessions = None;
     for (pair, choice) in checked.pairs.iter().zip(&mut choices) {
@@ -408,13 +420,30 @@ fn choose(checked: &Checked, request: &Request, pair: &TablePair) -> Choice {
     match row_versions {
         Ok(storage) => Choice {
             strategy: Strategy::Identity,
-            reason: "row versions are comparable".to_owned(),
+            reason: match pair.sound_index() {
+                Ok(()) => "row versions are comparable".to_owned(),
+                Err(unsound) => {
+                    format!(
+                        "row versions are comparable; matched without an index, since {unsound}"
+                    )
+                }
+            },
             storage,
         },
-        Err(reason) => match checked.same_contents(pair) {
+        Err(reason) if pair.base.is_none() => {
+            let not_on_base = "it is not on base";
+            let reason = match reason == not_on_base {
+                true => reason,
+                false => format!("{reason}; {not_on_base}"),
+            };
+            with(Strategy::Full, reason)
+        }
+        Err(reason) => match pair.same_order() {
             Ok(()) => with(Strategy::Content, reason),
-            Err(also) if also == reason => with(Strategy::Full, reason),
-            Err(also) => with(Strategy::Full, format!("{reason}; {also}")),
+            Err(unknown) => with(
+                Strategy::Content,
+                format!("{reason}; compared by a hash of its key, since {unknown}"),
+            ),
         },
     }
 }

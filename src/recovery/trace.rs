@@ -17,7 +17,11 @@ pub(super) fn span(claim: &Claim) -> Span {
     let range = match &item.spec.scope {
         Scope::Blocks(range) => format!("blocks {}..{}", range.blocks.start, range.blocks.end),
         Scope::Keys(_) => "keys".to_owned(),
-        Scope::Table | Scope::Multiset(_) | Scope::Rows(_) => "all".to_owned(),
+        Scope::Table
+        | Scope::Multiset(_)
+        | Scope::HashedVersions(_)
+        | Scope::HashedKeys(_)
+        | Scope::Rows(_) => "all".to_owned(),
     };
     tracing::info_span!(
         "work_item",

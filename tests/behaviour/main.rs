@@ -26,6 +26,7 @@ mod live_stream;
 mod load;
 mod message_keys;
 mod network_trouble;
+mod orders;
 mod own_names;
 mod progress_and_report;
 mod publication_semantics;

@@ -129,6 +129,15 @@ pub(super) fn of_key(tables: &Tables, source: &Source, key: &[usize], alias: &st
     format!("coalesce({}, 0)", keyed(tables, source, key, alias, "1".to_owned()))
 }
 
+/// A 64-bit hash of the printed key: equal on both sides for keys that print the same, whatever
+/// their types. Never null.
+pub(in crate::diff) fn of_printed_key(source: &Source, key: &[usize], alias: &str) -> String {
+    key.iter().fold("0".to_owned(), |seed, &at| {
+        let printed = print::printed(&source.columns[at], alias);
+        format!("coalesce({}, 0)", hash_of_text(&printed, seed))
+    })
+}
+
 /// The hash of a row's key under a seed; null if any column of it is (an array's would not be).
 fn keyed(tables: &Tables, source: &Source, key: &[usize], alias: &str, seed: String) -> String {
     key.iter().fold(seed, |seed, &at| match hash(tables, source, at, &seed, alias) {

@@ -27,7 +27,7 @@ use crate::diff::{Change, Checkpoint, Image, Sessions, Source, Step, Tables, cop
 use crate::error::{Error, Result};
 use crate::sql::Relation;
 
-/// All rows of a table without a key.
+/// All rows of a table that is not cut into ranges of keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AllRows {
     /// Rows whose images may be held at once.
@@ -35,7 +35,7 @@ pub(crate) struct AllRows {
 }
 
 /// Buckets of hashes.
-const BUCKETS: u32 = 1 << 16;
+pub(super) const BUCKETS: u32 = 1 << 16;
 /// What the servers may use for counting them.
 const WORK_MEM: &str = "32MB";
 /// Rows of one side whose hashes and places are held at once, if a bucket does not have more.
@@ -43,7 +43,7 @@ const BATCH_ROWS: u64 = 250_000;
 /// Rows that are asked for at once at most; what comes of them is held for a few megabytes.
 const MOST_FETCHED: u32 = 10_000;
 /// Rows of one side in buckets that differ, beyond which `full` is faster.
-const MOST_ROWS: u64 = 1_000_000;
+pub(super) const MOST_ROWS: u64 = 1_000_000;
 
 pub(in crate::diff) fn changes<'a>(
     sessions: Sessions<'a>,
@@ -156,7 +156,7 @@ pub(in crate::diff) fn changes<'a>(
     .boxed()
 }
 
-async fn prepare(connection: &mut PgConnection) -> Result<()> {
+pub(super) async fn prepare(connection: &mut PgConnection) -> Result<()> {
     sqlx::query(
         r#"
         select set_config('enable_sort', 'off', true),
@@ -172,7 +172,7 @@ async fn prepare(connection: &mut PgConnection) -> Result<()> {
 
 /// Whether the next query reads the table once through, or goes to each place that it asks for,
 /// whatever the planner thinks of the table.
-async fn scans(connection: &mut PgConnection, allowed: bool) -> Result<()> {
+pub(super) async fn scans(connection: &mut PgConnection, allowed: bool) -> Result<()> {
     sqlx::query("select set_config('enable_seqscan', $1, true)")
         .bind(if allowed { "on" } else { "off" })
         .execute(connection)
@@ -181,7 +181,7 @@ async fn scans(connection: &mut PgConnection, allowed: bool) -> Result<()> {
 }
 
 /// A side's published rows, with their system columns.
-fn rows(source: &Source) -> String {
+pub(super) fn rows(source: &Source) -> String {
     let filter = source.filter.as_ref().map(|filter| format!(" where {filter}"));
     format!("{}{}", source.all_rows("r"), filter.unwrap_or_default())
 }
@@ -204,6 +204,14 @@ async fn buckets(
         hash = checksum::of_image(tables, source, "r"),
         rows = rows(source),
     );
+    read_buckets(connection, &sql).await
+}
+
+/// The count and the sum of each bucket that a query yields.
+pub(super) async fn read_buckets(
+    connection: &mut PgConnection,
+    sql: &str,
+) -> Result<BTreeMap<i32, (u64, String)>> {
     let mut buckets = BTreeMap::new();
     let mut found = sqlx::query_as::<_, (i32, i64, String)>(AssertSqlSafe(sql)).fetch(connection);
     while let Some((bucket, count, sum)) = found.try_next().await? {
@@ -228,7 +236,7 @@ fn hashes_sql(tables: &Tables, source: &Source) -> String {
 }
 
 /// A tuple's place, as `tidsend` has it.
-type Place = [u8; 6];
+pub(super) type Place = [u8; 6];
 
 /// Where a side has rows of a batch: by the oid of the relation that holds them, hash and place.
 #[derive(Default)]
@@ -254,7 +262,7 @@ impl Places {
     }
 }
 
-fn place(row: &PgRow, at: usize) -> Result<Place> {
+pub(super) fn place(row: &PgRow, at: usize) -> Result<Place> {
     let bytes: &[u8] = row.try_get(at)?;
     bytes
         .try_into()
@@ -321,7 +329,7 @@ fn fetch<'a>(
 }
 
 /// Cuts buckets that differ into batches by their rows; a single bucket may have more.
-fn batches(differing: &[(i32, u64)]) -> Vec<Vec<i32>> {
+pub(super) fn batches(differing: &[(i32, u64)]) -> Vec<Vec<i32>> {
     let mut batches: Vec<Vec<i32>> = Vec::new();
     let mut held = u64::MAX;
     for &(bucket, rows) in differing {

@@ -6,7 +6,7 @@ use super::buckets::Buckets;
 use super::{BUCKETS, KeyRange};
 use crate::catalog::Key;
 use crate::diff::{Image, Source, Tables, print};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sql::Ident;
 
 /// Keys from one bound (inclusive) to another (exclusive), each column as it prints.
@@ -19,8 +19,29 @@ pub(super) struct Bounds {
 impl Bounds {
     /// The condition on a row. Bounds are literals of the columns' types.
     pub(super) fn condition(&self, source: &Source, key: &[usize], alias: &str) -> String {
-        let compare = |operator: &str, bound: &Option<Vec<String>>| {
-            let bound = bound.as_ref()?;
+        let from = self.from.iter().map(|bound| (">=", bound));
+        let to = self.to.iter().map(|bound| ("<", bound));
+        compared(source, key, alias, from.chain(to))
+    }
+
+    /// Whether a row's key lies behind the first bound; true if there is none.
+    fn is_behind(&self, source: &Source, key: &[usize], alias: &str) -> String {
+        // Of a bound of the first columns only, keys that begin with it lie behind it too.
+        let operator = |bound: &Vec<String>| if bound.len() < key.len() { ">=" } else { ">" };
+        let from = self.from.iter().map(|bound| (operator(bound), bound));
+        compared(source, key, alias, from)
+    }
+}
+
+/// The condition that a row's key compares so with these bounds.
+fn compared<'a>(
+    source: &Source,
+    key: &[usize],
+    alias: &str,
+    bounds: impl Iterator<Item = (&'static str, &'a Vec<String>)>,
+) -> String {
+    let conditions: Vec<String> = bounds
+        .map(|(operator, bound)| {
             // A bound may name the first columns only.
             let (columns, values): (Vec<String>, Vec<String>) = key
                 .iter()
@@ -32,18 +53,15 @@ impl Bounds {
                     (format!("{alias}.{name}{}", column.base_cast()), value)
                 })
                 .unzip();
-            // The planner has seen to it that all columns' operators lie in one schema.
-            let schema = Ident::new(source.columns[key[0]].operator_schema());
-            Some(format!(
-                "({}) operator({schema}.{operator}) ({})",
+            // Types whose order is known are built in.
+            format!(
+                "({}) operator(pg_catalog.{operator}) ({})",
                 columns.join(", "),
                 values.join(", ")
-            ))
-        };
-        let conditions: Vec<String> =
-            [compare(">=", &self.from), compare("<", &self.to)].into_iter().flatten().collect();
-        if conditions.is_empty() { "true".to_owned() } else { conditions.join(" and ") }
-    }
+            )
+        })
+        .collect();
+    if conditions.is_empty() { "true".to_owned() } else { conditions.join(" and ") }
 }
 
 /// Steps through a key range.
@@ -203,6 +221,10 @@ impl<'a> Walk<'a> {
 
     /// The key some rows further on within these bounds, by walking a side's index; `None` if there
     /// are not so many.
+    ///
+    /// # Errors
+    /// That key does not lie behind the first bound: the index is out of order, and a walk in it
+    /// might never end.
     pub(super) async fn look_for_next(
         &self,
         connection: &mut PgConnection,
@@ -215,7 +237,8 @@ impl<'a> Walk<'a> {
             .map(|&at| format!("r.{}", Ident::new(&source.columns[at].name)))
             .collect();
         let sql = format!(
-            "select {key} from {rows} where {condition} order by {order} offset {offset} limit 1",
+            "select {key}, {further} from {rows} where {condition} order by {order} offset {offset} limit 1",
+            further = bounds.is_behind(source, self.key, "r"),
             key = print::key(&Key::Columns(self.key.to_vec()), source, "r"),
             rows = source.rows("r"),
             condition = bounds.condition(source, self.key, "r"),
@@ -226,6 +249,14 @@ impl<'a> Walk<'a> {
         let row =
             sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_optional(connection).await?;
         row.map(|row| {
+            if !row.try_get::<bool, _>(1)? {
+                return Err(Error::item(format!(
+                    "the walk through {} in the order of its key does not get on: the index on its \
+                     key is out of order; recover the table with --strategy full, and reindex it on \
+                     production",
+                    self.tables.table.name
+                )));
+            }
             let image = Image::read_columns(&row, 0, self.key.len())?;
             Ok(image.iter().flatten().map(str::to_owned).collect())
         })

@@ -7,6 +7,8 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::fingerprint::Xmin;
 use super::tid::{self, Tid};
+use crate::diff::content::checksum;
+use crate::diff::key_hash::Located;
 use crate::diff::{Image, Source, copy};
 use crate::error::{Error, Result};
 use crate::sql::Relation;
@@ -171,7 +173,7 @@ impl Candidates {
 
 /// The images of the tuples at these places, of those that are published; `None` if they are too
 /// large to be held at once.
-pub(super) async fn images(
+pub(in crate::diff) async fn images(
     connection: &mut PgConnection,
     source: &Source,
     relation: &Relation,
@@ -180,15 +182,48 @@ pub(super) async fn images(
     if places.is_empty() {
         return Ok(Some(Vec::new()));
     }
+    let query = format!("select {} {}", copy::row(source, "r"), at(source, relation, places));
+    copy::images(connection, &query, source.columns.len()).await
+}
+
+/// The tuples at these places of those that are published, each with the hash of its key.
+pub(super) async fn located(
+    connection: &mut PgConnection,
+    source: &Source,
+    key: &[usize],
+    relation: &Relation,
+    oid: u32,
+    places: &[Tid],
+) -> Result<Vec<Located>> {
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let query = format!(
+        "select {hash}, tidsend(r.ctid) {rows}",
+        hash = checksum::of_printed_key(source, key, "r"),
+        rows = at(source, relation, places),
+    );
+    let rows: Vec<(i64, Vec<u8>)> =
+        sqlx::query_as(AssertSqlSafe(query)).persistent(false).fetch_all(connection).await?;
+    rows.into_iter()
+        .map(|(key, place)| {
+            let place: [u8; 6] = place.try_into().map_err(|_| {
+                Error::item("a tuple identifier has a form that PostgreSQL does not send")
+            })?;
+            Ok(Located { key, relation: oid, place: place.into() })
+        })
+        .collect()
+}
+
+/// The end of a query of the published rows `r` at these places.
+fn at(source: &Source, relation: &Relation, places: &[Tid]) -> String {
     let filter = source.filter.as_deref().map(|filter| format!("and ({filter})"));
     let places: Vec<String> = places.iter().map(|place| format!("\"{place}\"")).collect();
-    let query = format!(
-        "select {row} from only {relation} as r where r.ctid = any ('{{{places}}}'::tid[]) {filter}",
-        row = copy::row(source, "r"),
+    format!(
+        "from only {relation} as r where r.ctid = any ('{{{places}}}'::tid[]) {filter}",
         places = places.join(","),
         filter = filter.unwrap_or_default(),
-    );
-    copy::images(connection, &query, source.columns.len()).await
+    )
 }
 
 #[cfg(test)]
