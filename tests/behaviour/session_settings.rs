@@ -206,7 +206,7 @@ fn before(filters: bool) -> String {
         sql += &set("role azure_admin in database %I", setting);
     }
     for (name, value) in
-        [("transaction_timeout", "1ms"), ("restrict_nonsystem_relation_kind", "view,foreign-table")]
+        [("transaction_timeout", "2s"), ("restrict_nonsystem_relation_kind", "view,foreign-table")]
     {
         sql += &format!("if current_setting('{name}', true) is not null then\n");
         sql += &set("role azure_admin in database %I", (name, value));
