@@ -428,6 +428,8 @@ impl Server {
             .database(&self.database)
             .ssl_mode(self.ssl_mode.into())
             .options(SESSION_SETTINGS)
+            // sqlx sends a value of its own, which would win.
+            .extra_float_digits(3)
             .disable_statement_logging();
         // None is empty, or sqlx would take PGPASSWORD.
         options = options.password(password.map_or("", SecretString::expose_secret));

@@ -241,7 +241,8 @@ fn during() -> String {
 async fn values_are_printed_and_read_by_their_types_own_functions() {
     let gap = Gap::between(&before(), &during()).await;
     let tables = tables();
-    for strategy in ["auto", "content", "full"] {
+    // `full` is what verifies the first, and what compares keys without operators in both.
+    for (strategy, verify) in [("auto", "full"), ("content", "none")] {
         let run = deltacompare(
             &gap,
             &[
@@ -255,7 +256,7 @@ async fn values_are_printed_and_read_by_their_types_own_functions() {
                 "--report",
                 "{dir}/report",
                 "--verify",
-                "full",
+                verify,
                 "--strategy",
                 strategy,
             ],

@@ -18,7 +18,7 @@ pub(crate) async fn printer(server: &Server) -> PgConnection {
         .execute(
             "set extra_float_digits = 3; set datestyle = 'ISO, MDY'; set timezone = 'UTC'; \
              set intervalstyle = postgres; set bytea_output = hex; set lc_monetary = 'C'; \
-             set search_path = pg_catalog",
+             set search_path = pg_catalog; set array_nulls = on; set xmloption = content",
         )
         .await
         .unwrap();
