@@ -345,14 +345,14 @@ async fn a_walk_that_does_not_get_on_fails_its_table() {
         "create table wrong (k text collate \"C\" not null, v int);
          create index wrong_k on wrong (k);
          insert into wrong select 'a' || i, i from generate_series(1, 1000) i;
-         insert into wrong select 'same', i from generate_series(1, 20000) i;
+         insert into wrong select 'same', i from generate_series(1, 60000) i;
          -- Damage.
          update pg_index set indisunique = true where indexrelid = 'wrong_k'::regclass;
          alter table wrong replica identity using index wrong_k;
          create table sound (k text collate \"C\" primary key, v int);
          insert into sound select 'k' || i, i from generate_series(1, 20000) i;
          create publication shop for all tables",
-        "update wrong set v = -v where v % 2 = 0; update sound set v = -v where v % 2 = 0",
+        "delete from wrong where v % 2 = 0; update sound set v = -v where v % 2 = 0",
     )
     .await;
     for more in [&[][..], &["--range-blocks", "1"]] {

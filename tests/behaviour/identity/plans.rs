@@ -76,13 +76,7 @@ impl Plans {
 }
 
 /// All plans use one of these nodes for the table, and none of those.
-fn assert_plans(
-    sides: &[(&str, Plans)],
-    table: &str,
-    text: &str,
-    nodes: &[&str],
-    never: &[&str],
-) {
+fn assert_plans(sides: &[(&str, Plans)], table: &str, text: &str, nodes: &[&str], never: &[&str]) {
     let name = format!("\"{table}");
     for (side, plans) in sides {
         let of_table: Vec<&str> = plans.with(text).filter(|plan| plan.contains(&name)).collect();
