@@ -355,7 +355,7 @@ async fn a_walk_that_does_not_get_on_fails_its_table() {
         "delete from wrong where v % 2 = 0; update sound set v = -v where v % 2 = 0",
     )
     .await;
-    for more in [&[][..], &["--range-blocks", "1"]] {
+    for more in [&[][..], &["--range-blocks", "100"]] {
         let run = run(&gap, "content", more).await;
         assert_eq!(run.code, Some(1), "{}", run.stderr);
         let wrong = run.table("report", "public.wrong");
