@@ -20,12 +20,18 @@ const COLLATIONS: &str = "
 const OTHER_LIBRARY: &str = "
     do $$
     declare
-        locale text := coalesce((select attname from pg_attribute
-                                  where attrelid = 'pg_collation'::regclass
-                                    and attname in ('colliculocale', 'colllocale')), 'collcollate');
+        locale text;
     begin
-        execute format('update pg_collation set %I = ''und-u-kf-lower''
-                         where collname in (''mix'', ''aged'')', locale);
+        for locale in
+            select attname from pg_attribute
+             where attrelid = 'pg_collation'::regclass
+               and attname = any (case when current_setting('server_version_num')::int >= 150000
+                                       then array['colliculocale', 'colllocale']
+                                       else array['collcollate', 'collctype'] end)
+        loop
+            execute format('update pg_collation set %I = ''und-u-kf-lower''
+                             where collname in (''mix'', ''aged'')', locale);
+        end loop;
         update pg_collation set collversion = 'older' where collname = 'aged';
     end $$
 ";
