@@ -432,11 +432,11 @@ fn choose(checked: &Checked, request: &Request, pair: &TablePair) -> Choice {
         },
         Err(reason) if pair.base.is_none() => {
             let not_on_base = "it is not on base";
-            let reason = match reason == not_on_base {
-                true => reason,
-                false => format!("{reason}; {not_on_base}"),
-            };
-            with(Strategy::Full, reason)
+            if reason == not_on_base {
+                with(Strategy::Full, reason)
+            } else {
+                with(Strategy::Full, format!("{reason}; {not_on_base}"))
+            }
         }
         Err(reason) => match pair.same_order() {
             Ok(()) => with(Strategy::Content, reason),
