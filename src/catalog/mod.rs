@@ -5,6 +5,7 @@ mod deviation;
 mod key;
 mod names;
 mod pairing;
+mod pgoutput;
 mod publication;
 mod relation;
 mod same_rows;
@@ -17,7 +18,7 @@ pub(crate) use names::{names_of, oids};
 pub(crate) use pairing::{Sides, TablePair};
 pub use publication::Operations;
 pub(crate) use publication::{
-    PublishedTable, Selection, partitions_among, publications, published, select,
+    PublishedTable, Selected, Selection, partitions_among, publications, published, select,
 };
 pub(crate) use relation::{Relation, RelationKind, relations};
 pub(crate) use same_rows::{SameStorage, Storage, same_rows, storage};

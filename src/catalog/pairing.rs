@@ -84,7 +84,12 @@ impl Sides {
         let base_filter = match on_base {
             Some(Some(on_base)) => {
                 found.extend(publication_drift(&published, on_base));
-                on_base.filter.clone()
+                // Downstream has the rows that were inserted there. Where the same rows are, a
+                // filter of updates or deletes that came or went brings it none and takes none.
+                match published.inserted_rows == on_base.inserted_rows {
+                    true => published.filter.clone(),
+                    false => on_base.filter.clone(),
+                }
             }
             Some(None) => {
                 found
@@ -97,10 +102,19 @@ impl Sides {
             found.push(Deviation::Unpublished);
         }
         if published.operations != Operations::ALL {
-            found.push(Deviation::PublishList(published.operations));
+            found.push(Deviation::PublishList {
+                published: published.operations,
+                extended: match published.partitions_alone {
+                    true => Vec::new(),
+                    false => published.extended.clone(),
+                },
+            });
         }
-        if published.filters_by_operation {
-            found.push(Deviation::FiltersByOperation);
+        if published.partitions_alone {
+            found.push(Deviation::SomePartitions(published.extended.clone()));
+        }
+        if let Some(rows) = &published.filters_by_operation {
+            found.push(Deviation::FiltersByOperation(rows.clone()));
         }
         if published.column_lists_differ {
             found.push(Deviation::ColumnListsDiffer);
@@ -274,8 +288,15 @@ fn publication_drift(head: &PublishedTable, base: &PublishedTable) -> Vec<Deviat
         found.push(Deviation::PublishListChanged { from, to });
     }
     if head.filter != base.filter {
-        let (from, to) = (base.filter.clone(), head.filter.clone());
-        found.push(Deviation::FilterChanged { from, to });
+        let (from, to) = (base.rows.clone(), head.rows.clone());
+        found.push(match head.inserted_rows == base.inserted_rows {
+            true => Deviation::OtherFiltersChanged {
+                from,
+                to,
+                inserted: head.inserted_rows.clone(),
+            },
+            false => Deviation::FilterChanged { from, to },
+        });
     }
     found
 }

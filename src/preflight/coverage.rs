@@ -25,16 +25,23 @@ pub(super) async fn pairs(
     one_lineage: bool,
     findings: &mut Findings,
 ) -> Result<Vec<TablePair>> {
-    let mut published = catalog::select(head, server_version, selection).await?;
-    let leaves = sent_as_their_roots(head, &mut published).await?;
-    for (root, leaves) in leaves {
+    let catalog::Selected { tables: published, raised, rowless } =
+        catalog::select(head, server_version, selection).await?;
+    for (root, partitions) in raised {
         findings.warn(format!(
             "sent as its root: {} published by itself and as a part of {root}: the rows are sent \
              as {root}'s, as the stream sends them",
-            match &leaves[..] {
-                [leaf] => format!("{leaf} is"),
-                leaves => format!("{} are each", catalog::names(leaves)),
+            match &partitions[..] {
+                [partition] => format!("{partition} is"),
+                partitions => format!("{} are each", catalog::names(partitions)),
             }
+        ));
+    }
+    if !rowless.is_empty() {
+        findings.warn(format!(
+            "no rows published: no publication publishes inserts, updates or deletes of {}: the \
+             stream sends no rows, and no events are sent",
+            catalog::names(&rowless)
         ));
     }
     let published_on_base =
@@ -70,20 +77,6 @@ pub(super) async fn pairs(
     Ok(pairs)
 }
 
-/// Takes the partitions out whose root is published too, and yields them by root.
-async fn sent_as_their_roots(
-    connection: &mut PgConnection,
-    published: &mut BTreeMap<TableName, PublishedTable>,
-) -> Result<BTreeMap<TableName, Vec<TableName>>> {
-    let mut leaves = BTreeMap::<TableName, Vec<TableName>>::new();
-    let names = published.keys().collect();
-    for (leaf, root) in catalog::partitions_among(connection, &names).await? {
-        published.remove(&leaf);
-        leaves.entry(root).or_default().push(leaf);
-    }
-    Ok(leaves)
-}
-
 /// What base's publications cover; `None` if base has none of those that are asked for, and head's
 /// are taken for both.
 async fn published_on_base(
@@ -108,9 +101,7 @@ async fn published_on_base(
         );
         return Ok(None);
     }
-    let mut on_base = catalog::published(base, server_version, &wanted).await?;
-    sent_as_their_roots(base, &mut on_base).await?;
-    Ok(Some(on_base))
+    Ok(Some(catalog::published(base, server_version, &wanted).await?.tables))
 }
 
 /// Partitions of base that only one side publishes by itself, the other side as a part of its root:
