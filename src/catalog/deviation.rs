@@ -9,7 +9,9 @@ use super::{Operations, ReplicaIdentity, TableName};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Deviation {
     TableAdded,
-    TableRenamed { from: TableName },
+    TableRenamed {
+        from: TableName,
+    },
     TableReplaced,
     WasUnlogged,
     PartitionsAttached(Vec<TableName>),
@@ -19,25 +21,60 @@ pub(crate) enum Deviation {
     PublishedInTheGap,
     FilterNotOnBase,
     PublishedAsItsRoot,
-    PublishedByPartition { root: TableName },
-    PublishList { published: Operations, extended: Vec<TableName> },
-    PublishListChanged { from: Operations, to: Operations },
+    PublishedByPartition {
+        root: TableName,
+    },
+    PublishList {
+        published: Operations,
+        extended: Vec<TableName>,
+    },
+    PublishListChanged {
+        from: Operations,
+        to: Operations,
+    },
     SomePartitions(Vec<TableName>),
     FiltersByOperation(String),
-    FilterChanged { from: String, to: String },
-    OtherFiltersChanged { from: String, to: String, inserted: String },
+    FilterChanged {
+        from: String,
+        to: String,
+    },
+    OtherFiltersChanged {
+        from: String,
+        to: String,
+        inserted: String,
+    },
     ColumnListsDiffer,
     ColumnPublishedInTheGap(String),
     ColumnNoLongerPublished(String),
     ColumnAdded(String),
     ColumnDropped(String),
-    ColumnRenamed { from: String, to: String },
+    ColumnRenamed {
+        from: String,
+        to: String,
+    },
     ColumnReplaced(String),
-    ColumnRetyped { column: String, from: String, to: String },
-    TypeChanged { column: String, gone: Vec<String>, new: Vec<String> },
-    KeyChanged { from: Vec<String>, to: Vec<String>, pairs: bool },
+    ColumnRetyped {
+        column: String,
+        from: String,
+        to: String,
+    },
+    TypeChanged {
+        column: String,
+        gone: Vec<String>,
+        new: Vec<String>,
+    },
+    KeyChanged {
+        from: Vec<String>,
+        to: Vec<String>,
+        pairs: bool,
+    },
     NoKey,
-    ReplicaIdentityChanged { from: ReplicaIdentity, to: ReplicaIdentity },
+    /// Of the table, or of partitions of it.
+    ReplicaIdentityChanged {
+        from: ReplicaIdentity,
+        to: ReplicaIdentity,
+        partitions: Vec<TableName>,
+    },
 }
 
 impl Deviation {
@@ -225,12 +262,17 @@ impl fmt::Display for Deviation {
             Self::NoKey => {
                 f.write_str("compared as a multiset: an update is a delete and an insert")
             }
-            Self::ReplicaIdentityChanged { from, to } => write!(
-                f,
-                "{} on base, {} on head: events say of old rows what the latter would",
-                from.as_sql(),
-                to.as_sql()
-            ),
+            Self::ReplicaIdentityChanged { from, to, partitions } => {
+                if !partitions.is_empty() {
+                    write!(f, "of {}: ", names(partitions))?;
+                }
+                write!(
+                    f,
+                    "{} on base, {} on head: events say of old rows what the latter would",
+                    from.as_sql(),
+                    to.as_sql()
+                )
+            }
         }
     }
 }
@@ -276,8 +318,7 @@ mod tests {
     #[test]
     fn a_publish_list_names_what_it_leaves_out() {
         let list = Operations { insert: true, update: true, delete: false, truncate: false };
-        let sentence =
-            Deviation::PublishList { published: list, extended: Vec::new() }.to_string();
+        let sentence = Deviation::PublishList { published: list, extended: Vec::new() }.to_string();
         assert!(sentence.starts_with("publish list: "), "{sentence}");
         assert!(sentence.contains("leaves out deletes, truncates:"), "{sentence}");
     }

@@ -5,6 +5,7 @@ mod deviation;
 mod key;
 mod names;
 mod pairing;
+mod partition;
 mod pgoutput;
 mod publication;
 mod relation;
@@ -16,6 +17,7 @@ pub(crate) use deviation::{Deviation, names};
 pub use key::{Key, ReplicaIdentity};
 pub(crate) use names::{names_of, oids};
 pub(crate) use pairing::{Sides, TablePair};
+pub(crate) use partition::partitions;
 pub use publication::Operations;
 pub(crate) use publication::{
     PublishedTable, Selected, Selection, partitions_among, publications, published, select,

@@ -6,9 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::partition::{self, Partitions};
 use super::relation::RelationColumn;
 use super::{
-    Column, Deviation, Key, Operations, PublishedTable, Relation, ReplicaIdentity, Table, TableName,
+    Column, Deviation, Key, Operations, PublishedTable, Relation, RelationKind, ReplicaIdentity,
+    Table, TableName,
 };
 
 /// A table as it will be compared, with what each server has of it.
@@ -29,6 +31,14 @@ pub(crate) struct TablePair {
     pub(crate) key_indexed_on_base: bool,
     /// What an operator should know about this table.
     pub(crate) warnings: Vec<String>,
+}
+
+impl TablePair {
+    /// Has old rows told as the table's partitions say, if it has some.
+    pub(crate) fn tell_old_rows(&mut self, on_base: &Partitions, on_head: &Partitions) {
+        let changed = partition::tell_old_rows(&mut self.table, on_base, on_head);
+        self.warnings.extend(changed.iter().map(Deviation::to_string));
+    }
 }
 
 /// Both servers' relations, and what is published of them.
@@ -140,17 +150,21 @@ impl Sides {
             .collect();
         let paired = Paired::by_key(&head, base, &columns, &base_columns);
         found.extend(paired.deviation);
+        // That of a partitioned table says nothing: its partitions' do.
         if let Some(base) = base
+            && head.kind != RelationKind::Partitioned
             && base.replica_identity != head.replica_identity
         {
             let (from, to) = (base.replica_identity, head.replica_identity);
-            found.push(Deviation::ReplicaIdentityChanged { from, to });
+            let partitions = Vec::new();
+            found.push(Deviation::ReplicaIdentityChanged { from, to, partitions });
         }
         let table = Table {
             name: head.name.clone(),
             columns,
             key: paired.key,
             replica_identity: head.replica_identity,
+            partitions: BTreeMap::new(),
         };
         TablePair {
             table,
@@ -290,11 +304,9 @@ fn publication_drift(head: &PublishedTable, base: &PublishedTable) -> Vec<Deviat
     if head.filter != base.filter {
         let (from, to) = (base.rows.clone(), head.rows.clone());
         found.push(match head.inserted_rows == base.inserted_rows {
-            true => Deviation::OtherFiltersChanged {
-                from,
-                to,
-                inserted: head.inserted_rows.clone(),
-            },
+            true => {
+                Deviation::OtherFiltersChanged { from, to, inserted: head.inserted_rows.clone() }
+            }
             false => Deviation::FilterChanged { from, to },
         });
     }

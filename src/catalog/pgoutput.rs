@@ -303,9 +303,8 @@ fn sql(filters: Option<&Filters>, whole: &[u32]) -> Option<String> {
     if !whole.is_empty() {
         let oids: Vec<String> = whole.iter().map(u32::to_string).collect();
         let oids = oids.join(",");
-        conditions.push(format!(
-            "tableoid operator(pg_catalog.=) any ('{{{oids}}}'::pg_catalog.oid[])"
-        ));
+        conditions
+            .push(format!("tableoid operator(pg_catalog.=) any ('{{{oids}}}'::pg_catalog.oid[])"));
     }
     Some(match &conditions[..] {
         [condition] => condition.clone(),

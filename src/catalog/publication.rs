@@ -387,9 +387,7 @@ fn catalog(
     }
     for (at, publication) in publications.iter().enumerate() {
         for (oid, relation) in &mut relations {
-            if publication.for_all_tables
-                || schemas.contains(&(publication.oid, schema_of[oid]))
-            {
+            if publication.for_all_tables || schemas.contains(&(publication.oid, schema_of[oid])) {
                 // Of a table that it names as well, such a publication keeps the columns alone.
                 relation.members.entry(at).or_default().filter = None;
             }

@@ -57,7 +57,7 @@ pub(super) fn changes<'a>(
                 deletes += copies;
             }
             for ordinal in 0..copies {
-                step.push(Change { row: row.clone(), ordinal });
+                step.push(Change::new(row.clone(), ordinal));
                 bytes += row_bytes;
                 if step.len() >= STEP_CHANGES || bytes >= STEP_BYTES {
                     bytes = 0;

@@ -75,7 +75,7 @@ pub(super) async fn keys_present(
 
 /// A join of the wanted keys with a side's rows, over the key's index. The keys come as text and
 /// are read as the column's type, so that the index serves.
-fn join(key: &[usize], source: &Source, printed: &str) -> String {
+pub(super) fn join(key: &[usize], source: &Source, printed: &str) -> String {
     let arrays: Vec<String> = (1..=key.len()).map(copy::bound).collect();
     let names: Vec<String> = (1..=key.len()).map(|n| format!("k{n}")).collect();
     let conditions: Vec<String> = key
@@ -101,7 +101,11 @@ fn join(key: &[usize], source: &Source, printed: &str) -> String {
     )
 }
 
-async fn bind(connection: &mut PgConnection, key: &[usize], wanted: &[Image]) -> Result<()> {
+pub(super) async fn bind(
+    connection: &mut PgConnection,
+    key: &[usize],
+    wanted: &[Image],
+) -> Result<()> {
     let lists: Vec<Vec<Option<&str>>> =
         key.iter().map(|&column| wanted.iter().map(|image| image.get(column)).collect()).collect();
     copy::bind(connection, &lists).await

@@ -65,7 +65,7 @@ fn pair(key: &[usize], old: Vec<Image>, new: Vec<Image>) -> Paired {
     for (after, partner) in new.into_iter().zip(partners) {
         match partner.and_then(|at| old[at].take()) {
             Some(before) if before != after => {
-                updates.push(Change { row: RowChange::Update { before, after }, ordinal: 0 });
+                updates.push(Change::new(RowChange::Update { before, after }, 0));
             }
             Some(_) => {}
             None => unpaired.push(after),
@@ -102,14 +102,10 @@ fn steps(deletes: Vec<Image>, updates: Vec<Change>, inserts: Vec<Image>) -> Vec<
     if !deletes.is_empty() {
         steps.push(Step::Compared(deletes.len() as u64));
     }
-    let mut changes: Vec<Change> = deletes
-        .into_iter()
-        .map(|before| Change { row: RowChange::Delete(before), ordinal: 0 })
-        .collect();
+    let mut changes: Vec<Change> =
+        deletes.into_iter().map(|before| Change::new(RowChange::Delete(before), 0)).collect();
     changes.extend(updates);
-    changes.extend(
-        inserts.into_iter().map(|after| Change { row: RowChange::Insert(after), ordinal: 0 }),
-    );
+    changes.extend(inserts.into_iter().map(|after| Change::new(RowChange::Insert(after), 0)));
     if !changes.is_empty() {
         steps.push(Step::Changes(changes));
     }

@@ -226,6 +226,7 @@ pub(super) async fn partitions(
             ));
         }
     }
+    tell_old_rows(base, head, pairs).await?;
     let leaves = |storage: &BTreeMap<u32, Vec<Storage>>, root: u32| -> BTreeMap<u32, TableName> {
         let leaves = storage.get(&root).into_iter().flatten();
         leaves.map(|leaf| (leaf.oid, leaf.name.clone())).collect()
@@ -265,6 +266,32 @@ pub(super) async fn partitions(
             (!dropped.is_empty()).then_some(Deviation::PartitionsDropped(dropped)),
         ];
         pairs[at].warnings.extend(deviations.iter().flatten().map(Deviation::to_string));
+    }
+    Ok(())
+}
+
+/// Has old rows of partitioned tables told as their partitions say.
+async fn tell_old_rows(
+    base: &mut PgConnection,
+    head: &mut PgConnection,
+    pairs: &mut [TablePair],
+) -> Result<()> {
+    let partitioned = |relation: &&catalog::Relation| relation.kind == RelationKind::Partitioned;
+    let oids = |relations: Vec<&catalog::Relation>| -> Vec<u32> {
+        relations.iter().map(|relation| relation.oid).collect()
+    };
+    let roots = pairs.iter().filter_map(|pair| pair.base.as_ref()).filter(partitioned);
+    let on_base = catalog::partitions(base, &oids(roots.collect())).await?;
+    let roots = pairs.iter().map(|pair| &pair.head).filter(partitioned);
+    let on_head = catalog::partitions(head, &oids(roots.collect())).await?;
+    for pair in pairs {
+        let Some(relation) = pair.base.as_ref().filter(partitioned) else { continue };
+        let partitions_on_base = on_base.get(&relation.oid).cloned().unwrap_or_default();
+        // An oid means the same on both only in one table.
+        let same = relation.oid == pair.head.oid;
+        let partitions_on_head =
+            on_head.get(&pair.head.oid).filter(|_| same).cloned().unwrap_or_default();
+        pair.tell_old_rows(&partitions_on_base, &partitions_on_head);
     }
     Ok(())
 }

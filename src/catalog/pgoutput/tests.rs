@@ -146,18 +146,14 @@ fn a_partition_is_sent_as_the_topmost_table_that_is_published_through_its_root()
 
 #[test]
 fn operations_are_those_of_all_levels_and_filters_those_of_the_topmost() {
-    let published = World::new()
-        .with("i", true, &[(10, "x > 1")])
-        .with("ud", false, &[(11, "y")])
-        .published();
+    let published =
+        World::new().with("i", true, &[(10, "x > 1")]).with("ud", false, &[(11, "y")]).published();
     assert_eq!(published.names(), ["root"]);
     let root = published.of("root");
     assert_eq!(root.operations, operations("i"));
     assert_eq!(
         root.filter.as_deref(),
-        Some(
-            "(x > 1) or (tableoid operator(pg_catalog.=) any ('{11}'::pg_catalog.oid[]))"
-        )
+        Some("(x > 1) or (tableoid operator(pg_catalog.=) any ('{11}'::pg_catalog.oid[]))")
     );
     assert_eq!(root.rows, "x > 1 and all rows of s.leaf");
     assert_eq!(root.extended.len(), 1);
@@ -168,10 +164,8 @@ fn operations_are_those_of_all_levels_and_filters_those_of_the_topmost() {
     assert_eq!(published.raised.values().flatten().count(), 1);
 
     // One that only truncates takes rows to the root, and their filter away.
-    let published = World::new()
-        .with("iud", false, &[(11, "y")])
-        .with("t", true, &[(10, "x > 1")])
-        .published();
+    let published =
+        World::new().with("iud", false, &[(11, "y")]).with("t", true, &[(10, "x > 1")]).published();
     let root = published.of("root");
     assert_eq!(
         root.filter.as_deref(),
