@@ -9,9 +9,7 @@ use super::{Operations, ReplicaIdentity, TableName};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Deviation {
     TableAdded,
-    TableRenamed {
-        from: TableName,
-    },
+    TableRenamed { from: TableName },
     TableReplaced,
     WasUnlogged,
     PartitionsAttached(Vec<TableName>),
@@ -21,60 +19,26 @@ pub(crate) enum Deviation {
     PublishedInTheGap,
     FilterNotOnBase,
     PublishedAsItsRoot,
-    PublishedByPartition {
-        root: TableName,
-    },
-    PublishList {
-        published: Operations,
-        extended: Vec<TableName>,
-    },
-    PublishListChanged {
-        from: Operations,
-        to: Operations,
-    },
+    PublishedByPartition { root: TableName },
+    PublishList { published: Operations, extended: Vec<TableName> },
+    PublishListChanged { from: Operations, to: Operations },
     SomePartitions(Vec<TableName>),
     FiltersByOperation(String),
-    FilterChanged {
-        from: String,
-        to: String,
-    },
-    OtherFiltersChanged {
-        from: String,
-        to: String,
-        inserted: String,
-    },
+    FilterChanged { from: String, to: String },
+    PublishedRowsChanged { from: String, to: String },
     ColumnListsDiffer,
     ColumnPublishedInTheGap(String),
     ColumnNoLongerPublished(String),
     ColumnAdded(String),
     ColumnDropped(String),
-    ColumnRenamed {
-        from: String,
-        to: String,
-    },
+    ColumnRenamed { from: String, to: String },
     ColumnReplaced(String),
-    ColumnRetyped {
-        column: String,
-        from: String,
-        to: String,
-    },
-    TypeChanged {
-        column: String,
-        gone: Vec<String>,
-        new: Vec<String>,
-    },
-    KeyChanged {
-        from: Vec<String>,
-        to: Vec<String>,
-        pairs: bool,
-    },
+    ColumnRetyped { column: String, from: String, to: String },
+    TypeChanged { column: String, gone: Vec<String>, new: Vec<String> },
+    KeyChanged { from: Vec<String>, to: Vec<String>, pairs: bool },
     NoKey,
-    /// Of the table, or of partitions of it.
-    ReplicaIdentityChanged {
-        from: ReplicaIdentity,
-        to: ReplicaIdentity,
-        partitions: Vec<TableName>,
-    },
+    ReplicaIdentityChanged { from: ReplicaIdentity, to: ReplicaIdentity },
+    PartitionsIdentityChanged(Vec<TableName>, [ReplicaIdentity; 2]),
 }
 
 impl Deviation {
@@ -98,7 +62,7 @@ impl Deviation {
             Self::SomePartitions(_) => "some partitions",
             Self::FiltersByOperation(_) => "filters by operation",
             Self::FilterChanged { .. } => "row filter changed",
-            Self::OtherFiltersChanged { .. } => "other filters changed",
+            Self::PublishedRowsChanged { .. } => "published rows changed",
             Self::ColumnListsDiffer => "column lists differ",
             Self::ColumnPublishedInTheGap(_) => "column published in the gap",
             Self::ColumnNoLongerPublished(_) => "column no longer published",
@@ -110,7 +74,9 @@ impl Deviation {
             Self::TypeChanged { .. } => "type changed",
             Self::KeyChanged { .. } => "key changed",
             Self::NoKey => "no key",
-            Self::ReplicaIdentityChanged { .. } => "replica identity changed",
+            Self::ReplicaIdentityChanged { .. } | Self::PartitionsIdentityChanged(..) => {
+                "replica identity changed"
+            }
         }
     }
 }
@@ -198,10 +164,10 @@ impl fmt::Display for Deviation {
                 "{from} on base, {to} on head: rows that only head's lets through are inserts, \
                  rows that only base's did are deletes, which the stream does not send",
             ),
-            Self::OtherFiltersChanged { from, to, inserted } => write!(
+            Self::PublishedRowsChanged { from, to } => write!(
                 f,
-                "{from} on base, {to} on head, where inserts let through {inserted} on both: what \
-                 changed of the rows that head's lets through is sent",
+                "{from} on base, {to} on head, by filters of updates or deletes, or by partitions: \
+                 what changed of the rows that head's publications let through is sent",
             ),
             Self::ColumnListsDiffer => f.write_str(
                 "its publications have different columns, which one slot cannot decode: columns of \
@@ -262,17 +228,19 @@ impl fmt::Display for Deviation {
             Self::NoKey => {
                 f.write_str("compared as a multiset: an update is a delete and an insert")
             }
-            Self::ReplicaIdentityChanged { from, to, partitions } => {
-                if !partitions.is_empty() {
-                    write!(f, "of {}: ", names(partitions))?;
-                }
-                write!(
-                    f,
-                    "{} on base, {} on head: events say of old rows what the latter would",
-                    from.as_sql(),
-                    to.as_sql()
-                )
-            }
+            Self::ReplicaIdentityChanged { from, to } => write!(
+                f,
+                "{} on base, {} on head: events say of old rows what the latter would",
+                from.as_sql(),
+                to.as_sql()
+            ),
+            Self::PartitionsIdentityChanged(partitions, [from, to]) => write!(
+                f,
+                "of {}: {} on base, {} on head: events say of old rows what the latter would",
+                names(partitions),
+                from.as_sql(),
+                to.as_sql()
+            ),
         }
     }
 }

@@ -74,10 +74,18 @@ impl Sides {
                     .base
                     .get(&head.name)
                     .or_else(|| by_oid.get(&head.oid).copied().filter(|_| self.one_lineage));
-                let base = base.filter(|_| !self.undecided.contains(&head.name));
+                let base = base.filter(|base| self.decides(base, &head.name));
                 Some(self.pair_one(published.clone(), head.clone(), base))
             })
             .collect()
+    }
+
+    /// Whether base can say which rows of a table were published there: by head's filter, or by
+    /// that of its own publications.
+    fn decides(&self, base: &Relation, head: &TableName) -> bool {
+        let on_base = self.published_on_base.as_ref();
+        !self.undecided.contains(head)
+            || on_base.is_some_and(|on_base| on_base.contains_key(&base.name))
     }
 
     fn pair_one(
@@ -93,10 +101,14 @@ impl Sides {
             .and_then(|base| Some(self.published_on_base.as_ref()?.get(&base.name)));
         let base_filter = match on_base {
             Some(Some(on_base)) => {
-                found.extend(publication_drift(&published, on_base));
-                // Downstream has the rows that were inserted there. Where the same rows are, a
-                // filter of updates or deletes that came or went brings it none and takes none.
-                match published.inserted_rows == on_base.inserted_rows {
+                // A filter of inserts says which rows downstream has. One of updates or deletes
+                // that came or went brings it none and takes none, nor does a partition.
+                let same_rows = (published.inserted_rows == on_base.inserted_rows
+                    || published.partitions_alone
+                    || on_base.partitions_alone)
+                    && !self.undecided.contains(&head.name);
+                found.extend(publication_drift(&published, on_base, same_rows));
+                match same_rows {
                     true => published.filter.clone(),
                     false => on_base.filter.clone(),
                 }
@@ -156,8 +168,7 @@ impl Sides {
             && base.replica_identity != head.replica_identity
         {
             let (from, to) = (base.replica_identity, head.replica_identity);
-            let partitions = Vec::new();
-            found.push(Deviation::ReplicaIdentityChanged { from, to, partitions });
+            found.push(Deviation::ReplicaIdentityChanged { from, to });
         }
         let table = Table {
             name: head.name.clone(),
@@ -295,7 +306,11 @@ fn column_drift(
 }
 
 /// Whether the publications changed what they let through of the table.
-fn publication_drift(head: &PublishedTable, base: &PublishedTable) -> Vec<Deviation> {
+fn publication_drift(
+    head: &PublishedTable,
+    base: &PublishedTable,
+    same_rows: bool,
+) -> Vec<Deviation> {
     let mut found = Vec::new();
     if head.operations != base.operations {
         let (from, to) = (base.operations, head.operations);
@@ -303,10 +318,8 @@ fn publication_drift(head: &PublishedTable, base: &PublishedTable) -> Vec<Deviat
     }
     if head.filter != base.filter {
         let (from, to) = (base.rows.clone(), head.rows.clone());
-        found.push(match head.inserted_rows == base.inserted_rows {
-            true => {
-                Deviation::OtherFiltersChanged { from, to, inserted: head.inserted_rows.clone() }
-            }
+        found.push(match same_rows {
+            true => Deviation::PublishedRowsChanged { from, to },
             false => Deviation::FilterChanged { from, to },
         });
     }

@@ -89,7 +89,7 @@ pub(super) fn tell_old_rows(
     }
     changed
         .into_values()
-        .map(|(from, to, partitions)| Deviation::ReplicaIdentityChanged { from, to, partitions })
+        .map(|(from, to, of)| Deviation::PartitionsIdentityChanged(of, [from, to]))
         .collect()
 }
 

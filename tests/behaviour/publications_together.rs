@@ -193,7 +193,7 @@ async fn filter_of_updates(gap: &Gap, major: u32, strategy: &str) {
     let keys: BTreeSet<i64> = changes.iter().map(key).collect();
     assert_eq!((changes.len(), keys), (3, BTreeSet::from([10, 110, 120])), "{strategy}");
     let expected: &[&str] =
-        if major < 15 { &[] } else { &["filters by operation", "other filters changed"] };
+        if major < 15 { &[] } else { &["filters by operation", "published rows changed"] };
     assert_eq!(warnings(&run, "tu"), expected.iter().map(|&name| name.to_owned()).collect());
 }
 
