@@ -146,11 +146,10 @@ async fn covered(
                union all
                select c.oid, c.relkind = 'p', a.relid, a.height - 1
                  from pg_class c, pg_partition_ancestors(c.oid) with ordinality a (relid, height)
-                where c.relispartition and a.relid <> c.oid
+                where c.relkind in ('r', 'p') and c.relispartition and a.relid <> c.oid
              ),
              has as (
-               select l.*, p.oid as publication, p.pubviaroot,
-                      p.puballtables or {schema} as whole
+               select l.*, p.oid as publication, p.pubviaroot
                  from line l join pg_class t on t.oid = l.ancestor join pg_publication p on {named}
                 where (p.puballtables or {schema}
                        or exists (select from pg_publication_rel r
