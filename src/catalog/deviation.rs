@@ -20,10 +20,12 @@ pub(crate) enum Deviation {
     FilterNotOnBase,
     PublishedAsItsRoot,
     PublishedByPartition { root: TableName },
-    PublishList(Operations),
+    PublishList { published: Operations, extended: Vec<TableName> },
     PublishListChanged { from: Operations, to: Operations },
-    FiltersByOperation,
-    FilterChanged { from: Option<String>, to: Option<String> },
+    SomePartitions(Vec<TableName>),
+    FiltersByOperation(String),
+    FilterChanged { from: String, to: String },
+    PublishedRowsChanged { from: String, to: String },
     ColumnListsDiffer,
     ColumnPublishedInTheGap(String),
     ColumnNoLongerPublished(String),
@@ -36,6 +38,7 @@ pub(crate) enum Deviation {
     KeyChanged { from: Vec<String>, to: Vec<String>, pairs: bool },
     NoKey,
     ReplicaIdentityChanged { from: ReplicaIdentity, to: ReplicaIdentity },
+    PartitionsIdentityChanged(Vec<TableName>, [ReplicaIdentity; 2]),
 }
 
 impl Deviation {
@@ -54,10 +57,12 @@ impl Deviation {
             Self::FilterNotOnBase => "filter not on base",
             Self::PublishedAsItsRoot => "published as its root",
             Self::PublishedByPartition { .. } => "published by partition",
-            Self::PublishList(_) => "publish list",
+            Self::PublishList { .. } => "publish list",
             Self::PublishListChanged { .. } => "publish list changed",
-            Self::FiltersByOperation => "filters by operation",
+            Self::SomePartitions(_) => "some partitions",
+            Self::FiltersByOperation(_) => "filters by operation",
             Self::FilterChanged { .. } => "row filter changed",
+            Self::PublishedRowsChanged { .. } => "published rows changed",
             Self::ColumnListsDiffer => "column lists differ",
             Self::ColumnPublishedInTheGap(_) => "column published in the gap",
             Self::ColumnNoLongerPublished(_) => "column no longer published",
@@ -69,7 +74,9 @@ impl Deviation {
             Self::TypeChanged { .. } => "type changed",
             Self::KeyChanged { .. } => "key changed",
             Self::NoKey => "no key",
-            Self::ReplicaIdentityChanged { .. } => "replica identity changed",
+            Self::ReplicaIdentityChanged { .. } | Self::PartitionsIdentityChanged(..) => {
+                "replica identity changed"
+            }
         }
     }
 }
@@ -125,34 +132,43 @@ impl fmt::Display for Deviation {
                 "on base it was published as a part of {root}: what changed since then is sent as \
                  this table's, which the stream does only since the publication changed"
             ),
-            Self::PublishList(published) => write!(
-                f,
-                "its publication leaves out {}: the events restore its state all the same, with \
-                 operations that the stream does not send",
-                operations(published, false)
-            ),
+            Self::PublishList { published, extended } => {
+                write!(f, "its publication leaves out {}", operations(published, false))?;
+                if !extended.is_empty() {
+                    write!(f, ", of all partitions but {}", names(extended))?;
+                }
+                f.write_str(
+                    ": the events restore its state all the same, with operations that the stream \
+                     does not send",
+                )
+            }
             Self::PublishListChanged { from, to } => write!(
                 f,
                 "its publication had {} on base and has {} on head: the events restore the state",
                 operations(from, true),
                 operations(to, true)
             ),
-            Self::FiltersByOperation => f.write_str(
-                "its publications filter inserts, updates and deletes differently: rows that any \
-                 of them lets through are compared",
+            Self::SomePartitions(partitions) => write!(
+                f,
+                "the stream sends rows of {} as its rows, and none of its other partitions: only \
+                 these are compared",
+                names(partitions)
             ),
-            Self::FilterChanged { from, to } => {
-                let filter = |filter: &Option<String>| {
-                    filter.clone().unwrap_or_else(|| "all rows".to_owned())
-                };
-                write!(
-                    f,
-                    "{} on base, {} on head: rows that only head's lets through are inserts, rows \
-                     that only base's did are deletes, which the stream does not send",
-                    filter(from),
-                    filter(to)
-                )
-            }
+            Self::FiltersByOperation(rows) => write!(
+                f,
+                "{rows}: rows that any operation lets through are compared, and sent with all \
+                 operations, which the stream does not do"
+            ),
+            Self::FilterChanged { from, to } => write!(
+                f,
+                "{from} on base, {to} on head: rows that only head's lets through are inserts, \
+                 rows that only base's did are deletes, which the stream does not send",
+            ),
+            Self::PublishedRowsChanged { from, to } => write!(
+                f,
+                "{from} on base, {to} on head, by filters of updates or deletes, or by partitions: \
+                 what changed of the rows that head's publications let through is sent",
+            ),
             Self::ColumnListsDiffer => f.write_str(
                 "its publications have different columns, which one slot cannot decode: columns of \
                  any are compared; name the slot's own with --publication",
@@ -218,11 +234,19 @@ impl fmt::Display for Deviation {
                 from.as_sql(),
                 to.as_sql()
             ),
+            Self::PartitionsIdentityChanged(partitions, [from, to]) => write!(
+                f,
+                "of {}: {} on base, {} on head: events say of old rows what the latter would",
+                names(partitions),
+                from.as_sql(),
+                to.as_sql()
+            ),
         }
     }
 }
 
-fn operations(operations: &Operations, published: bool) -> String {
+/// The operations that are published, or those that are not, as words.
+pub(super) fn operations(operations: &Operations, published: bool) -> String {
     let Operations { insert, update, delete, truncate } = *operations;
     let chosen: Vec<&str> =
         [("inserts", insert), ("updates", update), ("deletes", delete), ("truncates", truncate)]
@@ -262,7 +286,7 @@ mod tests {
     #[test]
     fn a_publish_list_names_what_it_leaves_out() {
         let list = Operations { insert: true, update: true, delete: false, truncate: false };
-        let sentence = Deviation::PublishList(list).to_string();
+        let sentence = Deviation::PublishList { published: list, extended: Vec::new() }.to_string();
         assert!(sentence.starts_with("publish list: "), "{sentence}");
         assert!(sentence.contains("leaves out deletes, truncates:"), "{sentence}");
     }

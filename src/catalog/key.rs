@@ -27,6 +27,22 @@ pub enum ReplicaIdentity {
 }
 
 impl ReplicaIdentity {
+    /// Of `pg_class.relreplident`.
+    pub(super) fn of_letter(letter: &str) -> Self {
+        match letter {
+            "i" => Self::Index,
+            "f" => Self::Full,
+            "n" => Self::Nothing,
+            _ => Self::Default,
+        }
+    }
+
+    /// Whether events say as much of old rows.
+    pub(super) fn tells_the_same_as(self, other: Self) -> bool {
+        let tells_the_key = |identity| matches!(identity, Self::Default | Self::Index);
+        self == other || tells_the_key(self) && tells_the_key(other)
+    }
+
     /// As `ALTER TABLE … REPLICA IDENTITY` says it.
     pub(crate) fn as_sql(self) -> &'static str {
         match self {

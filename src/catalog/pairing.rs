@@ -6,9 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::partition::{self, Partitions};
 use super::relation::RelationColumn;
 use super::{
-    Column, Deviation, Key, Operations, PublishedTable, Relation, ReplicaIdentity, Table, TableName,
+    Column, Deviation, Key, Operations, PublishedTable, Relation, RelationKind, ReplicaIdentity,
+    Table, TableName,
 };
 
 /// A table as it will be compared, with what each server has of it.
@@ -29,6 +31,14 @@ pub(crate) struct TablePair {
     pub(crate) key_indexed_on_base: bool,
     /// What an operator should know about this table.
     pub(crate) warnings: Vec<String>,
+}
+
+impl TablePair {
+    /// Has old rows told as the table's partitions say, if it has some.
+    pub(crate) fn tell_old_rows(&mut self, on_base: &Partitions, on_head: &Partitions) {
+        let changed = partition::tell_old_rows(&mut self.table, on_base, on_head);
+        self.warnings.extend(changed.iter().map(Deviation::to_string));
+    }
 }
 
 /// Both servers' relations, and what is published of them.
@@ -64,10 +74,18 @@ impl Sides {
                     .base
                     .get(&head.name)
                     .or_else(|| by_oid.get(&head.oid).copied().filter(|_| self.one_lineage));
-                let base = base.filter(|_| !self.undecided.contains(&head.name));
+                let base = base.filter(|base| self.decides(base, &head.name));
                 Some(self.pair_one(published.clone(), head.clone(), base))
             })
             .collect()
+    }
+
+    /// Whether base can say which rows of a table were published there: by head's filter, or by
+    /// that of its own publications.
+    fn decides(&self, base: &Relation, head: &TableName) -> bool {
+        let on_base = self.published_on_base.as_ref();
+        !self.undecided.contains(head)
+            || on_base.is_some_and(|on_base| on_base.contains_key(&base.name))
     }
 
     fn pair_one(
@@ -83,8 +101,17 @@ impl Sides {
             .and_then(|base| Some(self.published_on_base.as_ref()?.get(&base.name)));
         let base_filter = match on_base {
             Some(Some(on_base)) => {
-                found.extend(publication_drift(&published, on_base));
-                on_base.filter.clone()
+                // A filter of inserts says which rows downstream has. One of updates or deletes
+                // that came or went brings it none and takes none, nor does a partition.
+                let same_rows = (published.inserted_rows == on_base.inserted_rows
+                    || published.partitions_alone
+                    || on_base.partitions_alone)
+                    && !self.undecided.contains(&head.name);
+                found.extend(publication_drift(&published, on_base, same_rows));
+                match same_rows {
+                    true => published.filter.clone(),
+                    false => on_base.filter.clone(),
+                }
             }
             Some(None) => {
                 found
@@ -97,10 +124,19 @@ impl Sides {
             found.push(Deviation::Unpublished);
         }
         if published.operations != Operations::ALL {
-            found.push(Deviation::PublishList(published.operations));
+            found.push(Deviation::PublishList {
+                published: published.operations,
+                extended: match published.partitions_alone {
+                    true => Vec::new(),
+                    false => published.extended.clone(),
+                },
+            });
         }
-        if published.filters_by_operation {
-            found.push(Deviation::FiltersByOperation);
+        if published.partitions_alone {
+            found.push(Deviation::SomePartitions(published.extended.clone()));
+        }
+        if let Some(rows) = &published.filters_by_operation {
+            found.push(Deviation::FiltersByOperation(rows.clone()));
         }
         if published.column_lists_differ {
             found.push(Deviation::ColumnListsDiffer);
@@ -126,7 +162,9 @@ impl Sides {
             .collect();
         let paired = Paired::by_key(&head, base, &columns, &base_columns);
         found.extend(paired.deviation);
+        // That of a partitioned table says nothing: its partitions' do.
         if let Some(base) = base
+            && head.kind != RelationKind::Partitioned
             && base.replica_identity != head.replica_identity
         {
             let (from, to) = (base.replica_identity, head.replica_identity);
@@ -137,6 +175,7 @@ impl Sides {
             columns,
             key: paired.key,
             replica_identity: head.replica_identity,
+            partitions: BTreeMap::new(),
         };
         TablePair {
             table,
@@ -267,15 +306,22 @@ fn column_drift(
 }
 
 /// Whether the publications changed what they let through of the table.
-fn publication_drift(head: &PublishedTable, base: &PublishedTable) -> Vec<Deviation> {
+fn publication_drift(
+    head: &PublishedTable,
+    base: &PublishedTable,
+    same_rows: bool,
+) -> Vec<Deviation> {
     let mut found = Vec::new();
     if head.operations != base.operations {
         let (from, to) = (base.operations, head.operations);
         found.push(Deviation::PublishListChanged { from, to });
     }
     if head.filter != base.filter {
-        let (from, to) = (base.filter.clone(), head.filter.clone());
-        found.push(Deviation::FilterChanged { from, to });
+        let (from, to) = (base.rows.clone(), head.rows.clone());
+        found.push(match same_rows {
+            true => Deviation::PublishedRowsChanged { from, to },
+            false => Deviation::FilterChanged { from, to },
+        });
     }
     found
 }

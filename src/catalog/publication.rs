@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::TableName;
+use super::pgoutput::{self, Member, Publication, Publishable, Published};
 use crate::error::{Error, Result};
 
 /// What the operator asked for.
@@ -20,7 +21,7 @@ pub(crate) struct Selection {
 }
 
 /// Which operations a publication lets through (`publish = '…'`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Operations {
     /// Inserts.
     pub insert: bool,
@@ -35,6 +36,45 @@ pub struct Operations {
 impl Operations {
     /// All of them.
     pub const ALL: Self = Self { insert: true, update: true, delete: true, truncate: true };
+    /// None of them.
+    pub const NONE: Self = Self { insert: false, update: false, delete: false, truncate: false };
+
+    /// Whether there is one that sends rows.
+    pub(super) fn rows(self) -> bool {
+        self.rows_only() != Self::NONE
+    }
+
+    /// Those that send rows.
+    pub(super) fn rows_only(self) -> Self {
+        Self { truncate: false, ..self }
+    }
+
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            insert: self.insert || other.insert,
+            update: self.update || other.update,
+            delete: self.delete || other.delete,
+            truncate: self.truncate || other.truncate,
+        }
+    }
+
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            insert: self.insert && other.insert,
+            update: self.update && other.update,
+            delete: self.delete && other.delete,
+            truncate: self.truncate && other.truncate,
+        }
+    }
+
+    pub(super) fn without(self, other: Self) -> Self {
+        Self {
+            insert: self.insert && !other.insert,
+            update: self.update && !other.update,
+            delete: self.delete && !other.delete,
+            truncate: self.truncate && !other.truncate,
+        }
+    }
 }
 
 /// A selected table with what its publications let through, together.
@@ -43,39 +83,67 @@ pub(crate) struct PublishedTable {
     pub(crate) name: TableName,
     /// Published columns; `None` for all that are not generated.
     pub(crate) columns: Option<BTreeSet<String>>,
-    /// A row is published if this SQL expression over its columns is true.
+    /// A row is published, by some operation, if this SQL expression over its columns is true.
     pub(crate) filter: Option<String>,
+    /// The same in words.
+    pub(crate) rows: String,
+    /// The rows that are published by inserts, in words.
+    pub(crate) inserted_rows: String,
     pub(crate) operations: Operations,
+    /// Partitions that are published with more operations than these.
+    pub(crate) extended: Vec<TableName>,
+    /// Rows of no other partitions than these are published.
+    pub(crate) partitions_alone: bool,
     /// In none of the publications: named by the operator, compared whole.
     pub(crate) unpublished: bool,
     /// Its publications do not have the same columns.
     pub(crate) column_lists_differ: bool,
-    /// Its publications let other rows through for one operation than for another.
-    pub(crate) filters_by_operation: bool,
+    /// The rows of each operation in words, if its publications let other rows through for one
+    /// operation than for another.
+    pub(crate) filters_by_operation: Option<String>,
 }
 
-#[derive(sqlx::FromRow)]
-struct Row {
-    schemaname: String,
-    tablename: String,
-    attnames: Option<Vec<String>>,
-    rowfilter: Option<String>,
-    pubinsert: bool,
-    pubupdate: bool,
-    pubdelete: bool,
-    pubtruncate: bool,
+impl PublishedTable {
+    /// A table that no publication has.
+    fn unpublished(name: TableName) -> Self {
+        Self {
+            name,
+            columns: None,
+            filter: None,
+            rows: "all rows".to_owned(),
+            inserted_rows: "all rows".to_owned(),
+            operations: Operations::ALL,
+            extended: Vec::new(),
+            partitions_alone: false,
+            unpublished: true,
+            column_lists_differ: false,
+            filters_by_operation: None,
+        }
+    }
 }
 
-/// The selected tables by name, as head's publications have them. Tables of our own are left out
-/// (`FOR ALL TABLES` would publish them).
+/// What an operator chose of what is published.
+#[derive(Debug)]
+pub(crate) struct Selected {
+    pub(crate) tables: BTreeMap<TableName, PublishedTable>,
+    /// Partitions that some publication publishes by themselves, and the stream sends as these
+    /// selected tables'.
+    pub(crate) raised: BTreeMap<TableName, Vec<TableName>>,
+    /// Tables of which the publications send no rows at all.
+    pub(crate) rowless: Vec<TableName>,
+}
+
+/// The selected tables, as head's publications have them. Tables of our own are left out (`FOR ALL
+/// TABLES` would publish them).
 ///
 /// # Errors
-/// Refused: an unknown publication or table, or nothing selected.
+/// Refused: an unknown publication or table, a table whose rows are sent as another's, or nothing
+/// selected.
 pub(crate) async fn select(
     head: &mut PgConnection,
     server_version: u32,
     selection: &Selection,
-) -> Result<BTreeMap<TableName, PublishedTable>> {
+) -> Result<Selected> {
     let known = publications(head).await?;
     for publication in &selection.publications {
         if !known.contains(publication) {
@@ -89,7 +157,16 @@ pub(crate) async fn select(
             )));
         }
     }
-    let mut tables = published(head, server_version, &selection.publications).await?;
+    let Published { mut tables, sent_as, mut raised, mut rowless } =
+        published(head, server_version, &selection.publications).await?;
+    // Names choose among what is sent, and by the names that it is sent under.
+    for (option, names) in [("--table", &selection.tables), ("--exclude", &selection.exclude)] {
+        for name in names {
+            if let (false, Some(others)) = (tables.contains_key(name), sent_as.get(name)) {
+                return Err(sent_as_others(option, name, others));
+            }
+        }
+    }
     if !selection.tables.is_empty() {
         let unpublished: Vec<TableName> =
             selection.tables.iter().filter(|name| !tables.contains_key(*name)).cloned().collect();
@@ -107,18 +184,14 @@ pub(crate) async fn select(
         tables.retain(|name, _| selection.tables.contains(name));
         for name in unpublished {
             require_table(head, &name).await?;
-            tables.insert(
-                name.clone(),
-                PublishedTable {
-                    name,
-                    columns: None,
-                    filter: None,
-                    operations: Operations::ALL,
-                    unpublished: true,
-                    column_lists_differ: false,
-                    filters_by_operation: false,
-                },
-            );
+            tables.insert(name.clone(), PublishedTable::unpublished(name));
+        }
+        let partitions = partitions_among(head, &tables.keys().collect()).await?;
+        if let Some((partition, root)) = partitions.into_iter().next() {
+            return Err(Error::refused(format!(
+                "{partition} is a partition of {root}, and --table names both: leave --table \
+                 {partition} out"
+            )));
         }
     }
     for name in &selection.exclude {
@@ -126,13 +199,32 @@ pub(crate) async fn select(
             require_table(head, name).await?;
         }
     }
+    rowless.retain(|name| selection.tables.is_empty() && !selection.exclude.contains(name));
     if tables.is_empty() {
-        return Err(Error::refused(
-            "no table is selected: head's publications have none (or --exclude took all); name \
+        return Err(Error::refused(format!(
+            "no table is selected: head's publications have none{} (or --exclude took all); name \
              tables with --table schema.table",
-        ));
+            match rowless.is_empty() {
+                true => "",
+                false => " whose inserts, updates or deletes they publish",
+            }
+        )));
     }
-    Ok(tables)
+    raised.retain(|name, _| tables.contains_key(name));
+    Ok(Selected { tables, raised, rowless })
+}
+
+/// A table cannot be chosen by another name than the stream sends its rows under.
+fn sent_as_others(option: &str, name: &TableName, others: &BTreeSet<TableName>) -> Error {
+    let others: Vec<TableName> = others.iter().cloned().collect();
+    let which = match &others[..] {
+        [one] => format!("{option} {one}"),
+        _ => format!("{option} with each of these"),
+    };
+    Error::refused(format!(
+        "{option} names {name}, whose rows the stream sends as rows of {}: use {which}",
+        super::names(&others)
+    ))
 }
 
 /// The names of a server's publications, sorted.
@@ -142,53 +234,182 @@ pub(crate) async fn publications(connection: &mut PgConnection) -> Result<Vec<St
         .await?)
 }
 
-/// The tables of these publications, of all if none is named; without tables of our own. Unlogged,
-/// temporary and foreign tables and views are in none.
-///
-/// Several publications with one table are one subscription here: its rows, columns and operations
-/// are those of any.
+#[derive(sqlx::FromRow)]
+struct PublicationRow {
+    oid: i64,
+    for_all_tables: bool,
+    pubviaroot: bool,
+    generated: bool,
+    pubinsert: bool,
+    pubupdate: bool,
+    pubdelete: bool,
+    pubtruncate: bool,
+}
+
+#[derive(sqlx::FromRow)]
+struct RelationRow {
+    oid: i64,
+    schema_oid: i64,
+    schema: String,
+    name: String,
+    partitioned: bool,
+    ancestors: Vec<i64>,
+    columns: Vec<String>,
+    generated: Vec<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct MemberRow {
+    publication: i64,
+    relation: i64,
+    filter: Option<String>,
+    columns: Option<Vec<String>>,
+}
+
+/// What a subscription to these publications gets, to all if none is named; without tables of our
+/// own.
 pub(crate) async fn published(
     connection: &mut PgConnection,
     server_version: u32,
     publications: &[String],
-) -> Result<BTreeMap<TableName, PublishedTable>> {
-    // Column lists and row filters exist since PostgreSQL 15.
-    let lists = if server_version >= 150_000 {
+) -> Result<Published> {
+    let publication_rows: Vec<PublicationRow> = sqlx::query_as(
         r#"
-               -- The view of PostgreSQL 15 names generated columns, which it never sends.
-               array(select a.attname::text
-                       from pg_attribute a
-                       join pg_class c on c.oid = a.attrelid
-                       join pg_namespace n on n.oid = c.relnamespace
-                      where n.nspname = t.schemaname and c.relname = t.tablename
-                        and a.attname = any (t.attnames)
-                        and (a.attgenerated = ''
-                             or int4in(textout(current_setting('server_version_num'))) >= 160000)) as attnames,
-               t.rowfilter,
-        "#
-    } else {
-        "null::text[] as attnames, null::text as rowfilter,"
-    };
-    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(format!(
-        r#"
-        select t.schemaname::text, t.tablename::text, {lists}
+        select p.oid::int8, p.puballtables as for_all_tables, p.pubviaroot,
+               coalesce(to_jsonb(p) ->> 'pubgencols' = 's', false) as generated,
                p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate
-          from pg_publication_tables t
-          join pg_publication p on p.pubname = t.pubname
-         where (cardinality($1::text[]) = 0 or p.pubname = any ($1))
-           and t.schemaname !~ '^deltacompare(_[0-9a-f]{{12}})?$'
-         order by 1, 2, p.pubname
+          from pg_publication p
+         where cardinality($1::text[]) = 0 or p.pubname = any ($1::text[])
+         order by p.pubname
+        "#,
+    )
+    .bind(publications)
+    .fetch_all(&mut *connection)
+    .await?;
+    let oids: Vec<i64> = publication_rows.iter().map(|publication| publication.oid).collect();
+    let relation_rows: Vec<RelationRow> = sqlx::query_as(
+        r#"
+        select c.oid::int8, n.oid::int8 as schema_oid, n.nspname::text as schema,
+               c.relname::text as name, c.relkind = 'p' as partitioned,
+               case when c.relispartition
+                    then array(select a.relid::oid::int8
+                                 from pg_partition_ancestors(c.oid) with ordinality
+                                        as a (relid, height)
+                                where a.relid <> c.oid
+                                order by a.height)
+                    else '{}' end as ancestors,
+               array(select a.attname::text from pg_attribute a
+                      where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+                        and a.attgenerated = '') as columns,
+               array(select a.attname::text from pg_attribute a
+                      where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+                        and a.attgenerated = 's') as generated
+          from pg_class c
+          join pg_namespace n on n.oid = c.relnamespace
+         where (c.relkind = 'r' and c.relpersistence = 'p' or c.relkind = 'p')
+           -- Those below are the server's own.
+           and c.oid >= 16384
+           and n.nspname !~ '^deltacompare(_[0-9a-f]{12})?$'
+        "#,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    // Row filters, column lists and publications of schemas exist since PostgreSQL 15.
+    let since_15 = server_version >= 150_000;
+    let (filter, columns) = match since_15 {
+        true => (
+            "pg_get_expr(m.prqual, m.prrelid)",
+            r#"
+               case when m.prattrs is not null then
+                 array(select a.attname::text from pg_attribute a
+                        where a.attrelid = m.prrelid and a.attnum = any (m.prattrs)) end
+            "#,
+        ),
+        false => ("null::text", "null::text[]"),
+    };
+    let member_rows: Vec<MemberRow> = sqlx::query_as(AssertSqlSafe(format!(
+        r#"
+        select m.prpubid::int8 as publication, m.prrelid::int8 as relation,
+               {filter} as filter, {columns} as columns
+          from pg_publication_rel m
+         where m.prpubid::int8 = any ($1::int8[])
         "#
     )))
-    .bind(publications)
-    .fetch_all(connection)
+    .bind(&oids)
+    .fetch_all(&mut *connection)
     .await?;
-    Ok(merge(rows))
+    let schemas: Vec<(i64, i64)> = match since_15 {
+        true => {
+            sqlx::query_as(
+                r#"
+                select m.pnpubid::int8, m.pnnspid::int8
+                  from pg_publication_namespace m
+                 where m.pnpubid::int8 = any ($1::int8[])
+                "#,
+            )
+            .bind(&oids)
+            .fetch_all(connection)
+            .await?
+        }
+        false => Vec::new(),
+    };
+    Ok(catalog(&publication_rows, relation_rows, member_rows, &schemas).published())
 }
 
-/// Those of these tables that are partitions of others of them, each with the topmost of these. A
-/// subscription to several publications sends a row once, as the topmost table's that any of them
-/// publishes.
+fn catalog(
+    publications: &[PublicationRow],
+    relations: Vec<RelationRow>,
+    members: Vec<MemberRow>,
+    schemas: &[(i64, i64)],
+) -> pgoutput::Catalog {
+    let mut schema_of = BTreeMap::new();
+    let mut relations: BTreeMap<u32, Publishable> = relations
+        .into_iter()
+        .map(|row| {
+            schema_of.insert(row.oid as u32, row.schema_oid);
+            let relation = Publishable {
+                name: TableName { schema: row.schema, name: row.name },
+                partitioned: row.partitioned,
+                ancestors: row.ancestors.into_iter().map(|oid| oid as u32).collect(),
+                columns: row.columns.into_iter().collect(),
+                generated: row.generated.into_iter().collect(),
+                members: BTreeMap::new(),
+            };
+            (row.oid as u32, relation)
+        })
+        .collect();
+    for row in members {
+        let at = publications.iter().position(|publication| publication.oid == row.publication);
+        if let (Some(at), Some(relation)) = (at, relations.get_mut(&(row.relation as u32))) {
+            let columns = row.columns.map(|columns| columns.into_iter().collect());
+            relation.members.insert(at, Member { filter: row.filter, columns });
+        }
+    }
+    for (at, publication) in publications.iter().enumerate() {
+        for (oid, relation) in &mut relations {
+            if publication.for_all_tables || schemas.contains(&(publication.oid, schema_of[oid])) {
+                // Of a table that it names as well, such a publication keeps the columns alone.
+                relation.members.entry(at).or_default().filter = None;
+            }
+        }
+    }
+    let publications = publications
+        .iter()
+        .map(|row| Publication {
+            operations: Operations {
+                insert: row.pubinsert,
+                update: row.pubupdate,
+                delete: row.pubdelete,
+                truncate: row.pubtruncate,
+            },
+            via_root: row.pubviaroot,
+            generated: row.generated,
+        })
+        .collect();
+    pgoutput::Catalog { publications, relations }
+}
+
+/// Those of these tables that are partitions of others of them, each with the topmost of these.
 pub(crate) async fn partitions_among(
     connection: &mut PgConnection,
     tables: &BTreeSet<&TableName>,
@@ -246,104 +467,5 @@ async fn require_table(head: &mut PgConnection, name: &TableName) -> Result<()> 
             "head has no table {name}: check the spelling (unquoted names are folded to lower \
              case, as in PostgreSQL)"
         ))),
-    }
-}
-
-fn merge(rows: Vec<Row>) -> BTreeMap<TableName, PublishedTable> {
-    let mut by_table = BTreeMap::<TableName, Vec<Row>>::new();
-    for row in rows {
-        let name = TableName { schema: row.schemaname.clone(), name: row.tablename.clone() };
-        by_table.entry(name).or_default().push(row);
-    }
-    by_table.into_iter().map(|(name, rows)| (name.clone(), together(name, &rows))).collect()
-}
-
-/// One table with what all its publications let through.
-fn together(name: TableName, rows: &[Row]) -> PublishedTable {
-    // As pgoutput combines them: a row passes an operation if it passes the filter of any
-    // publication that publishes the operation.
-    let filters = |has: fn(&Row) -> bool| -> Option<BTreeSet<&str>> {
-        rows.iter().filter(|row| has(row)).map(|row| row.rowfilter.as_deref()).collect()
-    };
-    let operations = Operations {
-        insert: rows.iter().any(|row| row.pubinsert),
-        update: rows.iter().any(|row| row.pubupdate),
-        delete: rows.iter().any(|row| row.pubdelete),
-        truncate: rows.iter().any(|row| row.pubtruncate),
-    };
-    let by_operation = [
-        operations.insert.then(|| filters(|row| row.pubinsert)),
-        operations.update.then(|| filters(|row| row.pubupdate)),
-        operations.delete.then(|| filters(|row| row.pubdelete)),
-    ];
-    let by_operation: BTreeSet<_> = by_operation.into_iter().flatten().collect();
-    let filter = filters(|_| true).map(|filters| match Vec::from_iter(filters)[..] {
-        [filter] => filter.to_owned(),
-        ref filters => {
-            filters.iter().map(|filter| format!("({filter})")).collect::<Vec<_>>().join(" or ")
-        }
-    });
-    let columns: Vec<Option<BTreeSet<&String>>> =
-        rows.iter().map(|row| row.attnames.as_ref().map(|names| names.iter().collect())).collect();
-    PublishedTable {
-        name,
-        columns: columns
-            .iter()
-            .cloned()
-            .collect::<Option<Vec<_>>>()
-            .map(|lists| lists.into_iter().flatten().cloned().collect()),
-        filter,
-        operations,
-        unpublished: false,
-        column_lists_differ: columns.windows(2).any(|pair| pair[0] != pair[1]),
-        filters_by_operation: by_operation.len() > 1,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(filter: Option<&str>, columns: &[&str], delete: bool) -> Row {
-        Row {
-            schemaname: "s".into(),
-            tablename: "t".into(),
-            attnames: Some(columns.iter().map(|&c| c.into()).collect()),
-            rowfilter: filter.map(str::to_owned),
-            pubinsert: true,
-            pubupdate: false,
-            pubdelete: delete,
-            pubtruncate: false,
-        }
-    }
-
-    #[test]
-    fn several_publications_of_one_table_let_through_what_any_does() {
-        let rows = vec![row(Some("a > 1"), &["a"], false), row(Some("b"), &["a", "b"], true)];
-        let table = merge(rows).into_values().next().unwrap();
-        assert_eq!(table.filter.as_deref(), Some("(a > 1) or (b)"));
-        assert_eq!(table.columns.unwrap().len(), 2);
-        let operations = Operations { insert: true, update: false, delete: true, truncate: false };
-        assert_eq!(table.operations, operations);
-        assert!(table.column_lists_differ && table.filters_by_operation);
-    }
-
-    #[test]
-    fn one_publication_without_a_filter_lets_all_rows_through() {
-        let tables = merge(vec![row(Some("a > 1"), &["a"], true), row(None, &["a"], true)]);
-        let table = tables.into_values().next().unwrap();
-        assert_eq!(table.filter, None);
-        assert!(!table.column_lists_differ && !table.filters_by_operation);
-    }
-
-    #[test]
-    fn a_filter_that_holds_for_one_operation_only_is_told() {
-        let tables = merge(vec![row(Some("a > 1"), &["a"], false), row(None, &["a"], true)]);
-        // Inserts pass without a condition by the second one, and so do deletes.
-        assert!(!tables.into_values().next().unwrap().filters_by_operation);
-        let mut deletes = row(None, &["a"], true);
-        deletes.pubinsert = false;
-        let tables = merge(vec![row(Some("a > 1"), &["a"], false), deletes]);
-        assert!(tables.into_values().next().unwrap().filters_by_operation);
     }
 }

@@ -293,12 +293,7 @@ fn relation(
         primary_key: row.primary_key,
         identity_index: row.identity_index,
         orders,
-        replica_identity: match row.relreplident.as_str() {
-            "i" => ReplicaIdentity::Index,
-            "f" => ReplicaIdentity::Full,
-            "n" => ReplicaIdentity::Nothing,
-            _ => ReplicaIdentity::Default,
-        },
+        replica_identity: ReplicaIdentity::of_letter(&row.relreplident),
         row_security: row.row_security,
         row_security_enabled: row.row_security_enabled,
         readable: row.readable,

@@ -1,5 +1,6 @@
 //! One table to compare.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::iter::Peekable;
 use std::str::{Chars, FromStr};
@@ -87,6 +88,9 @@ pub struct Table {
     pub key: Key,
     /// What the stream would have sent of old rows.
     pub replica_identity: ReplicaIdentity,
+    /// The same of partitions of which it would have sent something else, by their oids on base.
+    #[serde(default)]
+    pub partitions: BTreeMap<u32, ReplicaIdentity>,
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{Checkpoint, Image, Sessions, Source, Step, Tables, copy, pairing};
+use super::{Checkpoint, Image, Sessions, Source, Step, Tables, copy, pairing, partition};
 use crate::catalog::Key;
 use crate::error::{Error, Result};
 use crate::sql::Ident;
@@ -84,7 +84,9 @@ pub(super) fn changes<'a>(
             yield Step::Compared(found.head_rows);
             let rows = found.head_rows.max(found.base_rows);
             let mut changes = 0;
-            for step in pairing::pair_all(key, found.old, found.new) {
+            let mut steps = pairing::pair_all(key, found.old, found.new);
+            partition::note(base, tables, &mut steps).await?;
+            for step in steps {
                 if let Step::Changes(found) = &step {
                     changes += found.len() as u64;
                 }

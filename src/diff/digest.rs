@@ -77,7 +77,7 @@ mod tests {
 
     fn insert(value: &str, ordinal: u64) -> Change {
         let image: Image = [Some(value)].into_iter().collect();
-        Change { row: RowChange::Insert(image), ordinal }
+        Change::new(RowChange::Insert(image), ordinal)
     }
 
     fn digest(changes: &[Change]) -> Digest {
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn digests_do_not_depend_on_the_build() {
         let image = |values: &[Option<&str>]| values.iter().copied().collect::<Image>();
-        let change = |row| Change { row, ordinal: 0 };
+        let change = |row| Change::new(row, 0);
         let update = change(RowChange::Update {
             before: image(&[Some("1"), None]),
             after: image(&[Some("1"), Some("é")]),

@@ -61,7 +61,7 @@ pub(super) fn changes<'a>(
                 deletes += copies;
             }
             for ordinal in first..first + copies {
-                step.push(Change { row: row.clone(), ordinal });
+                step.push(Change::new(row.clone(), ordinal));
                 bytes += row_bytes;
                 if step.len() >= STEP_CHANGES || bytes >= STEP_BYTES {
                     bytes = 0;

@@ -40,7 +40,7 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
-use super::{Checkpoint, Image, Sessions, Step, Tables, pairing};
+use super::{Checkpoint, Image, Sessions, Step, Tables, pairing, partition};
 use crate::catalog::Key;
 use crate::error::{Error, Result};
 use crate::sql::Relation;
@@ -277,7 +277,10 @@ impl<'a> Reader<'a> {
     async fn changes(&mut self, key: &[usize], part: &Candidates) -> Result<Option<Vec<Step>>> {
         let Some((old, new)) = self.images(part).await? else { return Ok(None) };
         let Sessions { base, head } = &mut self.sessions;
-        pairing::pair_and_look_up(base, head, self.tables, key, old, new).await
+        let steps = pairing::pair_and_look_up(base, head, self.tables, key, old, new).await?;
+        let Some(mut steps) = steps else { return Ok(None) };
+        partition::note(base, self.tables, &mut steps).await?;
+        Ok(Some(steps))
     }
 
     /// The published rows among these, base's and head's; `None` if they are too large to be held at

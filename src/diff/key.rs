@@ -81,7 +81,7 @@ pub(super) async fn keys_present(
 
 /// A join of the wanted keys, each with its number, with a side's rows, over the key's index. The
 /// keys are literals of the column's type, so that the index serves.
-fn join(key: &[usize], source: &Source, wanted: &[Image], printed: &str) -> String {
+pub(super) fn join(key: &[usize], source: &Source, wanted: &[Image], printed: &str) -> String {
     let columns = || key.iter().map(|&at| &source.columns[at]);
     let values: Vec<String> = wanted
         .iter()

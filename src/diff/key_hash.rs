@@ -14,7 +14,7 @@ use futures_util::stream::BoxStream;
 use sqlx::PgConnection;
 
 use super::identity::{Tid, images_at};
-use super::{Image, Sessions, Source, Step, Tables, copy, pairing};
+use super::{Image, Sessions, Source, Step, Tables, copy, pairing, partition};
 use crate::error::{Error, Result};
 use crate::sql::Relation;
 
@@ -160,7 +160,9 @@ pub(super) fn changes<'a>(
                 parts.extend([second, part]);
                 continue;
             };
-            for step in pairing::pair_copies(key, old, new) {
+            let mut steps = pairing::pair_copies(key, old, new);
+            partition::note(base, tables, &mut steps).await?;
+            for step in steps {
                 yield step;
             }
         }

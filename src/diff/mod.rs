@@ -9,6 +9,7 @@ mod image;
 mod key;
 mod key_hash;
 mod pairing;
+mod partition;
 mod print;
 mod session;
 mod surplus;
@@ -165,7 +166,9 @@ pub(crate) fn changes<'a>(
     from: Option<Checkpoint>,
 ) -> BoxStream<'a, Result<Step>> {
     match scope {
-        Scope::Table => full::changes(sessions.head, tables),
+        Scope::Table => {
+            partition::noted(sessions.base, tables, full::changes(sessions.head, tables))
+        }
         Scope::Blocks(range) => identity::changes(sessions, tables, range, from),
         Scope::Multiset(ranges) => identity::multiset_changes(sessions, tables, ranges),
         Scope::HashedVersions(ranges) => identity::unindexed_changes(sessions, tables, ranges),
@@ -184,6 +187,16 @@ pub struct Change {
     /// has ordinal n, counted from 0. Without a key, equal rows are told apart by their ordinal: the
     /// n-th surplus copy of an image has ordinal n.
     pub ordinal: u64,
+    /// The oid of the partition that has the old row on base; told only where that decides what is
+    /// told of the row.
+    pub partition: Option<u32>,
+}
+
+impl Change {
+    /// Of a row that no partition is told of.
+    pub(crate) fn new(row: RowChange, ordinal: u64) -> Self {
+        Self { row, ordinal, partition: None }
+    }
 }
 
 /// What happened to a row between base and head.

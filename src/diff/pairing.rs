@@ -72,13 +72,13 @@ pub(super) fn pair_copies(key: &[usize], mut old: Vec<Image>, mut new: Vec<Image
         let after = if order.is_ge() { new.next() } else { None };
         match (before, after) {
             (Some((before, ordinal)), Some((after, _))) => {
-                updates.push(Change { row: RowChange::Update { before, after }, ordinal });
+                updates.push(Change::new(RowChange::Update { before, after }, ordinal));
             }
             (Some((before, ordinal)), None) => {
-                deletes.push(Change { row: RowChange::Delete(before), ordinal });
+                deletes.push(Change::new(RowChange::Delete(before), ordinal));
             }
             (None, Some((after, ordinal))) => {
-                inserts.push(Change { row: RowChange::Insert(after), ordinal });
+                inserts.push(Change::new(RowChange::Insert(after), ordinal));
             }
             (None, None) => {}
         }
@@ -148,7 +148,7 @@ fn pair(key: &[usize], old: Vec<Image>, new: Vec<Image>) -> Paired {
     for (after, partner) in new.into_iter().zip(partners) {
         match partner.and_then(|at| old[at].take()) {
             Some(before) if before != after => {
-                updates.push(Change { row: RowChange::Update { before, after }, ordinal: 0 });
+                updates.push(Change::new(RowChange::Update { before, after }, 0));
             }
             Some(_) => {}
             None => unpaired.push(after),
@@ -196,7 +196,7 @@ fn steps(deletes: Vec<Change>, updates: Vec<Change>, inserts: Vec<Change>) -> Ve
 
 /// Changes of rows that alone have their keys.
 fn single(images: Vec<Image>, change: fn(Image) -> RowChange) -> Vec<Change> {
-    images.into_iter().map(|image| Change { row: change(image), ordinal: 0 }).collect()
+    images.into_iter().map(|image| Change::new(change(image), 0)).collect()
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ impl SurplusOf {
             Self::Base => RowChange::Delete(image),
             Self::Head => RowChange::Insert(image),
         };
-        Change { row, ordinal }
+        Change::new(row, ordinal)
     }
 }
 

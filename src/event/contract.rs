@@ -95,6 +95,32 @@ fn the_version_is_the_lsn() {
 }
 
 #[test]
+fn an_old_row_is_told_as_its_partition_says() {
+    use ReplicaIdentity::{Default, Full};
+    for format in [Format::Landing, Format::Debezium] {
+        for (of_table, of_partition) in [(Default, Full), (Full, Default)] {
+            let alone = |identity| {
+                let settings = settings(format);
+                let of = |change| body(&settings, &keyed(identity), &change)["before"].clone();
+                [of(delete()), of(update())]
+            };
+            let mut table = keyed(of_table);
+            table.partitions.insert(7, of_partition);
+            for (partition, identity) in
+                [(None, of_table), (Some(6), of_table), (Some(7), of_partition)]
+            {
+                let settings = settings(format);
+                let of = |change| {
+                    let change = Change { partition, ..change };
+                    body(&settings, &table, &change)["before"].clone()
+                };
+                assert_eq!([of(delete()), of(update())], alone(identity), "{partition:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn old_rows_in_landing() {
     use ReplicaIdentity::{Default, Full, Index, Nothing};
     let whole = json!({"b": 1, "a": 2, "t": "old", "n": null});

@@ -1,5 +1,6 @@
 //! One encoder per recovery and table.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -59,6 +60,8 @@ pub struct Encoder {
     name: Arc<TableName>,
     id: EventId,
     before: Before,
+    /// Of partitions that tell something else, by oid.
+    before_of: BTreeMap<u32, Before>,
     body: Body,
     warnings: Vec<String>,
     lost: u64,
@@ -83,8 +86,8 @@ enum Before {
 }
 
 impl Before {
-    fn of(settings: &EncoderSettings, table: &Table) -> Self {
-        match (settings.before, table.replica_identity, &table.key) {
+    fn of(settings: &EncoderSettings, identity: ReplicaIdentity, key: &Key) -> Self {
+        match (settings.before, identity, key) {
             (BeforeImage::Full, ..) | (_, ReplicaIdentity::Full, _) => Self::Whole,
             (_, ReplicaIdentity::Nothing, _) | (.., Key::WholeRow) => Self::WholeOfDeletes,
             (_, ReplicaIdentity::Default | ReplicaIdentity::Index, Key::Columns(_)) => {
@@ -120,7 +123,12 @@ impl Encoder {
             table: table.clone(),
             name: Arc::new(table.name.clone()),
             id: EventId::new(&settings.recovery_id, &table.name, &table.key),
-            before: Before::of(settings, table),
+            before: Before::of(settings, table.replica_identity, &table.key),
+            before_of: table
+                .partitions
+                .iter()
+                .map(|(&oid, &identity)| (oid, Before::of(settings, identity, &table.key)))
+                .collect(),
             body,
             warnings,
             lost: 0,
@@ -157,7 +165,9 @@ impl Encoder {
                 return Err(EncodeError::Shape { table: self.table.name.clone(), expected, found });
             }
         }
-        let row = Row { op, old, new, identity, before: self.before };
+        let of_partition = change.partition.and_then(|oid| self.before_of.get(&oid));
+        let before = *of_partition.unwrap_or(&self.before);
+        let row = Row { op, old, new, identity, before };
         let id = self.id.of(op, identity, change.ordinal);
         self.buffer.clear();
         let written = match &self.body {

@@ -1,5 +1,7 @@
 //! Tables and settings for the tests of events.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -37,7 +39,7 @@ pub(super) fn column(name: &str, type_name: &str, oid: u32) -> Column {
 /// `public.t`.
 pub(super) fn table(columns: Vec<Column>, key: Key, replica_identity: ReplicaIdentity) -> Table {
     let name = TableName { schema: "public".into(), name: "t".into() };
-    Table { name, columns, key, replica_identity }
+    Table { name, columns, key, replica_identity, partitions: BTreeMap::new() }
 }
 
 pub(super) fn image(values: &[Option<&str>]) -> Image {
@@ -45,5 +47,5 @@ pub(super) fn image(values: &[Option<&str>]) -> Image {
 }
 
 pub(super) fn change(row: RowChange) -> Change {
-    Change { row, ordinal: 0 }
+    Change::new(row, 0)
 }

@@ -25,16 +25,23 @@ pub(super) async fn pairs(
     one_lineage: bool,
     findings: &mut Findings,
 ) -> Result<Vec<TablePair>> {
-    let mut published = catalog::select(head, server_version, selection).await?;
-    let leaves = sent_as_their_roots(head, &mut published).await?;
-    for (root, leaves) in leaves {
+    let catalog::Selected { tables: published, raised, rowless } =
+        catalog::select(head, server_version, selection).await?;
+    for (root, partitions) in raised {
         findings.warn(format!(
             "sent as its root: {} published by itself and as a part of {root}: the rows are sent \
              as {root}'s, as the stream sends them",
-            match &leaves[..] {
-                [leaf] => format!("{leaf} is"),
-                leaves => format!("{} are each", catalog::names(leaves)),
+            match &partitions[..] {
+                [partition] => format!("{partition} is"),
+                partitions => format!("{} are each", catalog::names(partitions)),
             }
+        ));
+    }
+    if !rowless.is_empty() {
+        findings.warn(format!(
+            "no rows published: no publication publishes inserts, updates or deletes of {}: the \
+             stream sends no rows, and no events are sent",
+            catalog::names(&rowless)
         ));
     }
     let published_on_base =
@@ -70,20 +77,6 @@ pub(super) async fn pairs(
     Ok(pairs)
 }
 
-/// Takes the partitions out whose root is published too, and yields them by root.
-async fn sent_as_their_roots(
-    connection: &mut PgConnection,
-    published: &mut BTreeMap<TableName, PublishedTable>,
-) -> Result<BTreeMap<TableName, Vec<TableName>>> {
-    let mut leaves = BTreeMap::<TableName, Vec<TableName>>::new();
-    let names = published.keys().collect();
-    for (leaf, root) in catalog::partitions_among(connection, &names).await? {
-        published.remove(&leaf);
-        leaves.entry(root).or_default().push(leaf);
-    }
-    Ok(leaves)
-}
-
 /// What base's publications cover; `None` if base has none of those that are asked for, and head's
 /// are taken for both.
 async fn published_on_base(
@@ -108,9 +101,7 @@ async fn published_on_base(
         );
         return Ok(None);
     }
-    let mut on_base = catalog::published(base, server_version, &wanted).await?;
-    sent_as_their_roots(base, &mut on_base).await?;
-    Ok(Some(on_base))
+    Ok(Some(catalog::published(base, server_version, &wanted).await?.tables))
 }
 
 /// Partitions of base that only one side publishes by itself, the other side as a part of its root:
@@ -237,6 +228,7 @@ pub(super) async fn partitions(
             ));
         }
     }
+    tell_old_rows(base, head, pairs).await?;
     let leaves = |storage: &BTreeMap<u32, Vec<Storage>>, root: u32| -> BTreeMap<u32, TableName> {
         let leaves = storage.get(&root).into_iter().flatten();
         leaves.map(|leaf| (leaf.oid, leaf.name.clone())).collect()
@@ -276,6 +268,32 @@ pub(super) async fn partitions(
             (!dropped.is_empty()).then_some(Deviation::PartitionsDropped(dropped)),
         ];
         pairs[at].warnings.extend(deviations.iter().flatten().map(Deviation::to_string));
+    }
+    Ok(())
+}
+
+/// Has old rows of partitioned tables told as their partitions say.
+async fn tell_old_rows(
+    base: &mut PgConnection,
+    head: &mut PgConnection,
+    pairs: &mut [TablePair],
+) -> Result<()> {
+    let partitioned = |relation: &&catalog::Relation| relation.kind == RelationKind::Partitioned;
+    let oids = |relations: Vec<&catalog::Relation>| -> Vec<u32> {
+        relations.iter().map(|relation| relation.oid).collect()
+    };
+    let roots = pairs.iter().filter_map(|pair| pair.base.as_ref()).filter(partitioned);
+    let on_base = catalog::partitions(base, &oids(roots.collect())).await?;
+    let roots = pairs.iter().map(|pair| &pair.head).filter(partitioned);
+    let on_head = catalog::partitions(head, &oids(roots.collect())).await?;
+    for pair in pairs {
+        let Some(relation) = pair.base.as_ref().filter(partitioned) else { continue };
+        let partitions_on_base = on_base.get(&relation.oid).cloned().unwrap_or_default();
+        // An oid means the same on both only in one table.
+        let same = relation.oid == pair.head.oid;
+        let partitions_on_head =
+            on_head.get(&pair.head.oid).filter(|_| same).cloned().unwrap_or_default();
+        pair.tell_old_rows(&partitions_on_base, &partitions_on_head);
     }
     Ok(())
 }

@@ -5,14 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use deltacompare_testbed::Server;
 
-use crate::support::{NetChange, Row, State, TableName, covered_rows, identity_columns, quoted};
+use crate::support::{
+    NetChange, Row, State, Streamed, TableName, covered_rows, identity_columns, quoted,
+};
 
 /// A table as some publications cover it together.
 #[derive(Clone, Debug)]
 pub(super) struct Covered {
     pub(super) columns: BTreeSet<String>,
-    pub(super) filter: Option<String>,
-    /// No publication leaves operations out.
+    /// The rows that some operation lets through.
+    pub(super) filter: String,
+    /// Those that inserts let through.
+    pub(super) inserts: String,
+    /// Rows of some partitions, and of no others.
+    pub(super) partitions_alone: bool,
+    /// No publication leaves operations out, of no partition.
     pub(super) all_operations: bool,
 }
 
@@ -36,13 +43,21 @@ struct RelationRow {
     numbers: Vec<i16>,
 }
 
-#[derive(sqlx::FromRow)]
-struct CoveredRow {
+/// A publication that publishes the rows of a relation as those of a table.
+#[derive(Clone, Debug, sqlx::FromRow)]
+struct SentRow {
+    relation: i64,
+    sent_as: i64,
     schema: String,
     name: String,
-    columns: Vec<String>,
+    /// How far that is above the relation.
+    level: i64,
+    inserts: bool,
+    updates: bool,
+    deletes: bool,
+    truncates: bool,
     filter: Option<String>,
-    all_operations: bool,
+    columns: Vec<String>,
 }
 
 /// A server's tables and what publications cover of them.
@@ -97,75 +112,161 @@ impl<'a> Side<'a> {
     }
 }
 
+/// What pgoutput makes of these publications (of all if none is named): each relation is sent as
+/// the topmost table that one of them publishes it as; its operations are those of all, filters
+/// those of the topmost, by operation.
 async fn covered(
     server: &Server,
     major: u32,
     publications: &[String],
 ) -> Option<BTreeMap<TableName, Covered>> {
-    let list = format!("array['{}']", publications.join("','"));
-    let known: i64 = server
-        .value(format!("select count(*) from pg_publication where pubname = any ({list})"))
-        .await
-        .unwrap();
+    let named = match publications {
+        [] => "true".to_owned(),
+        names => format!("p.pubname = any (array['{}'])", names.join("','")),
+    };
+    let known: i64 =
+        server.value(format!("select count(*) from pg_publication p where {named}")).await.unwrap();
     if known == 0 {
         return None;
     }
-    let (attributes, filter) = match major {
-        14 => ("null::name[]", "null::text"),
-        _ => ("t.attnames", "t.rowfilter"),
+    let (filter, list, schema) = match major {
+        14 => ("null::text", "true", "false"),
+        _ => (
+            "pg_get_expr(r.prqual, r.prrelid)",
+            "(r.prattrs is null or a.attnum = any (r.prattrs))",
+            "exists (select from pg_publication_namespace s
+                      where s.pnpubid = p.oid and s.pnnspid = t.relnamespace)",
+        ),
     };
-    let rows: Vec<CoveredRow> = server
+    let rows: Vec<SentRow> = server
         .rows(format!(
-            "select t.schemaname::text as schema, t.tablename::text as name,
-                    array(select attname::text from pg_attribute
-                           where attrelid = format('%I.%I', t.schemaname, t.tablename)::regclass
-                             and attnum > 0 and not attisdropped and attgenerated = ''
-                             and ({attributes} is null or attname = any ({attributes}))) as columns,
-                    {filter} as filter,
-                    pubinsert and pubupdate and pubdelete and pubtruncate as all_operations
-               from pg_publication_tables t join pg_publication p using (pubname)
-              where t.pubname = any ({list}) and t.schemaname in ('public', 'sold')"
+            "with line (relation, partitioned, ancestor, level) as (
+               select c.oid, c.relkind = 'p', c.oid, 0::int8 from pg_class c
+                where c.relkind in ('r', 'p') and c.relnamespace in ('public'::regnamespace, 'sold'::regnamespace)
+               union all
+               select c.oid, c.relkind = 'p', a.relid, a.height - 1
+                 from pg_class c, pg_partition_ancestors(c.oid) with ordinality a (relid, height)
+                where c.relkind in ('r', 'p') and c.relispartition and a.relid <> c.oid
+             ),
+             has as (
+               select l.*, p.oid as publication, p.pubviaroot
+                 from line l join pg_class t on t.oid = l.ancestor join pg_publication p on {named}
+                where (p.puballtables or {schema}
+                       or exists (select from pg_publication_rel r
+                                   where r.prpubid = p.oid and r.prrelid = l.ancestor))
+                  and (p.pubviaroot or not l.partitioned)
+             ),
+             sends as (
+               select relation, publication, case when pubviaroot then max(level) else 0 end as level
+                 from has group by relation, publication, pubviaroot
+             )
+             select s.relation::int8, t.oid::int8 as sent_as, n.nspname::text as schema,
+                    t.relname::text as name, s.level, p.pubinsert as inserts,
+                    p.pubupdate as updates, p.pubdelete as deletes, p.pubtruncate as truncates,
+                    case when p.puballtables or {schema} then null else {filter} end as filter,
+                    array(select a.attname::text from pg_attribute a
+                           where a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped
+                             and a.attgenerated = '' and {list}) as columns
+               from sends s
+               join line l on l.relation = s.relation and l.level = s.level
+               join pg_class t on t.oid = l.ancestor
+               join pg_namespace n on n.oid = t.relnamespace
+               join pg_publication p on p.oid = s.publication
+               left join pg_publication_rel r on r.prpubid = p.oid and r.prrelid = t.oid
+              order by p.pubname"
         ))
         .await
         .unwrap();
-    let mut covered = BTreeMap::<TableName, Covered>::new();
-    for CoveredRow { schema, name, columns, filter, all_operations } in rows {
-        let name = TableName::new(&schema, &name);
-        let columns: BTreeSet<String> = columns.into_iter().collect();
-        let Some(known) = covered.get_mut(&name) else {
-            covered.insert(name, Covered { columns, filter, all_operations });
-            continue;
-        };
-        known.columns.extend(columns);
-        known.filter = match (known.filter.take(), filter) {
-            (Some(one), Some(other)) => Some(format!("({one}) or ({other})")),
-            _ => None,
-        };
-        known.all_operations &= all_operations;
+    let mut by_relation = BTreeMap::<i64, Vec<SentRow>>::new();
+    rows.into_iter().for_each(|row| by_relation.entry(row.relation).or_default().push(row));
+    let mut by_table = BTreeMap::<TableName, BTreeMap<i64, Vec<SentRow>>>::new();
+    for (relation, rows) in by_relation {
+        let top = rows.iter().max_by_key(|row| row.level).unwrap();
+        let table = TableName::new(&top.schema, &top.name);
+        by_table.entry(table).or_default().insert(relation, rows);
     }
-    // A partition goes as the topmost table above it that is covered too.
-    let names: Vec<TableName> = covered.keys().cloned().collect();
-    for name in names {
-        let above: Vec<(String, String)> = server
-            .rows(format!(
-                "select n.nspname::text, c.relname::text
-                   from pg_partition_ancestors('{name}') a join pg_class c on c.oid = a.relid
-                   join pg_namespace n on n.oid = c.relnamespace where c.oid <> '{name}'::regclass"
-            ))
-            .await
-            .unwrap();
-        let above = above.iter().map(|(schema, name)| TableName::new(schema, name));
-        if above.into_iter().any(|above| covered.contains_key(&above)) {
-            covered.remove(&name);
+    let covered = by_table
+        .into_iter()
+        .map(|(table, relations)| (table, together(&relations)))
+        .filter(|(_, covered)| covered.filter != "(false)");
+    Some(covered.collect())
+}
+
+/// The conditions of a relation's rows, by operation: `false` for one that is not published.
+fn by_operation(rows: &[SentRow]) -> [String; 3] {
+    let level = rows.iter().map(|row| row.level).max().unwrap();
+    let of = |publishes: fn(&SentRow) -> bool| {
+        let publishing: Vec<&SentRow> = rows.iter().filter(|row| publishes(row)).collect();
+        if publishing.is_empty() {
+            return "(false)".to_owned();
         }
+        let topmost = publishing.iter().filter(|row| row.level == level);
+        let filters: Option<BTreeSet<String>> =
+            topmost.map(|row| Some(format!("({})", row.filter.as_ref()?))).collect();
+        match filters {
+            Some(filters) if !filters.is_empty() => Vec::from_iter(filters).join(" or "),
+            _ => "(true)".to_owned(),
+        }
+    };
+    [of(|row| row.inserts), of(|row| row.updates), of(|row| row.deletes)]
+}
+
+/// A table of which these relations' rows are sent: itself, if it is one of them, says what is true
+/// of partitions that the other server does not have.
+fn together(relations: &BTreeMap<i64, Vec<SentRow>>) -> Covered {
+    let any = relations.values().next().unwrap();
+    let sent_as = any.iter().max_by_key(|row| row.level).unwrap().sent_as;
+    let itself = &relations[&sent_as];
+    let condition = |of: &dyn Fn([String; 3]) -> String| {
+        let common = of(by_operation(itself));
+        let mut branches = String::new();
+        for (relation, rows) in relations {
+            let own = of(by_operation(rows));
+            if own != common {
+                branches += &format!(" when {relation} then {own}");
+            }
+        }
+        match branches.is_empty() {
+            true => common,
+            false => format!("case tableoid::int8{branches} else {common} end"),
+        }
+    };
+    let union = |[inserts, updates, deletes]: [String; 3]| {
+        let all: BTreeSet<String> = [inserts, updates, deletes].into();
+        let published: Vec<String> = all.into_iter().filter(|it| it != "(false)").collect();
+        match published.is_empty() {
+            true => "(false)".to_owned(),
+            false if published.iter().any(|it| it == "(true)") => "(true)".to_owned(),
+            false => published.join(" or "),
+        }
+    };
+    let top = |rows: &[SentRow]| -> Vec<SentRow> {
+        let level = rows.iter().map(|row| row.level).max().unwrap();
+        rows.iter().filter(|row| row.level == level).cloned().collect()
+    };
+    let all = |rows: &Vec<SentRow>| {
+        [
+            rows.iter().any(|row| row.inserts),
+            rows.iter().any(|row| row.updates),
+            rows.iter().any(|row| row.deletes),
+            rows.iter().any(|row| row.truncates),
+        ] == [true; 4]
+    };
+    Covered {
+        columns: top(itself).into_iter().flat_map(|row| row.columns).collect(),
+        filter: condition(&union),
+        inserts: condition(&|[inserts, ..]| inserts),
+        partitions_alone: union(by_operation(itself)) == "(false)",
+        all_operations: relations.values().all(all),
     }
-    Some(covered)
 }
 
 /// The rows that downstream has of a table if it has base's state, and those that it must have.
 pub(super) struct Expected {
     pub(super) base: Vec<Row>,
     pub(super) head: Vec<Row>,
+    /// The other rows of head, which no operation lets through.
+    outside: Vec<Row>,
     /// What identifies a row on head, if it is sent.
     pub(super) key: Vec<String>,
 }
@@ -177,18 +278,28 @@ impl Expected {
         let by_oid = |(_, relation): &(&TableName, &Relation)| relation.oid == there.oid;
         let found =
             base.relations.get_key_value(table).or_else(|| base.relations.iter().find(by_oid));
-        let filter = covered.filter.clone().unwrap_or("true".to_owned());
+        let filter = covered.filter.clone();
         let mut columns: Vec<(String, String)> =
             covered.columns.iter().map(|name| (name.clone(), name.clone())).collect();
         let mut before = Vec::new();
         if let Some((name, relation)) = found {
             let on_base = base.covered.as_ref().and_then(|covered| covered.get(name));
+            // Where inserts let the same rows through, no row came to downstream or left it by a
+            // change of the other filters; nor by a partition that is not published any more.
+            let decides = async |filter: &str| {
+                let only = format!("select from {name} where {filter} limit 0");
+                base.server.sql(only).await.is_ok()
+            };
             let filter_on_base = match on_base {
-                Some(on_base) => on_base.filter.clone().unwrap_or("true".to_owned()),
+                Some(on_base) => {
+                    let alone = on_base.partitions_alone || covered.partitions_alone;
+                    let same = on_base.inserts == covered.inserts || alone;
+                    let of = if same && decides(&filter).await { covered } else { on_base };
+                    of.filter.clone()
+                }
                 None => filter.clone(),
             };
-            let only = format!("select from {name} where {filter_on_base} limit 0");
-            if base.server.sql(only).await.is_ok() {
+            if decides(&filter_on_base).await {
                 columns = columns
                     .into_iter()
                     .filter_map(|(_, on_head)| {
@@ -207,9 +318,10 @@ impl Expected {
         let same: Vec<(String, String)> =
             columns.iter().map(|(_, name)| (name.clone(), name.clone())).collect();
         let after = head.rows(table, &same, &filter).await;
+        let outside = head.rows(table, &same, &format!("({filter}) is not true")).await;
         let key = identity_columns(head.server, table).await;
         let sent = key.iter().all(|name| columns.iter().any(|(_, on_head)| on_head == name));
-        Self { base: before, head: after, key: if sent { key } else { Vec::new() } }
+        Self { base: before, head: after, outside, key: if sent { key } else { Vec::new() } }
     }
 
     /// The same as states, keyed as head says.
@@ -243,6 +355,21 @@ impl Expected {
         let missing = head.iter().filter(|(row, _)| !rows.contains_key(*row));
         let missing: Vec<(&Row, &i64)> = missing.take(5).collect();
         assert!(wrong.is_empty() && missing.is_empty(), "{what}: {wrong:?} for {missing:?}");
+    }
+
+    /// Fails if the stream sent a row that is not covered, as it now is.
+    pub(super) fn assert_covers(&self, stream: &[Streamed], table: &TableName, what: &str) {
+        let covered: BTreeSet<&Row> = self.head.iter().collect();
+        let outside: BTreeSet<&Row> = self.outside.iter().collect();
+        for change in stream {
+            match change {
+                Streamed::Insert(name, row) | Streamed::Update(name, _, row) if name == table => {
+                    let lost = outside.contains(row) && !covered.contains(row);
+                    assert!(!lost, "{what}: streamed and not covered: {row:?}");
+                }
+                _ => {}
+            }
+        }
     }
 
     /// A row's change, keyed as head says.

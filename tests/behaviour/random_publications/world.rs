@@ -77,6 +77,8 @@ pub(super) struct World {
     pub(super) major: u32,
     pub(super) tables: Vec<Table>,
     pub(super) publications: Vec<Publication>,
+    /// Whether one was dropped in the gap.
+    pub(super) dropped: bool,
     /// Makes names unique.
     pub(super) names: usize,
     /// How many of a hundred transactions change a table or a publication.
@@ -87,7 +89,14 @@ const SCHEMAS: [&str; 2] = ["public", "sold"];
 
 impl World {
     pub(super) fn new(major: u32, drift: usize) -> Self {
-        Self { major, tables: Vec::new(), publications: Vec::new(), names: 0, drift }
+        Self {
+            major,
+            tables: Vec::new(),
+            publications: Vec::new(),
+            dropped: false,
+            names: 0,
+            drift,
+        }
     }
 
     pub(super) fn name(&mut self, prefix: &str) -> String {
@@ -235,10 +244,13 @@ impl World {
     }
 
     fn options(dice: &mut Dice) -> String {
-        let publish = match dice.below(12) {
+        let publish = match dice.below(16) {
             0 => "publish = 'insert, update'",
             1 => "publish = 'insert'",
             2 => "publish = 'update, delete'",
+            3 | 4 => "publish = 'truncate'",
+            5 => "publish = ''",
+            6 => "publish = 'update'",
             _ => "publish = 'insert, update, delete, truncate'",
         };
         format!("{publish}, publish_via_partition_root = {}", dice.chance(50))
@@ -275,8 +287,14 @@ impl World {
         format!("create publication {name} {of} with ({options})")
     }
 
-    /// Changes a publication.
+    /// Changes a publication, or drops one.
     pub(super) fn alter_publication(&mut self, dice: &mut Dice) -> String {
+        if self.publications.len() > 3 && dice.chance(15) {
+            self.dropped = true;
+            let Publication { name, .. } =
+                self.publications.remove(dice.below(self.publications.len()));
+            return format!("drop publication {name}");
+        }
         let at = dice.below(self.publications.len());
         let table = self.tables[dice.below(self.tables.len())].clone();
         let member = self.member(&table, dice);
