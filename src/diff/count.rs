@@ -7,13 +7,31 @@ use super::{Source, print};
 use crate::catalog::Key;
 use crate::error::Result;
 
-/// The published rows of a side. Reads the table from its first block to its last, with as many
-/// parallel workers as the server allows, within the transaction that is open.
+/// Keeps a session from using indexes to its end. An index may miss rows (a collation that changed,
+/// a damaged page); the table itself does not.
+///
+/// # Errors
+/// PostgreSQL's own.
+pub(crate) async fn use_no_index(connection: &mut PgConnection) -> Result<()> {
+    sqlx::query(
+        r#"
+        select set_config('enable_seqscan', 'on', false),
+               set_config('enable_indexscan', 'off', false),
+               set_config('enable_indexonlyscan', 'off', false),
+               set_config('enable_bitmapscan', 'off', false)
+        "#,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The published rows of a side, in a session that uses no index. Reads the table from its first
+/// block to its last, with as many parallel workers as the server allows.
 ///
 /// # Errors
 /// PostgreSQL's own.
 pub(crate) async fn count_rows(connection: &mut PgConnection, source: &Source) -> Result<u64> {
-    without_indexes(connection).await?;
     // No alias: a filter names the columns of its table and nothing else.
     let sql = format!(
         "select pg_catalog.count(*) from {only}{relation}{filter}",
@@ -26,7 +44,7 @@ pub(crate) async fn count_rows(connection: &mut PgConnection, source: &Source) -
     Ok(rows as u64)
 }
 
-/// The published rows of a side whose key prints like this. Reads the whole table, too.
+/// The published rows of a side whose key prints like this, in the same way.
 ///
 /// # Errors
 /// PostgreSQL's own.
@@ -36,7 +54,6 @@ pub(crate) async fn count_rows_with_key(
     key: &[usize],
     printed: &[Option<String>],
 ) -> Result<u64> {
-    without_indexes(connection).await?;
     let sql = format!(
         "select pg_catalog.count(*) from {rows} where {key} operator(pg_catalog.=) $1::text[]",
         rows = source.rows("r"),
@@ -45,19 +62,4 @@ pub(crate) async fn count_rows_with_key(
     let rows: i64 =
         sqlx::query_scalar(AssertSqlSafe(sql)).bind(printed).fetch_one(connection).await?;
     Ok(rows as u64)
-}
-
-/// An index may miss rows (a collation that changed, a damaged page); the table itself does not.
-async fn without_indexes(connection: &mut PgConnection) -> Result<()> {
-    sqlx::query(
-        r#"
-        select set_config('enable_seqscan', 'on', true),
-               set_config('enable_indexscan', 'off', true),
-               set_config('enable_indexonlyscan', 'off', true),
-               set_config('enable_bitmapscan', 'off', true)
-        "#,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }

@@ -20,7 +20,7 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use content::{AllRows, KeyRange, key_bounds};
-pub(crate) use count::{count_rows, count_rows_with_key};
+pub(crate) use count::{count_rows, count_rows_with_key, use_no_index};
 pub(crate) use digest::Digest;
 pub(crate) use identity::{BlockRange, ReusedIds, SameFile, changed_share, follows_its_key};
 pub use image::Image;

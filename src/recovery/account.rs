@@ -21,7 +21,7 @@ use super::store::{Store, StoredRecovery};
 use super::work_item::{ItemState, WorkItem};
 use crate::catalog::TableName;
 use crate::diff::{self, RowChange, RowsPassed, Strategy, Tables};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::preflight::Servers;
 
 /// Bytes of a table that are counted in a moment, whatever its strategy.
@@ -196,7 +196,12 @@ pub(super) async fn take(
             }
             let mut both = match sessions.take() {
                 Some(both) => both,
-                None => connect_both(servers, "deltacompare account").await?,
+                None => {
+                    let (mut base, mut head) =
+                        connect_both(servers, "deltacompare account").await?;
+                    tokio::try_join!(diff::use_no_index(&mut base), diff::use_no_index(&mut head))?;
+                    (base, head)
+                }
             };
             match within(time, count(&mut both, compared)).await {
                 Some(Ok(rows)) => counted = Some(rows),
@@ -261,22 +266,14 @@ async fn within<T>(time: Option<Time>, counting: impl Future<Output = T>) -> Opt
 }
 
 /// The published rows of a table on both sides.
-async fn count(both: &mut (PgConnection, PgConnection), tables: &Tables) -> Result<Rows> {
-    let (base, head) = (&mut both.0, &mut both.1);
+async fn count((base, head): &mut (PgConnection, PgConnection), tables: &Tables) -> Result<Rows> {
     let on_base = async {
-        let Some(source) = &tables.base else { return Ok(0) };
-        let mut snapshot = diff::snapshot(base).await?;
-        let rows = diff::count_rows(&mut snapshot, source).await?;
-        snapshot.rollback().await?;
-        Ok::<u64, Error>(rows)
+        match &tables.base {
+            Some(source) => diff::count_rows(base, source).await,
+            None => Ok(0),
+        }
     };
-    let on_head = async {
-        let mut snapshot = diff::snapshot(head).await?;
-        let rows = diff::count_rows(&mut snapshot, &tables.head).await?;
-        snapshot.rollback().await?;
-        Ok(rows)
-    };
-    let (base, head) = tokio::try_join!(on_base, on_head)?;
+    let (base, head) = tokio::try_join!(on_base, diff::count_rows(head, &tables.head))?;
     Ok(Rows { base, head })
 }
 

@@ -39,8 +39,8 @@ const SOUND: &[(&str, &str, &str, &str)] = &[
     (
         "numbers",
         "create table numbers (n numeric primary key, v text);
-         insert into numbers select i || '.0', 'v' from generate_series(1, 300) i",
-        "update numbers set n = trim_scale(n) || '.00' where n <= 30",
+         insert into numbers select (i || '.0')::numeric, 'v' from generate_series(1, 300) i",
+        "update numbers set n = (trim_scale(n) || '.00')::numeric where n <= 30",
         "true",
     ),
     (
@@ -227,7 +227,7 @@ async fn rows_that_an_index_hides_do_not_balance() {
     assert_eq!(run.table("report", "public.inserted")["balance"], 10);
     assert_eq!(run.table("report", "public.sound")["state"], "completed");
 
-    let run = program(&gap, &["--strategy", "identity", "--range-blocks", "1"]).run().await;
+    let run = program(&gap, &["--strategy", "identity", "--range-blocks", "40"]).run().await;
     // Old versions were not found by their keys, so that updates became inserts.
     assert_failed(&run, "lost_on_base", &["does not balance: base has 20000 rows and head 20000"]);
     assert_eq!(run.table("report", "public.inserted")["state"], "completed");
@@ -262,7 +262,7 @@ async fn a_table_that_failed_its_account_is_retried_from_the_beginning() {
     assert!(table["error"].as_str().unwrap().contains("does not balance"), "{table:#}");
     gap.head.sql("reindex table inserted").await.unwrap();
     let retried = app.post(&format!("/api/recoveries/{id}/retry"), &json!({})).await;
-    assert_eq!(retried.status(), 202);
+    assert_eq!(retried.status(), 200);
     app.completed(&id).await;
     let table = app.table(&id, "inserted").await;
     assert_eq!((&table["balance"], &table["inserts"]), (&json!(0), &json!(10)), "{table:#}");
@@ -306,17 +306,21 @@ async fn rows_that_vanish_behind_the_comparison_do_not_balance() {
 async fn an_account_goes_on_at_its_checkpoint() {
     // Several windows of blocks.
     let gap = Gap::between(
-        "create table many (id int primary key, v text, pad text);
-         insert into many select i, 'v', repeat('x', 900) from generate_series(1, 70000) i;
+        "create table few (id int primary key);
+         create table many (id int primary key, v text, pad text);
+         insert into many select i, 'v', repeat('x', 300) from generate_series(1, 42000) i;
          create publication shop for all tables",
         "update many set v = 'w' where id % 3 = 0; delete from many where id % 7 = 0",
     )
     .await;
-    let delta = ["--sink", "delta-table", "--strategy", "identity", "--range-blocks", "100000"];
-    program(&gap, &delta).run().await.assert_completed();
+    // So that there is a delta table.
+    let delta = ["--sink", "delta-table", "--strategy", "identity", "--lease-seconds", "1"];
+    let few = [&delta[..], &["--table", "public.few"]].concat();
+    program(&gap, &few).run().await.assert_completed();
     gap.head.sql("truncate deltacompare.recovery cascade").await.unwrap();
     let sink = hold_the_sink(&gap).await;
-    let mut program = program(&gap, &[&delta[..], &["--lease-seconds", "1"]].concat());
+    let many = [&delta[..], &["--table", "public.many"]].concat();
+    let mut program = program(&gap, &many);
     let mut child = program.spawn();
     until(&gap, &waiting_for_the_sink(1)).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -334,14 +338,14 @@ async fn an_account_goes_on_at_its_checkpoint() {
         .await
         .unwrap()
         .remove(0);
-    assert!(passed > 0 && passed < 60_000, "{passed} rows before the checkpoint");
+    assert!(passed > 0 && passed < 36_000, "{passed} rows before the checkpoint");
     let resumed =
         deltacompare(&gap, &["run", "--resume", &id, "--report", "{dir}/report"]).run().await;
     resumed.assert_completed();
     let found = resumed.table("report", "public.many");
     assert_eq!(
         [&found["rows_base"], &found["rows_head"], &found["balance"]],
-        [&json!(70_000), &json!(60_000), &json!(0)],
+        [&json!(42_000), &json!(36_000), &json!(0)],
         "{found:#}"
     );
     let counted: Value = serde_json::from_str(
@@ -351,7 +355,7 @@ async fn an_account_goes_on_at_its_checkpoint() {
             .unwrap(),
     )
     .unwrap();
-    assert_eq!((&counted["base"], &counted["head"]), (&json!(70_000), &json!(60_000)));
+    assert_eq!((&counted["base"], &counted["head"]), (&json!(42_000), &json!(36_000)));
 }
 
 /// Where a table is large, its row versions were counted already; where they are few for its size, or
@@ -383,11 +387,7 @@ async fn large_tables_are_counted_on_the_way() {
     let scans = async |table: &str| -> i64 {
         // Sessions tell of their scans when they end, or a moment later.
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let scans = format!(
-            "select pg_stat_clear_snapshot(), seq_scan
-               from pg_stat_user_tables where relname = '{table}'"
-        );
-        let scans = format!("select seq_scan from ({scans}) s");
+        let scans = format!("select seq_scan from pg_stat_user_tables where relname = '{table}'");
         gap.head.value(scans.as_str()).await.unwrap()
     };
     let before = (scans("large").await, scans("hollow").await);
@@ -404,11 +404,12 @@ async fn large_tables_are_counted_on_the_way() {
                 "{found:#}"
             );
         }
-        assert_events_turn_base_into_head(&gap, &["large", "hollow"], &run.events("events")).await;
         counted.push((scans("large").await, scans("hollow").await));
+        assert_events_turn_base_into_head(&gap, &["large", "hollow"], &run.events("events")).await;
     }
     println!("{before:?} {counted:?}");
     assert_eq!(counted[0].0, before.0, "a statement counted");
     assert!(counted[0].1 > before.1, "no statement counted");
-    assert!(counted[1].0 > counted[0].0, "no statement counted");
+    // Besides this test's own look at the table.
+    assert!(counted[1].0 > counted[0].0 + 1, "no statement counted");
 }
