@@ -374,11 +374,17 @@ impl Executor {
             let _ = session.close().await;
         }
         if most > 1 {
-            return Ok("a key is in the table more than once (its index is damaged, or stale after                        a change of collations): the stream's rows would be ambiguous, too; reindex                        production and compare downstream with it"
-                .to_owned());
+            return Ok(
+                "a key is in the table more than once (its index is damaged, or stale after \
+                       a change of collations): the stream's rows would be ambiguous, too; reindex \
+                       production and compare downstream with it"
+                    .to_owned(),
+            );
         }
         Err(Error::item(
-            "a key came out twice, and not as a delete that an insert follows: changes are wrong,              so do not use this table's events: recover it again with --strategy full, and report              this",
+            "a key came out twice, and not as a delete that an insert follows: changes are wrong, \
+             so do not use this table's events: recover it again with --strategy full, and report \
+             this",
         ))
     }
 
