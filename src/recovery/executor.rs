@@ -34,6 +34,11 @@ const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
 /// How often a lease is renewed at least: a cancelled item stops when it cannot be.
 const RENEW_EVERY: Duration = Duration::from_secs(3);
 
+/// A warning about a table.
+const KEY_IS_TWICE: &str = "a key is in the table more than once (its index is damaged, or stale \
+    after a change of collations): the stream's rows would be ambiguous, too; reindex production \
+    and compare downstream with it";
+
 /// What all work items of a recovery share in one process.
 pub(crate) struct Executor {
     pub(crate) store: Store,
@@ -374,12 +379,7 @@ impl Executor {
             let _ = session.close().await;
         }
         if most > 1 {
-            return Ok(
-                "a key is in the table more than once (its index is damaged, or stale after \
-                       a change of collations): the stream's rows would be ambiguous, too; reindex \
-                       production and compare downstream with it"
-                    .to_owned(),
-            );
+            return Ok(KEY_IS_TWICE.to_owned());
         }
         Err(Error::item(
             "a key came out twice, and not as a delete that an insert follows: changes are wrong, \
