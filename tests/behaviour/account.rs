@@ -390,9 +390,9 @@ async fn large_tables_are_counted_on_the_way() {
         let scans = format!("select seq_scan from pg_stat_user_tables where relname = '{table}'");
         gap.head.value(scans.as_str()).await.unwrap()
     };
-    let before = (scans("large").await, scans("hollow").await);
     let mut counted = Vec::new();
     for more in [["--strategy", "identity"].as_slice(), &["--verify", "count"]] {
+        let before = (scans("large").await, scans("hollow").await);
         let run = program(&gap, more).run().await;
         run.assert_completed();
         for (table, on_base, on_head) in [("large", 18_000, 17_991), ("hollow", 180, 180)] {
@@ -404,12 +404,9 @@ async fn large_tables_are_counted_on_the_way() {
                 "{found:#}"
             );
         }
-        counted.push((scans("large").await, scans("hollow").await));
+        let after = (scans("large").await, scans("hollow").await);
+        counted.push((after.0 > before.0, after.1 > before.1));
         assert_events_turn_base_into_head(&gap, &["large", "hollow"], &run.events("events")).await;
     }
-    println!("{before:?} {counted:?}");
-    assert_eq!(counted[0].0, before.0, "a statement counted");
-    assert!(counted[0].1 > before.1, "no statement counted");
-    // Besides this test's own look at the table.
-    assert!(counted[1].0 > counted[0].0 + 1, "no statement counted");
+    assert_eq!(counted, [(false, true), (true, true)]);
 }
