@@ -193,8 +193,9 @@ pub(super) struct RequestArguments {
     hstore_handling_mode: HstoreMode,
     #[command(flatten)]
     event_hub: EventHubArguments,
-    /// How results are proved: sample compares contents of some blocks that identity called equal,
-    /// full diffs every table once more by reading everything
+    /// How results are proved: count counts the rows of every table on both sides, sample compares
+    /// contents of some blocks that identity called equal, full diffs every table once more by
+    /// reading everything, and counts
     #[arg(long, env = "DELTACOMPARE_VERIFY", value_enum, default_value_t = Verify::None)]
     verify: Verify,
     /// With --verify sample: percent of the equal blocks whose contents are compared

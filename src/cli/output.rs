@@ -69,8 +69,18 @@ pub(super) fn plan(plan: &Plan, json: bool) -> Result<()> {
 }
 
 pub(super) fn report(report: &Report) {
-    let mut table =
-        table(&["table", "state", "inserts", "updates", "deletes", "rows compared", "seconds"]);
+    let mut table = table(&[
+        "table",
+        "state",
+        "inserts",
+        "updates",
+        "deletes",
+        "rows compared",
+        "rows base",
+        "rows head",
+        "balance",
+        "seconds",
+    ]);
     for found in &report.tables {
         table.add_row([
             Cell::new(&found.name),
@@ -79,6 +89,9 @@ pub(super) fn report(report: &Report) {
             right(HumanCount(found.counts.updates).to_string()),
             right(HumanCount(found.counts.deletes).to_string()),
             right(HumanCount(found.counts.rows_compared).to_string()),
+            counted(found.rows_base),
+            counted(found.rows_head),
+            right(found.balance.map_or(String::new(), |balance| balance.to_string())),
             right(found.seconds.map_or(String::new(), |seconds| format!("{seconds:.1}"))),
         ]);
     }
@@ -89,7 +102,6 @@ pub(super) fn report(report: &Report) {
         right(HumanCount(report.totals.updates).to_string()),
         right(HumanCount(report.totals.deletes).to_string()),
         right(HumanCount(report.totals.rows_compared).to_string()),
-        Cell::new(""),
     ]);
     println!("{table}");
     println!("gap: {}", report.gap);
@@ -159,6 +171,11 @@ pub(super) fn table(header: &[&str]) -> Table {
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header);
     table
+}
+
+/// Rows, if they were counted.
+pub(super) fn counted(rows: Option<u64>) -> Cell {
+    right(rows.map_or(String::new(), |rows| HumanCount(rows).to_string()))
 }
 
 pub(super) fn right(text: String) -> Cell {

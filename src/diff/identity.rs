@@ -40,7 +40,7 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
-use super::{Checkpoint, Image, Sessions, Step, Tables, pairing, partition};
+use super::{Checkpoint, Image, RowsPassed, Sessions, Step, Tables, pairing, partition};
 use crate::catalog::Key;
 use crate::error::{Error, Result};
 use crate::sql::Relation;
@@ -120,14 +120,14 @@ pub(super) fn changes<'a>(
         let mut reader = Reader::open(sessions, tables, range).await?;
         let mut pace = Pace::new(range.sample_percent > 0);
         let mut parts = Parts::of_at_most(range.rows);
+        yield Step::Passed(RowsPassed::default());
         while block < reader.end {
             let window = block..reader.end.min(block.saturating_add(pace.window()));
-            let (batches, mut rows) = reader.differing(&window, &mut pace).await?;
-            let listed = rows.is_none();
-            let (mut tuples, mut changed) = (0, 0);
+            let (batches, counted) = reader.differing(&window, &mut pace).await?;
+            let (mut listed, mut changed) = (RowsPassed::default(), 0);
             for batch in batches {
-                let Listed { on_head, candidates } = reader.candidates(&batch).await?;
-                tuples += on_head;
+                let Listed { on_base, on_head, candidates } = reader.candidates(&batch).await?;
+                listed += RowsPassed { base: on_base, head: on_head, ..RowsPassed::default() };
                 changed += candidates.head_only.len().max(candidates.base_only.len()) as u64;
                 parts.add(candidates);
                 while let Some(part) = parts.next() {
@@ -141,11 +141,12 @@ pub(super) fn changes<'a>(
                     }
                 }
             }
-            if listed {
-                pace.listed(tuples, changed);
-                rows = Some(tuples);
+            if counted.is_none() {
+                pace.listed(listed.head, changed);
             }
-            yield Step::Compared(rows.unwrap_or_default());
+            let passed = counted.unwrap_or(listed);
+            yield Step::Passed(passed);
+            yield Step::Compared(passed.head);
             block = window.end;
             yield Step::Checkpoint(Checkpoint::Block(block));
         }
@@ -167,6 +168,8 @@ struct Reader<'a> {
 
 /// The row versions of some groups.
 struct Listed {
+    /// How many base has.
+    on_base: u64,
     /// How many head has.
     on_head: u64,
     /// What one side has.
@@ -201,13 +204,13 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The groups of a window of blocks that differ, and head's rows in the window. While nearly all
-    /// differ nobody looks, all are taken, and nobody has counted rows.
+    /// The groups of a window of blocks that differ, and the rows of either side in the window. While
+    /// nearly all differ nobody looks, all are taken, and nobody has counted rows.
     async fn differing(
         &mut self,
         window: &Range<u32>,
         pace: &mut Pace,
-    ) -> Result<(Batches, Option<u64>)> {
+    ) -> Result<(Batches, Option<RowsPassed>)> {
         let Some(size) = pace.group() else {
             let starts: Vec<u32> = window.clone().step_by(GROUP as usize).collect();
             let batch = (BATCH_BLOCKS / GROUP) as usize;
@@ -215,7 +218,11 @@ impl<'a> Reader<'a> {
         };
         let starts: Vec<u32> = window.clone().step_by(size as usize).collect();
         let pairs = self.fingerprints(&starts, size, window.end).await?;
-        let rows = pairs.iter().map(|(_, head)| head.tuples).sum();
+        let counted = RowsPassed {
+            base: pairs.iter().map(|(base, _)| base.tuples).sum(),
+            head: pairs.iter().map(|(_, head)| head.tuples).sum(),
+            ..RowsPassed::default()
+        };
         let (equal, mut differing): (Vec<_>, Vec<_>) =
             pairs.into_iter().partition(|(base, head)| base == head);
         pace.fingerprinted(equal.len() + differing.len(), differing.len());
@@ -242,7 +249,7 @@ impl<'a> Reader<'a> {
             .into_iter()
             .map(|(base, head)| (head.block, base.tuples.max(head.tuples)))
             .collect();
-        Ok((batches(differing), Some(rows)))
+        Ok((batches(differing), Some(counted)))
     }
 
     /// The fingerprints of some groups, base's and head's.
@@ -270,16 +277,22 @@ impl<'a> Reader<'a> {
             Versions::list(base, &range.base, groups, GROUP, end, base_xmin),
             Versions::list(head, &range.head, groups, GROUP, end, head_xmin),
         )?;
-        Ok(Listed { on_head: on_head.len() as u64, candidates: Candidates::of(on_base, on_head) })
+        Ok(Listed {
+            on_base: on_base.len() as u64,
+            on_head: on_head.len() as u64,
+            candidates: Candidates::of(on_base, on_head),
+        })
     }
 
     /// What happened to the rows of these places; `None` if they are too large to be held at once.
     async fn changes(&mut self, key: &[usize], part: &Candidates) -> Result<Option<Vec<Step>>> {
         let Some((old, new)) = self.images(part).await? else { return Ok(None) };
+        let passed = RowsPassed::one_sided(&old, &new);
         let Sessions { base, head } = &mut self.sessions;
         let steps = pairing::pair_and_look_up(base, head, self.tables, key, old, new).await?;
         let Some(mut steps) = steps else { return Ok(None) };
         partition::note(base, self.tables, &mut steps).await?;
+        steps.push(Step::Passed(passed));
         Ok(Some(steps))
     }
 
@@ -297,6 +310,13 @@ impl<'a> Reader<'a> {
             candidates::images(head, &tables.head, &range.head, &candidates.head_only),
         )?;
         Ok(old.zip(new))
+    }
+}
+
+impl RowsPassed {
+    /// Published row versions that one side alone has.
+    fn one_sided(old: &[Image], new: &[Image]) -> Self {
+        Self { base_only: old.len() as u64, head_only: new.len() as u64, ..Self::default() }
     }
 }
 

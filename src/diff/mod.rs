@@ -2,6 +2,7 @@
 
 mod content;
 mod copy;
+mod count;
 mod digest;
 mod full;
 mod identity;
@@ -11,16 +12,21 @@ mod key_hash;
 mod pairing;
 mod partition;
 mod print;
+mod seen_keys;
 mod session;
 mod surplus;
+
+use std::ops::AddAssign;
 
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use content::{AllRows, KeyRange, key_bounds};
+pub(crate) use count::{count_rows, count_rows_with_key, use_no_index};
 pub(crate) use digest::Digest;
 pub(crate) use identity::{BlockRange, ReusedIds, SameFile, changed_share, follows_its_key};
 pub use image::Image;
+pub(crate) use seen_keys::SeenKeys;
 pub(crate) use session::{Sessions, snapshot};
 
 use crate::catalog::{Column, Table};
@@ -147,10 +153,35 @@ pub(crate) enum Step {
     Changes(Vec<Change>),
     /// This many more rows were compared.
     Compared(u64),
+    /// So many more rows were passed. A strategy either says so of all rows of its scope, from the
+    /// beginning and at least once, or of none.
+    Passed(RowsPassed),
     /// A later diff of the same scope may go on from here, once the changes so far are durable.
     Checkpoint(Checkpoint),
     /// Something that an operator should know about how the table was compared.
     Note(String),
+}
+
+/// Rows that a strategy came by on its way, for the account of the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RowsPassed {
+    /// Rows of base, whether they are published or not.
+    pub(crate) base: u64,
+    /// Rows of head, whether they are published or not.
+    pub(crate) head: u64,
+    /// Published row versions that only base has.
+    pub(crate) base_only: u64,
+    /// Published row versions that only head has.
+    pub(crate) head_only: u64,
+}
+
+impl AddAssign for RowsPassed {
+    fn add_assign(&mut self, more: Self) {
+        self.base += more.base;
+        self.head += more.head;
+        self.base_only += more.base_only;
+        self.head_only += more.head_only;
+    }
 }
 
 /// The changes of one table, or of the part of it that `scope` names. Reads within the

@@ -15,7 +15,8 @@ use super::sinks;
 use super::store::{Claim, Store, StoredRecovery};
 use super::trace;
 use super::work_item::{Counts, Done};
-use crate::diff::{self, Change, RowChange, Sessions, Step, Strategy};
+use crate::catalog::Key;
+use crate::diff::{self, Change, RowChange, SeenKeys, Sessions, Step, Strategy, Tables};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Encoder, EncoderSettings, Event};
 use crate::fdw;
@@ -32,6 +33,11 @@ const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
 
 /// How often a lease is renewed at least: a cancelled item stops when it cannot be.
 const RENEW_EVERY: Duration = Duration::from_secs(3);
+
+/// A warning about a table.
+const KEY_IS_TWICE: &str = "a key is in the table more than once (its index is damaged, or stale \
+    after a change of collations): the stream's rows would be ambiguous, too; reindex production \
+    and compare downstream with it";
 
 /// What all work items of a recovery share in one process.
 pub(crate) struct Executor {
@@ -291,13 +297,21 @@ impl Executor {
         let mut stored = Instant::now();
         let mut paused = false;
         let mut notes = Vec::new();
+        let mut seen = SeenKeys::of(&table.key);
         while let Some(step) = steps.try_next().await? {
             match step {
                 Step::Compared(rows) => now.counts.rows_compared += rows,
+                Step::Passed(rows) => now.account.pass(rows, now.checkpoint.is_some()),
                 Step::Note(note) => notes.push(note),
                 Step::Changes(changes) => {
                     let mut events = Vec::with_capacity(changes.len());
                     for change in &changes {
+                        let repeated = seen.as_mut().and_then(|seen| seen.repeated(change));
+                        if let Some(key) = repeated {
+                            notes.push(self.look_at_repeated(&spec.tables, &key).await?);
+                            seen = None;
+                        }
+                        now.account.add(&change.row);
                         now.counts.count(change);
                         now.digest.add(change);
                         events.push(
@@ -341,6 +355,37 @@ impl Executor {
             ));
         }
         Ok(if paused { Diffed::Part(warnings) } else { Diffed::All(warnings) })
+    }
+
+    /// Looks whether a key that came out twice is twice in the table, which a damaged index allows.
+    /// Yields what an operator should know then.
+    ///
+    /// # Errors
+    /// It is not: the changes are wrong.
+    async fn look_at_repeated(
+        &self,
+        tables: &Tables,
+        printed: &[Option<String>],
+    ) -> Result<String> {
+        let Key::Columns(key) = &tables.table.key else { return Ok(String::new()) };
+        let mut most = 0;
+        for (server, source) in
+            [(&self.servers.base, tables.base.as_ref()), (&self.servers.head, Some(&tables.head))]
+        {
+            let Some(source) = source else { continue };
+            let mut session = server.connect(&self.session_name).await?;
+            diff::use_no_index(&mut session).await?;
+            most = most.max(diff::count_rows_with_key(&mut session, source, key, printed).await?);
+            let _ = session.close().await;
+        }
+        if most > 1 {
+            return Ok(KEY_IS_TWICE.to_owned());
+        }
+        Err(Error::item(
+            "a key came out twice, and not as a delete that an insert follows: changes are wrong, \
+             so do not use this table's events: recover it again with --strategy full, and report \
+             this",
+        ))
     }
 
     async fn write(&self, events: &[Event]) -> Result<()> {

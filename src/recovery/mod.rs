@@ -1,5 +1,6 @@
 //! One recovery: request → plan → work items → changes → events → sinks → status.
 
+mod account;
 mod executor;
 mod plan;
 mod presence;

@@ -1,18 +1,18 @@
 //! What is checked once every table has ended, before the recovery may be called completed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
+use super::account;
 use super::progress::Progress;
 use super::request::Verify;
 use super::set_up::connect_both;
 use super::store::{Store, StoredRecovery};
 use super::work_item::{ItemState, WorkItem};
-use crate::catalog::TableName;
 use crate::diff::{self, Digest, Scope, Sessions, Step, Strategy, Tables};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gap_proof::GapProof;
@@ -54,8 +54,13 @@ pub(super) async fn prove(
     {
         return Ok(false);
     }
+    if !account::take(servers, store, recovery, progress, time).await? {
+        return Ok(false);
+    }
     progress.say("looking for writes to the restores meanwhile");
     look_for_writes(servers, store, recovery).await?;
+    // After the look: where somebody wrote, that is why a table does not balance.
+    account::judge(store, recovery.id).await?;
     Ok(true)
 }
 
@@ -68,14 +73,8 @@ async fn verify_tables(
     progress: &Progress,
     time: Option<Time>,
 ) -> Result<bool> {
-    let mut tables = BTreeMap::<TableName, Vec<WorkItem>>::new();
-    for item in store.items(recovery.id).await? {
-        tables.entry(item.spec.tables.table.name.clone()).or_default().push(item);
-    }
-    for (name, items) in tables {
-        if items.iter().any(|item| item.state != ItemState::Completed)
-            || items.iter().all(|item| item.verified)
-        {
+    for (name, items) in account::tables(store.items(recovery.id).await?) {
+        if !account::all_completed(&items) || items.iter().all(|item| item.verified) {
             continue;
         }
         if time.is_some_and(|time| Instant::now() >= time.pause_at) {

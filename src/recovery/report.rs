@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::account::TableAccount;
 use super::store::{RecoveryState, StoredRecovery};
 use super::work_item::{Counts, ItemState, WorkItem};
 use crate::catalog::TableName;
@@ -54,6 +55,12 @@ pub struct TableReport {
     /// What was found.
     #[serde(flatten)]
     pub counts: Counts,
+    /// Published rows of base; null if they were not counted.
+    pub rows_base: Option<u64>,
+    /// Published rows of head; null if they were not counted.
+    pub rows_head: Option<u64>,
+    /// Rows of head less rows of base, less inserts, and deletes added: 0 if the table balances.
+    pub balance: Option<i64>,
     /// Time spent in the attempts that ended its work items, together; null before the first.
     pub seconds: Option<f64>,
     /// What an operator should know about it.
@@ -63,7 +70,11 @@ pub struct TableReport {
 }
 
 impl Report {
-    pub(crate) fn new(recovery: StoredRecovery, items: Vec<WorkItem>) -> Self {
+    pub(crate) fn new(
+        recovery: StoredRecovery,
+        items: Vec<WorkItem>,
+        accounts: &BTreeMap<TableName, TableAccount>,
+    ) -> Self {
         let mut totals = Counts::default();
         let mut tables = BTreeMap::<TableName, TableReport>::new();
         for item in items {
@@ -74,6 +85,13 @@ impl Report {
                 None => {
                     tables.insert(part.name.clone(), part);
                 }
+            }
+        }
+        for (name, account) in accounts {
+            if let Some(table) = tables.get_mut(name) {
+                table.rows_base = account.rows.map(|rows| rows.base);
+                table.rows_head = account.rows.map(|rows| rows.head);
+                table.balance = account.balance;
             }
         }
         let (base_end_lsn, head_end_lsn) = recovery.ends.unzip();
@@ -110,6 +128,9 @@ impl TableReport {
             name: item.spec.tables.table.name,
             strategy_reason: item.strategy_reason,
             counts: item.counts,
+            rows_base: None,
+            rows_head: None,
+            balance: None,
             seconds: item.seconds,
             warnings: item.warnings,
         }

@@ -101,8 +101,11 @@ pub enum StrategyChoice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Verify {
-    /// Trust the strategy.
+    /// Trust the strategy, and the account of each table.
     None,
+    /// Count the rows of every table on both sides for its account, also where row versions were
+    /// counted.
+    Count,
     /// Compare the contents of a share of the blocks that `identity` called equal, chosen by
     /// chance, and fail the table if they differ.
     Sample,

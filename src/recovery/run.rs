@@ -129,7 +129,7 @@ pub async fn run(
     {
         remove_objects(servers, id).await?;
     }
-    let report = Report::new(recovery, store.items(id).await?);
+    let report = Report::new(recovery, store.items(id).await?, &store.accounts(id).await?);
     presence.leave().await;
     store.close().await;
     control.progress.finish();

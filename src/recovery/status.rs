@@ -116,6 +116,12 @@ pub(crate) struct TableStatus {
     deletes: u64,
     /// Rows compared so far.
     rows_compared: u64,
+    /// Published rows of base; null until they were counted.
+    rows_base: Option<u64>,
+    /// Published rows of head; null until they were counted.
+    rows_head: Option<u64>,
+    /// Rows of head less rows of base, less inserts, and deletes added: 0 if the table balances.
+    balance: Option<i64>,
     /// Time spent in the attempts that ended its parts, together; null before the first.
     seconds: Option<f64>,
     /// What an operator should know about it.

@@ -2,6 +2,7 @@
 //! database. Every change of state is one transaction; killing any process between any two calls
 //! loses nothing.
 
+mod accounts;
 mod claims;
 mod messages;
 mod operator;

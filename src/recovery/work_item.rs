@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::account::ItemAccount;
 use crate::diff::{Checkpoint, Digest, Scope, Strategy, Tables};
 use crate::fdw::ForeignTable;
 
@@ -45,6 +46,7 @@ pub(crate) struct Done {
     pub(crate) counts: Counts,
     /// Of the changes so far.
     pub(crate) digest: Digest,
+    pub(crate) account: ItemAccount,
 }
 
 /// How a work item stands.

@@ -78,7 +78,7 @@ pub(crate) enum Step {
     Compare,
     /// Handing events to a sink, and waiting until they are durable.
     Deliver,
-    /// The last look for writes, and `--verify full`.
+    /// The accounts of the tables, `--verify full`, and the last look for writes.
     Prove,
     /// Removing what was set up.
     CleanUp,

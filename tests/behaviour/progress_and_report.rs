@@ -119,10 +119,13 @@ async fn the_report_tells_what_was_found() {
     assert_eq!(
         fields,
         [
+            "balance",
             "deletes",
             "error",
             "inserts",
+            "rows_base",
             "rows_compared",
+            "rows_head",
             "schema",
             "seconds",
             "state",

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::read;
-use crate::cli::output::{right, table};
+use crate::cli::output::{counted, right, table};
 
 /// What this program shows of a recovery. A newer app may say more.
 #[derive(Debug, Deserialize)]
@@ -57,6 +57,9 @@ struct TableOf {
     updates: u64,
     deletes: u64,
     rows_compared: u64,
+    rows_base: Option<u64>,
+    rows_head: Option<u64>,
+    balance: Option<i64>,
     seconds: Option<f64>,
     warnings: Vec<String>,
     error: Option<String>,
@@ -169,6 +172,9 @@ pub(super) fn tables(found: Vec<Value>, as_json: bool) -> Result<()> {
         "updates",
         "deletes",
         "rows compared",
+        "rows base",
+        "rows head",
+        "balance",
         "seconds",
     ]);
     for found in &found {
@@ -181,6 +187,9 @@ pub(super) fn tables(found: Vec<Value>, as_json: bool) -> Result<()> {
             right(HumanCount(found.updates).to_string()),
             right(HumanCount(found.deletes).to_string()),
             right(HumanCount(found.rows_compared).to_string()),
+            counted(found.rows_base),
+            counted(found.rows_head),
+            right(found.balance.map_or(String::new(), |balance| balance.to_string())),
             right(found.seconds.map_or(String::new(), |seconds| format!("{seconds:.1}"))),
         ]);
     }

@@ -13,7 +13,7 @@ use super::candidates::Parts;
 use super::pace::Pace;
 use super::{BlockRange, Reader};
 use crate::diff::surplus::{Surplus, SurplusOf};
-use crate::diff::{Change, Sessions, Step, Tables, digest, full};
+use crate::diff::{Change, RowsPassed, Sessions, Step, Tables, digest, full};
 use crate::error::Result;
 
 /// Distinct images counted at most: about 40 MB.
@@ -30,7 +30,7 @@ pub(in crate::diff) fn changes<'a>(
         // The groups that differ, to be read once more.
         let mut differing = Vec::new();
         let mut too_many = false;
-        let mut counted = 0;
+        let mut passed = RowsPassed::default();
         'counting: for (at, range) in ranges.iter().enumerate() {
             let mut parts = Parts::of_at_most(range.rows);
             let mut reader = Reader::open(sessions.reborrow(), tables, range).await?;
@@ -40,8 +40,8 @@ pub(in crate::diff) fn changes<'a>(
                 let window = block..reader.end.min(block.saturating_add(pace.window()));
                 let (batches, rows) = reader.differing(&window, &mut pace).await?;
                 let rows = rows.unwrap_or_default();
-                counted += rows;
-                yield Step::Compared(rows);
+                passed += rows;
+                yield Step::Compared(rows.head);
                 for batch in batches {
                     parts.add(reader.candidates(&batch).await?.candidates);
                     while let Some(part) = parts.next() {
@@ -49,6 +49,7 @@ pub(in crate::diff) fn changes<'a>(
                             parts.halve(part);
                             continue;
                         };
+                        passed += RowsPassed::one_sided(&old, &new);
                         old.iter().for_each(|image| surplus.count(digest::of_image(image, 0), -1));
                         new.iter().for_each(|image| surplus.count(digest::of_image(image, 0), 1));
                     }
@@ -65,12 +66,13 @@ pub(in crate::diff) fn changes<'a>(
         if too_many {
             drop((surplus, differing));
             let reason = format!("more than {MAX_COUNTED} different rows changed");
-            let mut steps = full::instead(sessions.head, tables, reason, counted);
+            let mut steps = full::instead(sessions.head, tables, reason, passed.head);
             while let Some(step) = steps.try_next().await? {
                 yield step;
             }
             return;
         }
+        yield Step::Passed(passed);
         for side in SurplusOf::IN_ORDER {
             for (at, batch) in &differing {
                 let range = &ranges[*at];

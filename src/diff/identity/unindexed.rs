@@ -202,7 +202,7 @@ impl<'a> Windows<'a> {
             versions.add(old, new);
         }
         self.block = window.end;
-        Ok(Some(rows.unwrap_or_default()))
+        Ok(Some(rows.map_or(0, |rows| rows.head)))
     }
 }
 

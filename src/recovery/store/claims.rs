@@ -122,7 +122,7 @@ impl Store {
         let stored = sqlx::query(
             r#"
             update deltacompare.work_item
-               set checkpoint = $4, done = $5, digest = $6, failures = 0
+               set checkpoint = $4, done = $5, digest = $6, account = $7, failures = 0
              where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
             "#,
         )
@@ -132,6 +132,7 @@ impl Store {
         .bind(Json(&done.checkpoint))
         .bind(Json(done.counts))
         .bind(done.digest.to_string())
+        .bind(Json(done.account))
         .execute(&self.pool)
         .await?;
         if stored.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
@@ -153,7 +154,7 @@ impl Store {
             update deltacompare.work_item
                set state = 'completed', lease_until = null, seconds = $4,
                    inserts = $5, updates = $6, deletes = $7, rows_compared = $8,
-                   warnings = warnings || $9, digest = $10
+                   warnings = warnings || $9, digest = $10, account = $11
              where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
             "#,
         )
@@ -167,6 +168,7 @@ impl Store {
         .bind(done.counts.rows_compared as i64)
         .bind(json!(warnings))
         .bind(done.digest.to_string())
+        .bind(Json(done.account))
         .execute(&self.pool)
         .await?;
         if completed.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }

@@ -172,9 +172,21 @@ impl Store {
         }
         sqlx::query(
             r#"
+            delete from deltacompare.account a
+             where recovery_id = $1
+               and exists (select from deltacompare.work_item i
+                            where i.recovery_id = a.recovery_id and i.state = 'failed'
+                              and i.schema_name = a.schema_name and i.table_name = a.table_name)
+            "#,
+        )
+        .bind(id)
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query(
+            r#"
             update deltacompare.work_item
                set state = 'pending', error = null, failures = 0, sent_at = null,
-                   checkpoint = null, done = null, digest = null, verified = false,
+                   checkpoint = null, done = null, digest = null, account = null, verified = false,
                    inserts = 0, updates = 0, deletes = 0, rows_compared = 0
              where recovery_id = $1 and state = 'failed'
             "#,

@@ -8,12 +8,13 @@ use crate::diff::Checkpoint;
 use crate::error::{Error, Result};
 use crate::gap_proof::GapProof;
 use crate::recovery::Request;
+use crate::recovery::account::ItemAccount;
 use crate::recovery::work_item::{Counts, Done, ItemState, WorkItem, WorkItemSpec};
 
 /// A recovery's items, or one of them, as [`ItemRow`] reads them.
 pub(super) const ITEMS: &str = r#"
     select number, strategy_reason, spec, bytes, rows, state, inserts, updates, deletes, rows_compared,
-           checkpoint, done, digest, seconds, warnings, error, verified
+           checkpoint, done, digest, account, seconds, warnings, error, verified
       from deltacompare.work_item
      where recovery_id = $1 and ($2::int is null or number = $2)
      order by number
@@ -77,6 +78,7 @@ pub(super) struct ItemRow {
     checkpoint: Option<Json<Checkpoint>>,
     done: Option<Json<Counts>>,
     digest: Option<String>,
+    account: Option<Json<ItemAccount>>,
     seconds: Option<f64>,
     warnings: Json<Vec<String>>,
     error: Option<String>,
@@ -114,6 +116,7 @@ impl TryFrom<ItemRow> for WorkItem {
                 checkpoint: row.checkpoint.map(|checkpoint| checkpoint.0),
                 counts: row.done.map(|counts| counts.0).unwrap_or_default(),
                 digest: row.digest.and_then(|digest| digest.parse().ok()).unwrap_or_default(),
+                account: row.account.map(|account| account.0).unwrap_or_default(),
             },
             seconds: row.seconds,
             warnings: row.warnings.0,

@@ -90,7 +90,8 @@ const TABLES: &str = r#"
              (select coalesce(jsonb_agg(distinct w.warning), '[]')
                 from jsonb_array_elements(t.warnings) i (warnings)
                cross join jsonb_array_elements(i.warnings) w (warning)))
-      from (select schema_name as schema, table_name as "table",
+      from (select i.*, a.rows_base, a.rows_head, a.balance
+              from (select schema_name as schema, table_name as "table",
                    case when bool_or(state = 'failed') then 'failed'
                         when bool_and(state = 'completed') then 'completed'
                         when bool_and(state = 'pending') then 'pending'
@@ -106,7 +107,10 @@ const TABLES: &str = r#"
              where recovery_id = $1
              group by schema_name, table_name
              order by schema_name, table_name
-            offset $2 limit $3) t
+            offset $2 limit $3) i
+              left join deltacompare.account a
+                on a.recovery_id = $1 and a.schema_name = i.schema and a.table_name = i."table"
+             order by i.schema, i."table") t
 "#;
 
 impl Store {

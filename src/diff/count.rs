@@ -1,0 +1,65 @@
+//! Rows counted by statements that share nothing with the strategies: neither their joins, ranges,
+//! aliases and checksums nor any index. What a strategy has lost, a count still finds.
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::{Source, print};
+use crate::catalog::Key;
+use crate::error::Result;
+
+/// Keeps a session from using indexes to its end. An index may miss rows (a collation that changed,
+/// a damaged page); the table itself does not.
+///
+/// # Errors
+/// PostgreSQL's own.
+pub(crate) async fn use_no_index(connection: &mut PgConnection) -> Result<()> {
+    sqlx::query(
+        r#"
+        select set_config('enable_seqscan', 'on', false),
+               set_config('enable_indexscan', 'off', false),
+               set_config('enable_indexonlyscan', 'off', false),
+               set_config('enable_bitmapscan', 'off', false)
+        "#,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The published rows of a side, in a session that uses no index. Reads the table from its first
+/// block to its last, with as many parallel workers as the server allows.
+///
+/// # Errors
+/// PostgreSQL's own.
+pub(crate) async fn count_rows(connection: &mut PgConnection, source: &Source) -> Result<u64> {
+    // No alias: a filter names the columns of its table and nothing else.
+    let sql = format!(
+        "select pg_catalog.count(*) from {only}{relation}{filter}",
+        only = if source.only { "only " } else { "" },
+        relation = source.relation,
+        filter =
+            source.filter.as_ref().map(|filter| format!(" where ({filter})")).unwrap_or_default(),
+    );
+    let rows: i64 = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await?;
+    Ok(rows as u64)
+}
+
+/// The published rows of a side whose key prints like this, in the same way.
+///
+/// # Errors
+/// PostgreSQL's own.
+pub(crate) async fn count_rows_with_key(
+    connection: &mut PgConnection,
+    source: &Source,
+    key: &[usize],
+    printed: &[Option<String>],
+) -> Result<u64> {
+    let sql = format!(
+        "select pg_catalog.count(*) from {rows} where pg_catalog.array_eq({key}, $1::text[])",
+        rows = source.rows("r"),
+        key = print::key(&Key::Columns(key.to_vec()), source, "r"),
+    );
+    let rows: i64 =
+        sqlx::query_scalar(AssertSqlSafe(sql)).bind(printed).fetch_one(connection).await?;
+    Ok(rows as u64)
+}
