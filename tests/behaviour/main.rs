@@ -6,6 +6,7 @@
     reason = "a test that cannot go on fails, and tells how far it came"
 )]
 
+mod altered_restores;
 mod client;
 mod content;
 mod dashboard;
@@ -22,6 +23,7 @@ mod gap_proof;
 mod gap_recovery;
 mod identity;
 mod keyless;
+mod late_record;
 mod live_stream;
 mod load;
 mod message_keys;
