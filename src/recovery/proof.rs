@@ -17,6 +17,7 @@ use crate::diff::{self, Digest, Scope, Sessions, Step, Strategy, Tables};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gap_proof::GapProof;
 use crate::preflight::{self, Servers};
+use crate::record::Recorded;
 use crate::server::Side;
 use crate::telemetry::metrics;
 
@@ -112,8 +113,8 @@ async fn verify_tables(
     Ok(true)
 }
 
-/// The last look: whoever wrote to a restore while it was read makes the result of these tables
-/// worthless. Where the request accepts writes, only that of tables whose row versions were compared:
+/// The last look: whoever wrote to a restore while it was read, or altered it, makes the result of
+/// these tables worthless. Where the request accepts writes, only that of tables whose row versions were compared:
 /// their writes were counted after the strategy had been chosen.
 async fn look_for_writes(
     servers: &Servers,
@@ -165,6 +166,20 @@ async fn look_for_writes(
                 ));
             }
         }
+        if let Some(recorded) = recorded(recovery, side).filter(|_| !accepted) {
+            for (line, what) in preflight::altered_relations(recorded, connection).await? {
+                let of_line = |item: &&WorkItem| oid(item).is_some_and(|oid| line.contains(&oid));
+                for item in completed.iter().filter(of_line) {
+                    disproved.push((
+                        item.number,
+                        format!(
+                            "{side} was altered while it was compared: {what}; keep everybody \
+                             away, restore again and recover the table anew"
+                        ),
+                    ));
+                }
+            }
+        }
         if preflight::counts_lost(connection).await? {
             for item in completed.iter().filter(|item| by_row_versions(item)) {
                 disproved.push((
@@ -189,6 +204,12 @@ async fn look_for_writes(
     }
     let _ = tokio::join!(base.close(), head.close());
     Ok(())
+}
+
+/// What was recorded of one side, if anything was.
+fn recorded<'a>(recovery: &'a StoredRecovery, side: &str) -> Option<&'a Recorded> {
+    let record = recovery.request.recorded.as_ref()?;
+    Some(if side == "base" { &record.base } else { &record.head })
 }
 
 /// Waits until no other session holds counts of writes back.

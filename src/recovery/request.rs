@@ -62,7 +62,10 @@ pub struct Request {
     pub new_slot_restart_lsn: Option<Lsn>,
     /// Recover what lies between the restores although they do not cover the gap.
     pub accept_hole: bool,
-    /// What the restores said of their past when they were new, for where they no longer do.
+    /// Go on although both restores end at the same place.
+    #[serde(default)]
+    pub accept_empty_gap: bool,
+    /// What the restores were, and said of their past, when they were new.
     #[serde(default)]
     pub recorded: Option<Record>,
     /// How head reaches base.

@@ -47,7 +47,8 @@ const ALTERATIONS: &[Alteration] = &[
     Alteration {
         table: "columns_swapped",
         side: "head",
-        statements: "alter table columns_swapped rename v to x; alter table columns_swapped rename w to v;
+        statements:
+            "alter table columns_swapped rename v to x; alter table columns_swapped rename w to v;
                      alter table columns_swapped rename x to w",
         says: "public.columns_swapped has another definition",
     },
@@ -243,7 +244,8 @@ async fn ends(gap: &Gap) -> (String, String) {
 async fn run_sql(gap: &Gap, side: &str, statements: &str) {
     let server = if side == "base" { &gap.base } else { &gap.head };
     for statement in statements.split(';').filter(|it| !it.trim().is_empty()) {
-        let statement = statement.replace("database shop", &format!("database {:?}", server.database()));
+        let statement =
+            statement.replace("database shop", &format!("database {:?}", server.database()));
         server.sql(statement.as_str()).await.unwrap();
     }
 }
@@ -256,9 +258,10 @@ async fn what_was_altered_since_it_was_recorded_is_refused_by_name() {
     for side in ["base", "head"] {
         run_sql(&gap, side, HARMLESS).await;
     }
-    let positions =
-        ["--recorded", &file, "--lost-at-lsn", &lost_at, "--new-slot-lsn", &new_slot];
-    let with = |more: &[&'static str]| positions.iter().copied().chain(more.iter().copied()).collect::<Vec<_>>();
+    let positions = ["--recorded", &file, "--lost-at-lsn", &lost_at, "--new-slot-lsn", &new_slot];
+    let with = |more: &[&'static str]| {
+        positions.iter().copied().chain(more.iter().copied()).collect::<Vec<_>>()
+    };
     let unaltered = planned(&plan(&gap, &with(&[])).await);
     assert_eq!(unaltered["gap"]["verdict"], "proven", "{unaltered:#}");
 
@@ -266,13 +269,20 @@ async fn what_was_altered_since_it_was_recorded_is_refused_by_name() {
         run_sql(&gap, alteration.side, alteration.statements).await;
     }
     // The publications last: one that is altered changes what is compared.
-    run_sql(&gap, "head", "alter publication p add table made_later").await;
+    run_sql(
+        &gap,
+        "head",
+        "alter publication p add table made_later;
+                           alter publication p set (publish = 'insert, update, delete')",
+    )
+    .await;
     run_sql(&gap, "base", "drop publication q").await;
     let refused = plan(&gap, &with(&[])).await;
     assert_eq!(refused.code, Some(2), "{}{}", refused.stdout, refused.stderr);
     for Alteration { side, says, .. } in ALTERATIONS {
         let said = refused.stderr.lines().any(|line| {
-            line.contains(&format!("{side} was altered since it was recorded")) && line.contains(says)
+            line.contains(&format!("{side} was altered since it was recorded"))
+                && line.contains(says)
         });
         assert!(said, "{side}: {says}: {}", refused.stderr);
     }
@@ -350,9 +360,8 @@ async fn recoveries_leave_nothing_that_counts_as_altered() {
     )
     .await;
     let (lost_at, new_slot) = ends(&gap).await;
-    let without = planned(
-        &plan(&gap, &["--lost-at-lsn", &lost_at, "--new-slot-lsn", &new_slot]).await,
-    );
+    let without =
+        planned(&plan(&gap, &["--lost-at-lsn", &lost_at, "--new-slot-lsn", &new_slot]).await);
     assert_eq!(without["gap"]["verdict"], "not_provable", "{without:#}");
     let why = without["gap"]["why"].as_str().unwrap();
     assert!(why.contains("deltacompare record") && why.contains("--recorded"), "{why}");
@@ -369,7 +378,10 @@ async fn recoveries_leave_nothing_that_counts_as_altered() {
         assert_eq!(report["gap"]["verdict"], "proven", "{report:#}");
         // When the record was made, and how long after the restore had ended.
         let why = report["gap"]["why"].as_str().unwrap();
-        assert!(why.contains("base was recorded at ") && why.contains("head was recorded at "), "{why}");
+        assert!(
+            why.contains("base was recorded at ") && why.contains("head was recorded at "),
+            "{why}"
+        );
         assert_eq!(run.counts("report", "public.t"), (0, 5, 0));
     }
     deltacompare(&gap, &["cleanup"]).run().await.assert_completed();

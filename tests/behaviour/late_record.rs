@@ -27,6 +27,13 @@ async fn record(gap: &Gap) -> (Run, Value) {
     (run, record.unwrap())
 }
 
+/// The tables that a record says were altered before it.
+fn altered(recorded: &Value) -> Vec<&str> {
+    let relations = recorded["relations"].as_array().unwrap().iter();
+    let altered = relations.filter(|relation| relation["altered"] == true);
+    altered.map(|relation| relation["table"].as_str().unwrap()).collect()
+}
+
 async fn plan(gap: &Gap, recorded: &Run) -> Value {
     let file = recorded.file("recorded.json").display().to_string();
     let arguments = ["plan", "--json", "--recorded", &file];
@@ -43,15 +50,17 @@ async fn plan(gap: &Gap, recorded: &Run) -> Value {
 
 #[tokio::test]
 async fn a_record_says_what_came_before_it() {
-    let gap =
-        Gap::after(production().await, "update t set v = 'b' where id <= 5; insert into u values (1)")
-            .await;
+    let gap = Gap::after(
+        production().await,
+        "update t set v = 'b' where id <= 5; insert into u values (1)",
+    )
+    .await;
     // Base is recorded as it was restored; head lets its administrator use postgres_fdw first.
     let (first, record_of_first) = record(&gap).await;
     for side in ["base", "head"] {
         let recorded = &record_of_first[side];
         assert!(recorded["ended_at"].is_string(), "{recorded:#}");
-        assert_eq!(recorded["altered"], serde_json::json!([]), "{recorded:#}");
+        assert_eq!(altered(recorded), [""; 0], "{recorded:#}");
         assert_eq!(recorded["relations"].as_array().unwrap().len(), 2, "{recorded:#}");
     }
     assert_eq!(record_of_first["base"]["transactions"], 0, "{record_of_first:#}");
@@ -59,7 +68,8 @@ async fn a_record_says_what_came_before_it() {
     let proven = plan(&gap, &first).await;
     assert_eq!(proven["gap"]["verdict"], "proven", "{proven:#}");
     let why = proven["gap"]["why"].as_str().unwrap();
-    for says in ["after its recovery had ended", "no transaction in between", "1 transaction in between"]
+    for says in
+        ["after its recovery had ended", "no transaction in between", "1 transaction in between"]
     {
         assert!(why.contains(says), "{says}: {why}");
     }
@@ -72,8 +82,8 @@ async fn a_record_says_what_came_before_it() {
     gap.head.sql("truncate t").await.unwrap();
     gap.base.sql("alter table u drop column id").await.unwrap();
     let (late, record_of_late) = record(&gap).await;
-    assert_eq!(record_of_late["head"]["altered"], serde_json::json!(["public.t"]));
-    assert_eq!(record_of_late["base"]["altered"], serde_json::json!(["public.u"]));
+    assert_eq!(altered(&record_of_late["head"]), ["t"]);
+    assert_eq!(altered(&record_of_late["base"]), ["u"]);
     assert!(late.stdout.contains("public.t"), "{}", late.stdout);
     let unproven = plan(&gap, &late).await;
     assert_eq!(unproven["gap"]["verdict"], "not_provable", "{unproven:#}");
@@ -101,7 +111,8 @@ async fn two_restores_to_one_place_are_refused() {
         tokio::try_join!(production.restore(&lost), production.restore(&lost)).unwrap();
     let gap = Gap::of(base, head).await;
     let run = async |more: &[&str]| {
-        let mut arguments = vec!["run", "--sink", "ndjson:{dir}/events", "--report", "{dir}/report"];
+        let mut arguments =
+            vec!["run", "--sink", "ndjson:{dir}/events", "--report", "{dir}/report"];
         arguments.extend(more);
         deltacompare(&gap, &arguments).run().await
     };
