@@ -3,7 +3,10 @@
 
 use serde_json::Value;
 
-use crate::support::{Gap, Run, assert_events_turn_base_into_head, deltacompare};
+use crate::support::{
+    Gap, Run, assert_events_turn_base_into_head, deltacompare, hold_the_sink, until,
+    waiting_for_the_sink,
+};
 
 /// What is done to a table of a restore after it was recorded, and what the refusal says of it.
 struct Alteration {
@@ -169,7 +172,7 @@ const SHAPED: &str = r#"
     create table bound (id int primary key, v text) partition by range (id);
     create table bound_1 partition of bound for values from (0) to (1000);
     create table disinherited (id int primary key, v text);
-    create table disinherited_child () inherits (disinherited);
+    create table disinherited_child (primary key (id)) inherits (disinherited);
 "#;
 
 /// What an administrator may do to a restore without changing any row or its meaning.
@@ -387,4 +390,56 @@ async fn recoveries_leave_nothing_that_counts_as_altered() {
     deltacompare(&gap, &["cleanup"]).run().await.assert_completed();
     let after = planned(&plan(&gap, &positions).await);
     assert_eq!(after["gap"]["verdict"], "proven", "{after:#}");
+}
+
+/// By the strategy that looks at no file nodes; what was read before may have been right or not.
+#[tokio::test]
+async fn what_is_altered_while_it_is_compared_fails() {
+    let gap = Gap::between(
+        "create table t (id int primary key, v text); create table u (id int primary key, v text);
+         create table root (id int primary key, v text) partition by range (id);
+         create table leaf partition of root for values from (0) to (1000);
+         create table kept (id int primary key, v text);
+         insert into t select i, 'a' from generate_series(1, 200) i;
+         insert into u select * from t; insert into root select * from t;
+         insert into kept select * from t;
+         create publication p for table t, u, root, kept with (publish_via_partition_root)",
+        "update t set v = 'b' where id <= 5; update u set v = 'b' where id <= 5;
+         update root set v = 'b' where id <= 5; update kept set v = 'b' where id <= 5",
+    )
+    .await;
+    let (_recorded, file) = record(&gap).await;
+    let arguments =
+        ["run", "--sink", "delta-table", "--report", "{dir}/report", "--recorded", &file];
+    let run = async || {
+        let content = arguments.into_iter().chain(["--strategy", "content"]).collect::<Vec<_>>();
+        deltacompare(&gap, &content).run().await
+    };
+    // So that there is a delta table to be held.
+    run().await.assert_completed();
+    let held = hold_the_sink(&gap).await;
+    let (run, ()) = tokio::join!(run(), async {
+        until(&gap, &waiting_for_the_sink(4)).await;
+        // These wait for the items to end, which is before the last look.
+        let altering = async {
+            tokio::join!(
+                run_sql(&gap, "base", "alter table t add column w int"),
+                run_sql(&gap, "head", "truncate u"),
+                run_sql(&gap, "head", "truncate leaf"),
+            )
+        };
+        let (_, closed) = tokio::join!(altering, sqlx::Connection::close(held));
+        closed.unwrap();
+    });
+    assert_eq!(run.code, Some(1), "{}{}", run.stdout, run.stderr);
+    for (table, says) in [
+        ("public.t", "base was altered while it was compared: public.t has another definition"),
+        ("public.u", "head was altered while it was compared: public.u has another file"),
+        ("public.root", "head was altered while it was compared: public.leaf has another file"),
+    ] {
+        let found = run.table("report", table);
+        assert_eq!(found["state"], "failed", "{found:#}");
+        assert!(found["error"].as_str().unwrap().contains(says), "{found:#}");
+    }
+    assert_eq!(run.table("report", "public.kept")["state"], "completed");
 }
