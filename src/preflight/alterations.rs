@@ -63,17 +63,17 @@ pub(super) async fn since_recorded(
         let altered = altered(recorded, then, compared, selection).await?;
         if !altered.is_empty() {
             unknown.push(format!("{side} was altered since it was recorded"));
-            let sentence = format!(
-                "{side} was altered since it was recorded at {}: {}",
-                recorded.at,
-                list(&altered)
-            );
+            let (at, altered) = (recorded.at, list(&altered));
             if accept {
-                findings.warn(format!("{sentence}; the result is not proved for these"));
+                findings.warn(format!(
+                    "{side} was altered since it was recorded at {at}: {altered}; the result is not \
+                     proved for these"
+                ));
             } else {
                 findings.refuse(format!(
-                    "{sentence}; restore it again and keep everybody away from it, leave the tables \
-                     out with --exclude, or compare what is there with --accept-written"
+                    "{side} was altered since it was recorded at {at}: {altered}; restore it again \
+                     and keep everybody away from it, leave the tables out with --exclude, or \
+                     compare what is there with --accept-written"
                 ));
             }
         }

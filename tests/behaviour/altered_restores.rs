@@ -118,7 +118,8 @@ const ALTERATIONS: &[Alteration] = &[
     Alteration {
         table: "unlogged_since",
         side: "head",
-        statements: "alter table unlogged_since set unlogged",
+        statements: "alter publication p drop table unlogged_since;
+                     alter table unlogged_since set unlogged",
         says: "public.unlogged_since has another",
     },
     Alteration {
