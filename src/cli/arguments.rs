@@ -47,7 +47,7 @@ pub(super) enum Command {
         #[command(flatten)]
         servers: ServerSettings,
         #[command(flatten)]
-        selection: SelectionArguments,
+        selection: Box<SelectionArguments>,
         #[command(flatten)]
         pace: PaceArguments,
         /// Print JSON.

@@ -47,8 +47,8 @@ use problem::Problem;
 /// How long invocations may take to end once the process is to stop.
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
-/// The largest body of a request: a record of two restores has some 150 bytes a table and side.
-const MAX_BODY_BYTES: usize = 16 << 20;
+/// The largest body of a request: a record of two restores has some 230 bytes a table and side.
+const MAX_BODY_BYTES: usize = 32 << 20;
 
 /// Answers the Functions host on this port of the loopback address until `stop` resolves; then
 /// running items are given back, and go on elsewhere from their last checkpoints.

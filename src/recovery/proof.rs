@@ -17,7 +17,6 @@ use crate::diff::{self, Digest, Scope, Sessions, Step, Strategy, Tables};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gap_proof::GapProof;
 use crate::preflight::{self, Servers};
-use crate::record::Recorded;
 use crate::server::Side;
 use crate::telemetry::metrics;
 
@@ -122,6 +121,7 @@ async fn look_for_writes(
     recovery: &StoredRecovery,
 ) -> Result<()> {
     let accepted = recovery.request.accept_written;
+    let record = store.recorded(recovery.id).await?;
     let last_read = Instant::now();
     let completed: Vec<WorkItem> = store
         .items(recovery.id)
@@ -166,7 +166,8 @@ async fn look_for_writes(
                 ));
             }
         }
-        if let Some(recorded) = recorded(recovery, side).filter(|_| !accepted) {
+        let recorded = record.as_ref().map(|it| if side == "base" { &it.base } else { &it.head });
+        if let Some(recorded) = recorded.filter(|_| !accepted) {
             for (line, what) in preflight::altered_relations(recorded, connection).await? {
                 let of_line = |item: &&WorkItem| oid(item).is_some_and(|oid| line.contains(&oid));
                 for item in completed.iter().filter(of_line) {
@@ -204,12 +205,6 @@ async fn look_for_writes(
     }
     let _ = tokio::join!(base.close(), head.close());
     Ok(())
-}
-
-/// What was recorded of one side, if anything was.
-fn recorded<'a>(recovery: &'a StoredRecovery, side: &str) -> Option<&'a Recorded> {
-    let record = recovery.request.recorded.as_ref()?;
-    Some(if side == "base" { &record.base } else { &record.head })
 }
 
 /// Waits until no other session holds counts of writes back.

@@ -72,6 +72,13 @@ pub struct Request {
     pub fdw: FdwOverrides,
 }
 
+impl Request {
+    /// The same without what was recorded of the restores.
+    pub(crate) fn without_record(&self) -> Self {
+        Self { recorded: None, ..self.clone() }
+    }
+}
+
 /// Where head finds base, if not where this process finds it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FdwOverrides {

@@ -30,10 +30,7 @@ const RECOVERIES: &str = r#"
 /// left is judged by the time that ended items took.
 const RECOVERY: &str = r#"
     select to_jsonb(s)
-      from (select r.id, r.state, r.database,
-                   -- What was recorded of thousands of tables is of no use to those who watch.
-                   r.request #- '{recorded,base,relations}' #- '{recorded,head,relations}' as request,
-                   r.keep_objects, r.base, r.head, r.gap,
+      from (select r.id, r.state, r.database, r.request, r.keep_objects, r.base, r.head, r.gap,
                    r.warnings, r.error, r.base_end_lsn, r.head_end_lsn,
                    r.created_at as started_at, r.finished_at,
                    jsonb_build_object('inserts', i.inserts, 'updates', i.updates,
