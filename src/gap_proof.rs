@@ -98,6 +98,28 @@ impl GapProof {
     }
 }
 
+impl GapProof {
+    /// The same once it is known how far the restores themselves can be trusted: when they were
+    /// recorded, unaltered since, or why nothing can be said of that. Without it nothing is proven.
+    pub(crate) fn of_restores(self, unaltered: Result<String, String>) -> Self {
+        match (self, unaltered) {
+            (Self::Proven { why }, Ok(recorded)) => {
+                Self::Proven { why: format!("{why}; {recorded}") }
+            }
+            (Self::Proven { why }, Err(unknown)) => {
+                Self::NotProvable { why: format!("{why}; but {unknown}") }
+            }
+            (Self::NotProvable { why }, Err(unknown)) => {
+                Self::NotProvable { why: format!("{why}; {unknown}") }
+            }
+            (Self::Violated { bytes, why }, Err(unknown)) => {
+                Self::Violated { bytes, why: format!("{why}; {unknown}") }
+            }
+            (same, Ok(_)) => same,
+        }
+    }
+}
+
 impl fmt::Display for GapProof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -145,6 +167,20 @@ mod tests {
         let beyond = judge(Some(151), Some(180), 150);
         assert!(matches!(&beyond, GapProof::NotProvable { why } if why.contains("failover")));
         assert!(matches!(judge(Some(151), Some(201), 150), GapProof::Violated { .. }));
+    }
+
+    #[test]
+    fn restores_that_may_have_been_altered_prove_nothing() {
+        let proven = judge(Some(100), Some(200), 200);
+        let said = proven.clone().of_restores(Ok("recorded".to_owned()));
+        assert!(matches!(&said, GapProof::Proven { why } if why.ends_with("; recorded")));
+        let said = proven.of_restores(Err("no record".to_owned()));
+        assert!(matches!(&said, GapProof::NotProvable { why } if why.ends_with("; but no record")));
+        for verdict in [judge(None, None, 200), judge(Some(90), Some(200), 200)] {
+            let said = verdict.clone().of_restores(Err("no record".to_owned()));
+            assert_eq!(said.to_string(), format!("{verdict}; no record"));
+            assert_eq!(verdict.clone().of_restores(Ok("recorded".to_owned())), verdict);
+        }
     }
 
     #[test]

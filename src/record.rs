@@ -1,8 +1,11 @@
-//! What two restores say of their past right after they were made, kept in a file.
+//! What two restores are right after they were made, and what they say of their past, kept in a file.
 //!
-//! A recovery reads the timeline histories itself. Where it cannot (the role has lost REPLICATION,
-//! or the service offers no replication connections later on), it takes them from such a file, if
-//! the file is of these very restores.
+//! It serves two purposes. A recovery compares tables and publications with it, so that what was
+//! altered on a restore since then is not taken for a change of production's. And where a recovery
+//! cannot read the timeline histories itself (the role has lost REPLICATION, or the service offers no
+//! replication connections later on), it takes them from the file.
+
+mod relations;
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Write};
@@ -13,8 +16,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::lineage::{History, Lsn};
-use crate::preflight::{Servers, restore_identity, same_restore};
+use crate::preflight::{Servers, restore_ended, restore_identity, same_restore};
 use crate::server::Server;
+
+pub use relations::{RecordedPublication, RecordedRelation};
+pub(crate) use relations::{Relations, altered_publications, publications, relations};
 
 /// The record of a pair of restores. Holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -51,6 +57,39 @@ pub struct Recorded {
     pub history: Option<History>,
     /// Why there is no history.
     pub history_error: Option<String>,
+    /// When its recovery ended, by the server's clock; null if the role may not see that
+    /// (`pg_monitor`).
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub ended_at: Option<Timestamp>,
+    /// When the last transaction that it replayed was committed on production; null after a restart.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_commit: Option<Timestamp>,
+    /// The next transaction id, with its epoch.
+    #[serde(default)]
+    pub next_transaction: Option<u64>,
+    /// How many transactions got an id between the end of its recovery and the record; null once a
+    /// checkpoint has come, after which that cannot be known.
+    #[serde(default)]
+    pub transactions: Option<u64>,
+    /// All tables of the database, but for our own; null in records of older versions.
+    #[serde(default)]
+    pub relations: Option<Vec<RecordedRelation>>,
+    /// All publications of the database.
+    #[serde(default)]
+    pub publications: Vec<RecordedPublication>,
+}
+
+#[derive(sqlx::FromRow)]
+struct ServerRow {
+    in_recovery: bool,
+    at: i64,
+    started_at: i64,
+    last_replayed: Option<String>,
+    last_commit: Option<i64>,
+    next_transaction: Option<String>,
+    first_transaction: Option<String>,
 }
 
 impl Record {
@@ -133,19 +172,25 @@ impl Record {
 impl Recorded {
     async fn of(server: &Server) -> Result<Self> {
         let mut connection = server.connect("deltacompare record").await?;
-        let (in_recovery, at, started_at, last_replayed): (bool, i64, i64, Option<String>) =
-            sqlx::query_as(
-                r#"
-                select pg_is_in_recovery(),
-                       (extract(epoch from clock_timestamp()) * 1000)::int8,
-                       (extract(epoch from pg_postmaster_start_time()) * 1000)::int8,
-                       textin(pg_lsn_out(pg_last_wal_replay_lsn()))
-                "#,
-            )
-            .fetch_one(&mut connection)
-            .await?;
+        let row: ServerRow = sqlx::query_as(
+            r#"
+            select pg_is_in_recovery() as in_recovery,
+                   (extract(epoch from clock_timestamp()) * 1000)::int8 as at,
+                   (extract(epoch from pg_postmaster_start_time()) * 1000)::int8 as started_at,
+                   textin(pg_lsn_out(pg_last_wal_replay_lsn())) as last_replayed,
+                   (extract(epoch from pg_last_xact_replay_timestamp()) * 1000)::int8 as last_commit,
+                   case when not pg_is_in_recovery()
+                        then format('%s', pg_snapshot_xmax(pg_current_snapshot()))
+                   end as next_transaction,
+                   -- The checkpoint that ends a recovery begins a timeline; no later one does.
+                   (select c.next_xid from pg_control_checkpoint() c
+                     where c.prev_timeline_id <> c.timeline_id) as first_transaction
+            "#,
+        )
+        .fetch_one(&mut connection)
+        .await?;
         let side = server.side();
-        if in_recovery {
+        if row.in_recovery {
             return Err(Error::refused(format!(
                 "{side} is still in recovery: wait until its restore has ended"
             )));
@@ -155,22 +200,65 @@ impl Recorded {
             Timestamp::from_millisecond(milliseconds)
                 .map_err(|error| Error::item(format!("{side}'s clock is wrong")).because(error))
         };
+        let ended_at = restore_ended(&mut connection).await?.map(|second| moment(second * 1000));
+        let next_transaction = row.next_transaction.and_then(|text| text.parse().ok());
+        let first_transaction = row.first_transaction.as_deref().and_then(full_transaction_id);
+        let transactions = next_transaction
+            .zip(first_transaction)
+            .map(|(next, first): (u64, u64)| next.saturating_sub(first));
+        let recorded = relations(&mut connection, transactions.unwrap_or(0)).await?;
+        let publications = publications(&mut connection).await?;
         let (history, history_error) = match History::read(server).await {
             Ok(history) => (Some(history), None),
             Err(error) => (None, Some(error.to_string())),
         };
         Ok(Self {
-            at: moment(at)?,
-            started_at: moment(started_at)?,
+            at: moment(row.at)?,
+            started_at: moment(row.started_at)?,
             server: address(server),
             restore,
             system_identifier,
-            last_replayed: last_replayed.map(|lsn| lsn.parse()).transpose()?,
+            last_replayed: row
+                .last_replayed
+                .filter(|lsn| !lsn.is_empty())
+                .map(|lsn| lsn.parse())
+                .transpose()?,
             recovery_end: history.as_ref().and_then(History::recovery_end),
             history,
             history_error,
+            ended_at: ended_at.transpose()?,
+            last_commit: row.last_commit.map(moment).transpose()?,
+            next_transaction,
+            transactions,
+            relations: Some(recorded),
+            publications,
         })
     }
+
+    /// When it was recorded and what may have happened before, for people: a clause that follows
+    /// `base was recorded`.
+    pub fn when(&self) -> String {
+        let after = match self.ended_at {
+            Some(ended_at) => {
+                let seconds = self.at.duration_since(ended_at).as_secs().max(0);
+                format!("{seconds} s after its recovery had ended")
+            }
+            None => "how long after the end of its recovery is not known".to_owned(),
+        };
+        let between = match self.transactions {
+            Some(0) => "no transaction in between".to_owned(),
+            Some(1) => "1 transaction in between".to_owned(),
+            Some(many) => format!("{many} transactions in between"),
+            None => "transactions in between are not known".to_owned(),
+        };
+        format!("at {} ({after}; {between})", self.at)
+    }
+}
+
+/// `epoch:id`, as the control file has it, in one number.
+fn full_transaction_id(text: &str) -> Option<u64> {
+    let (epoch, id) = text.split_once(':')?;
+    Some(epoch.parse::<u64>().ok()? << 32 | id.parse::<u64>().ok()?)
 }
 
 fn address(server: &Server) -> String {
@@ -197,7 +285,50 @@ mod tests {
                 ancestors: Vec::new(),
             }),
             history_error: None,
+            ended_at: None,
+            last_commit: None,
+            next_transaction: None,
+            transactions: None,
+            relations: None,
+            publications: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_record_says_how_late_it_was_made() {
+        assert_eq!(full_transaction_id("2:735"), Some((2 << 32) + 735));
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let late = Recorded {
+            at: at(75),
+            ended_at: Some(at(5)),
+            transactions: Some(1),
+            ..recorded("7/2/5")
+        };
+        assert_eq!(
+            late.when(),
+            "at 1970-01-01T00:01:15Z (70 s after its recovery had ended; 1 transaction in between)"
+        );
+        let unknown = recorded("7/2/5").when();
+        assert!(
+            unknown.contains("is not known; transactions in between are not known"),
+            "{unknown}"
+        );
+    }
+
+    #[test]
+    fn records_of_older_versions_are_read() {
+        let mut old = serde_json::to_value(recorded("7/2/5")).unwrap();
+        for field in [
+            "ended_at",
+            "last_commit",
+            "next_transaction",
+            "transactions",
+            "relations",
+            "publications",
+        ] {
+            old.as_object_mut().unwrap().remove(field).unwrap();
+        }
+        assert_eq!(serde_json::from_value::<Recorded>(old).unwrap(), recorded("7/2/5"));
     }
 
     #[test]

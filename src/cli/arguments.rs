@@ -47,7 +47,7 @@ pub(super) enum Command {
         #[command(flatten)]
         servers: ServerSettings,
         #[command(flatten)]
-        selection: SelectionArguments,
+        selection: Box<SelectionArguments>,
         #[command(flatten)]
         pace: PaceArguments,
         /// Print JSON.
@@ -56,7 +56,8 @@ pub(super) enum Command {
     },
     /// Answer the Azure Functions host, as its custom handler. Settings come from the environment.
     Serve(ServeArguments),
-    /// Keep what the two restores say of their past in a file, for later recoveries. Changes nothing.
+    /// Keep in a file what the two restores are, right after they were made, so that a recovery can
+    /// tell that nobody altered them. Changes nothing.
     Record {
         #[command(flatten)]
         servers: ServerSettings,
@@ -113,7 +114,10 @@ pub(super) struct SelectionArguments {
     /// Go on although the restores do not cover the gap; what they leave out stays lost
     #[arg(long)]
     accept_hole: bool,
-    /// What the record command wrote of these two restores, for where their past can no longer be read
+    /// Go on although both restores end at the same place, so that no change lies between them
+    #[arg(long)]
+    accept_empty_gap: bool,
+    /// What the record command wrote of these two restores right after they were made
     #[arg(long, env = "DELTACOMPARE_RECORDED", value_name = "FILE")]
     recorded: Option<PathBuf>,
     /// Base's host as head knows it [default: the one in --base]
@@ -335,6 +339,7 @@ impl SelectionArguments {
             new_slot_lsn: self.new_slot_lsn,
             new_slot_restart_lsn: self.new_slot_restart_lsn,
             accept_hole: self.accept_hole,
+            accept_empty_gap: self.accept_empty_gap,
             recorded: self.recorded.as_deref().map(Record::read).transpose()?,
             fdw: FdwOverrides {
                 host: self.fdw_host,

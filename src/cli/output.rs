@@ -32,7 +32,14 @@ pub(super) fn plan(plan: &Plan, json: bool) -> Result<()> {
     let bytes = plan.tables.iter().map(|table| table.bytes).sum();
     println!("{} tables, {}", plan.tables.len(), HumanBytes(bytes));
     if let Some((base, head)) = plan.ends {
-        println!("base ends at {base}, head at {head}, on one history");
+        let when = |commit: Option<jiff::Timestamp>| {
+            commit.map_or(String::new(), |at| format!(" (last commit {at})"))
+        };
+        println!(
+            "base ends at {base}{}, head at {head}{}, on one history",
+            when(plan.base_last_commit),
+            when(plan.head_last_commit)
+        );
     }
     println!("gap: {}", plan.gap);
     println!(
@@ -124,6 +131,15 @@ pub(super) fn recorded(record: &Record, file: &Path) {
             (Some(end), _) => println!("{side} ended at {end}"),
             (None, Some(error)) => println!("warning: {error}; record again once it can be"),
             (None, None) => println!("warning: {side} was never restored"),
+        }
+        let relations = recorded.relations.as_deref().unwrap_or_default();
+        println!("{side} has {} relations, recorded {}", relations.len(), recorded.when());
+        for relation in relations.iter().filter(|relation| relation.altered) {
+            println!(
+                "warning: {} on {side} was altered, or rights on it were changed, after its \
+                 recovery had ended: restore {side} again if that was not you",
+                relation.name
+            );
         }
     }
     println!("recorded in {}", file.display());

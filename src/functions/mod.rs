@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -46,6 +46,9 @@ use problem::Problem;
 
 /// How long invocations may take to end once the process is to stop.
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
+
+/// The largest body of a request: a record of two restores has some 230 bytes a table and side.
+const MAX_BODY_BYTES: usize = 32 << 20;
 
 /// Answers the Functions host on this port of the loopback address until `stop` resolves; then
 /// running items are given back, and go on elsewhere from their last checkpoints.
@@ -105,6 +108,7 @@ fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address has another method")
         })
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(contain))
         .with_state(app)
 }

@@ -65,8 +65,9 @@ pub(super) struct RecoveryRequest {
     new_slot_restart_lsn: Option<Lsn>,
     /// Go on although the restores do not cover the gap; what they leave out stays lost.
     accept_hole: Option<bool>,
-    /// What `deltacompare record` wrote of these two restores, for where their past can no longer be
-    /// read.
+    /// Go on although both restores end at the same place, so that no change lies between them.
+    accept_empty_gap: Option<bool>,
+    /// What `deltacompare record` wrote of these two restores right after they were made.
     recorded: Option<Record>,
     /// Base's host as head knows it.
     #[schema(schema_with = name)]
@@ -235,6 +236,7 @@ impl RecoveryRequest {
         let or = |field: &mut bool, value: Option<bool>| *field = value.unwrap_or(*field);
         or(&mut request.accept_written, self.accept_written);
         or(&mut request.accept_hole, self.accept_hole);
+        or(&mut request.accept_empty_gap, self.accept_empty_gap);
         request.publications = self.publications.unwrap_or(request.publications);
         request.tables = self.tables.unwrap_or(request.tables);
         request.exclude = self.exclude.unwrap_or(request.exclude);

@@ -1,17 +1,20 @@
 //! Everything that must hold before a recovery may change anything: the servers, the selection, the
 //! rights. All refusals are collected, so that an operator meets them once and not one by one.
 
+mod alterations;
 mod coverage;
 mod isolation;
 mod restores;
 mod rights;
 
+pub(crate) use alterations::altered_relations;
 pub(crate) use restores::{
-    counts_lost, other_sessions, restore_identity, same_restore, writers, written,
+    counts_lost, other_sessions, restore_ended, restore_identity, same_restore, writers, written,
 };
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use sqlx::Connection;
 
 use crate::catalog::{self, SameStorage, Selection, Storage, TablePair};
@@ -20,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::fdw::{self, FdwTarget};
 use crate::gap_proof::GapProof;
 use crate::lineage::{History, Lineage, Lsn, OneHistory};
+use crate::record::Recorded;
 use crate::recovery::Request;
 use crate::server::{Server, Side};
 
@@ -48,6 +52,8 @@ pub(crate) struct Checked {
     pub(crate) warnings: Vec<String>,
     /// Where the two restores ended, where the histories could be read and agree.
     pub(crate) ends: Option<(Lsn, Lsn)>,
+    /// When the last transactions that base and head replayed were committed, where they know it.
+    pub(crate) last_commits: (Option<Timestamp>, Option<Timestamp>),
     /// Whether they cover the gap.
     pub(crate) gap: GapProof,
     /// What tells the two restores from any others.
@@ -178,6 +184,7 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         lineage(servers, request, &base_facts, &head_facts, &mut findings).await;
     let mut gap = gap(request, &history, &mut findings);
     let ends = history.ok().map(|history| (history.base_end, history.head_end));
+    refuse_empty_gap(request, ends, &gap, &base_facts, &head_facts, &mut findings);
 
     let mut pairs = coverage::pairs(
         &mut base,
@@ -192,9 +199,6 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
     let written = |pair: &TablePair| {
         pair.head.written > 0 || pair.base.as_ref().is_some_and(|base| base.written > 0)
     };
-    if matches!(gap, GapProof::Proven { .. }) && pairs.iter().any(written) {
-        gap = GapProof::NotProvable { why: WRITTEN_TO.to_owned() };
-    }
     for pair in &mut pairs {
         let warnings = pair.collation_warnings();
         pair.warnings.extend(warnings);
@@ -215,6 +219,30 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         &mut findings,
     )
     .await?;
+
+    let oids = |storage: &BTreeMap<u32, Vec<Storage>>, tables: Vec<u32>| {
+        let leaves = storage.values().flatten().map(|leaf| leaf.oid);
+        tables.into_iter().chain(leaves).collect::<BTreeSet<u32>>()
+    };
+    let compared = |side, connection, facts: &restores::Facts, oids| alterations::Compared {
+        side,
+        connection,
+        next_transaction: facts.next_transaction,
+        oids,
+    };
+    let unaltered = alterations::since_recorded(
+        request.recorded.as_ref(),
+        compared(Side::Base, &mut base, &base_facts, oids(&base_storage, base_oids)),
+        compared(Side::Head, &mut head, &head_facts, oids(&head_storage, head_oids)),
+        &selection,
+        request.accept_written,
+        &mut findings,
+    )
+    .await?;
+    gap = gap.of_restores(match pairs.iter().any(written) {
+        true => Err(WRITTEN_TO.to_owned()),
+        false => unaltered,
+    });
 
     let target = FdwTarget::new(&servers.base, &request.fdw, head_facts.version);
     let target = match target {
@@ -246,11 +274,18 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         None
     };
     let restores = format!("{} {}", base_facts.restore, head_facts.restore);
+    let recorded = request.recorded.as_ref();
+    let (base_end, head_end) = ends.unzip();
+    let last_commits = (
+        last_commit(&base_facts, base_end, recorded.map(|record| &record.base)),
+        last_commit(&head_facts, head_end, recorded.map(|record| &record.head)),
+    );
     Ok(Checked {
         pairs,
         target,
         warnings,
         ends,
+        last_commits,
         gap,
         restores,
         head_storage,
@@ -304,6 +339,47 @@ fn gap(
         GapProof::NotProvable { .. } | GapProof::Proven { .. } => {}
     }
     gap
+}
+
+/// Refuses two restores that end at one place, unless the request accepts it or the slots' positions
+/// prove that nothing was missed: everything would be equal, and no change found. Where they ended is
+/// taken from their histories, else from what they replayed last.
+fn refuse_empty_gap(
+    request: &Request,
+    ends: Option<(Lsn, Lsn)>,
+    gap: &GapProof,
+    base: &restores::Facts,
+    head: &restores::Facts,
+    findings: &mut Findings,
+) {
+    let end = match (ends, &base.last_replayed, &head.last_replayed) {
+        (Some((base, head)), ..) => (base == head).then(|| base.to_string()),
+        (None, Some(base), Some(head)) => (base == head).then(|| base.clone()),
+        _ => None,
+    };
+    let Some(end) = end.filter(|_| !matches!(gap, GapProof::Proven { .. })) else { return };
+    if request.accept_empty_gap {
+        findings.warn(format!("both restores end at {end}: no change lies between them"));
+    } else {
+        findings.refuse(format!(
+            "both restores end at {end}: no change lies between them, so none would be found;              restore base to the moment when the slot was lost and head to the one when it was              back, or say --accept-empty-gap"
+        ));
+    }
+}
+
+/// When the last transaction that a restore replayed was committed, if the server or the record knows
+/// it. What the server says counts only while it has not been restarted: then what it replayed last
+/// is where its recovery ended.
+fn last_commit(
+    facts: &restores::Facts,
+    end: Option<Lsn>,
+    recorded: Option<&Recorded>,
+) -> Option<Timestamp> {
+    let end = end?.to_string();
+    let of_server = facts.last_commit.filter(|_| facts.last_replayed.as_ref() == Some(&end));
+    of_server
+        .and_then(|milliseconds| Timestamp::from_millisecond(milliseconds).ok())
+        .or_else(|| recorded?.last_commit)
 }
 
 /// Relates the two restores, or says why that cannot be done; and whether an oid means the same on

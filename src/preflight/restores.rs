@@ -19,6 +19,11 @@ pub(super) struct Facts {
     pub(super) next_transaction: i64,
     pub(super) track_counts: bool,
     pub(super) large_objects: bool,
+    /// `pg_last_wal_replay_lsn()`: null after a clean restart, and after a crash something else.
+    pub(super) last_replayed: Option<String>,
+    /// When the transaction that was replayed last was committed, in milliseconds since 1970; as
+    /// reliable as `last_replayed`.
+    pub(super) last_commit: Option<i64>,
     /// Cluster, timeline, database and, for a role that may see it, the second in which the restore
     /// ended: what tells this restore from any other.
     pub(super) restore: String,
@@ -36,6 +41,8 @@ pub(super) async fn facts(connection: &mut PgConnection) -> Result<Facts> {
                end as next_transaction,
                current_setting('track_counts') = 'on' as track_counts,
                exists (select from pg_largeobject_metadata) as large_objects,
+               nullif(format('%s', pg_last_wal_replay_lsn()), '') as last_replayed,
+               (extract(epoch from pg_last_xact_replay_timestamp()) * 1000)::int8 as last_commit,
                concat_ws('/', (select system_identifier from pg_control_system()),
                          case when not pg_is_in_recovery()
                               then left(pg_walfile_name(pg_current_wal_lsn()), 8) end,
@@ -46,7 +53,6 @@ pub(super) async fn facts(connection: &mut PgConnection) -> Result<Facts> {
     .fetch_one(&mut *connection)
     .await?;
     if !facts.in_recovery
-        && sees_wal_files(connection).await?
         && let Some(second) = restore_ended(connection).await?
     {
         facts.restore += &format!("/{second}");
@@ -62,8 +68,11 @@ async fn sees_wal_files(connection: &mut PgConnection) -> Result<bool> {
 }
 
 /// The second in which the server's restore ended: then the history of its timeline is written, and
-/// never again.
-async fn restore_ended(connection: &mut PgConnection) -> Result<Option<i64>> {
+/// never again. `None` if the role may not see that. Not while the server is in recovery.
+pub(crate) async fn restore_ended(connection: &mut PgConnection) -> Result<Option<i64>> {
+    if !sees_wal_files(connection).await? {
+        return Ok(None);
+    }
     Ok(sqlx::query_scalar(
         r#"
         select extract(epoch from modification)::int8

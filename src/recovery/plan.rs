@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, PgConnection};
 
@@ -25,6 +26,14 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// Where base's and head's recovery ended, if their histories could be read and agree.
     pub ends: Option<(Lsn, Lsn)>,
+    /// When the last transaction in base was committed on production, if base or the record knows it.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub base_last_commit: Option<Timestamp>,
+    /// When the last transaction in head was committed on production.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub head_last_commit: Option<Timestamp>,
     /// Whether the restores cover the gap.
     pub gap: GapProof,
     /// The version that every event would carry: the new slot's `restart_lsn`, if it was given.
@@ -99,6 +108,8 @@ pub async fn plan(servers: &Servers, request: &Request) -> Result<Plan> {
     Ok(Plan {
         warnings: checked.warnings,
         ends: checked.ends,
+        base_last_commit: checked.last_commits.0,
+        head_last_commit: checked.last_commits.1,
         gap: checked.gap,
         version: request.new_slot_restart_lsn,
         gap_wal_bytes,

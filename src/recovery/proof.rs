@@ -111,8 +111,8 @@ async fn verify_tables(
     Ok(true)
 }
 
-/// The last look: whoever wrote to a restore while it was read makes the result of these tables
-/// worthless. Where the request accepts writes, only that of tables whose row versions were compared:
+/// The last look: whoever wrote to a restore while it was read, or altered it, makes the result of
+/// these tables worthless. Where the request accepts writes, only that of tables whose row versions were compared:
 /// their writes were counted after the strategy had been chosen.
 async fn look_for_writes(
     servers: &Servers,
@@ -120,6 +120,7 @@ async fn look_for_writes(
     recovery: &StoredRecovery,
 ) -> Result<()> {
     let accepted = recovery.request.accept_written;
+    let record = store.recorded(recovery.id).await?;
     let last_read = Instant::now();
     let completed: Vec<WorkItem> = store
         .items(recovery.id)
@@ -162,6 +163,21 @@ async fn look_for_writes(
                         item.spec.tables.table.name
                     ),
                 ));
+            }
+        }
+        let recorded = record.as_ref().map(|it| if side == "base" { &it.base } else { &it.head });
+        if let Some(recorded) = recorded.filter(|_| !accepted) {
+            for (line, what) in preflight::altered_relations(recorded, connection).await? {
+                let of_line = |item: &&WorkItem| oid(item).is_some_and(|oid| line.contains(&oid));
+                for item in completed.iter().filter(of_line) {
+                    disproved.push((
+                        item.number,
+                        format!(
+                            "{side} was altered while it was compared: {what}; keep everybody \
+                             away, restore again and recover the table anew"
+                        ),
+                    ));
+                }
             }
         }
         if preflight::counts_lost(connection).await? {

@@ -62,11 +62,21 @@ pub struct Request {
     pub new_slot_restart_lsn: Option<Lsn>,
     /// Recover what lies between the restores although they do not cover the gap.
     pub accept_hole: bool,
-    /// What the restores said of their past when they were new, for where they no longer do.
+    /// Go on although both restores end at the same place.
+    #[serde(default)]
+    pub accept_empty_gap: bool,
+    /// What the restores were, and said of their past, when they were new.
     #[serde(default)]
     pub recorded: Option<Record>,
     /// How head reaches base.
     pub fdw: FdwOverrides,
+}
+
+impl Request {
+    /// The same without what was recorded of the restores.
+    pub(crate) fn without_record(&self) -> Self {
+        Self { recorded: None, ..self.clone() }
+    }
 }
 
 /// Where head finds base, if not where this process finds it.

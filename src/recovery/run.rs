@@ -227,7 +227,7 @@ async fn resume(
         ))
     };
     let store = Store::open_existing(&servers.head).await?.ok_or_else(unknown)?;
-    let recovery = store.recovery(id).await?.ok_or_else(unknown)?;
+    let mut recovery = store.recovery(id).await?.ok_or_else(unknown)?;
     if recovery.queued {
         return Err(Error::refused(format!(
             "recovery {id} is the app's: it goes on by itself; after a failure, POST \
@@ -239,6 +239,7 @@ async fn resume(
     if recovery.state.is_end() {
         return Ok((store, recovery, presence));
     }
+    recovery.request.recorded = store.recorded(id).await?;
     let checked = preflight::check(servers, &recovery.request).await?;
     same_restores(&recovery, &checked)?;
     let set_up = match recovery.state {

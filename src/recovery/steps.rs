@@ -13,6 +13,7 @@ use super::executor::{Execution, Executor, LiveCounts};
 use super::presence::Turn;
 use super::progress::Progress;
 use super::proof::{Time, prove};
+use super::request::Request;
 use super::set_up::{
     are_restores, check_grants, foreign_tables_left, remove_objects, same_restores,
     set_up_and_start, set_up_link,
@@ -126,7 +127,9 @@ impl Steps {
     }
 
     async fn plan(&self, recovery: &StoredRecovery) -> Result<()> {
-        let (id, request) = (recovery.id, &recovery.request);
+        let id = recovery.id;
+        let recorded = self.store.recorded(id).await?;
+        let request = &Request { recorded, ..recovery.request.clone() };
         let servers = self.servers_of(recovery);
         let checked = preflight::check(&servers, request).await?;
         if !self.store.has_items(id, false).await? {

@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::gap_proof::GapProof;
 use crate::lineage::Lsn;
 use crate::preflight::{Checked, Servers};
+use crate::record::Record;
 use crate::server::Server;
 
 pub(crate) use claims::{Claim, NextItem};
@@ -158,13 +159,15 @@ impl Store {
         sqlx::query(
             r#"
             insert into deltacompare.recovery
-              (id, state, request, base, head, restores, base_end_lsn, head_end_lsn, gap, database)
-            values ($1, 'planning', $2, $3, $4, $5, pg_lsn_in(textout($6)), pg_lsn_in(textout($7)), $8, $9)
+              (id, state, request, base, head, restores, base_end_lsn, head_end_lsn, gap, database,
+               recorded)
+            values ($1, 'planning', $2, $3, $4, $5, pg_lsn_in(textout($6)), pg_lsn_in(textout($7)),
+                    $8, $9, $10)
             on conflict (id) do nothing
             "#,
         )
         .bind(id)
-        .bind(Json(request))
+        .bind(Json(request.without_record()))
         .bind(servers.base.to_string())
         .bind(servers.head.to_string())
         .bind(&checked.restores)
@@ -172,12 +175,25 @@ impl Store {
         .bind(checked.ends.map(|(_, head)| head.to_string()))
         .bind(Json(&checked.gap))
         .bind(servers.head.database())
+        .bind(request.recorded.as_ref().map(Json))
         .execute(&self.pool)
         .await?;
         Ok(())
     }
 
-    /// The recovery, if there is one with this id.
+    /// What was recorded of a recovery's restores, if it was asked for with a record. Its request does
+    /// not have it: with thousands of tables it is large, and few need it.
+    pub(crate) async fn recorded(&self, id: Uuid) -> Result<Option<Record>> {
+        let recorded: Option<Json<Record>> = sqlx::query_scalar(
+            "select recorded from deltacompare.recovery where id = $1 and recorded is not null",
+        )
+        .bind(id)
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(recorded.map(|recorded| recorded.0))
+    }
+
+    /// The recovery, if there is one with this id; its request without the record.
     pub(crate) async fn recovery(&self, id: Uuid) -> Result<Option<StoredRecovery>> {
         let row: Option<RecoveryRow> = sqlx::query_as(
             r#"

@@ -85,7 +85,7 @@ async fn what_cannot_be_used_is_a_problem_that_says_what_to_do() {
     ] {
         assert_problem(start(body, content_type).await.unwrap(), status, says).await;
     }
-    assert_problem(start(&" ".repeat(3 << 20), JSON).await.unwrap(), 413, "whole").await;
+    assert_problem(start(&" ".repeat(33 << 20), JSON).await.unwrap(), 413, "whole").await;
     // Settings are missing, and each is named.
     let body = r#"{"sinks": ["delta-table"]}"#;
     assert_problem(start(body, JSON).await.unwrap(), 422, "DELTACOMPARE_QUEUES").await;

@@ -1,6 +1,8 @@
 //! Whether the two restores cover the gap between a real slot that was lost and one that was made
 //! anew: proven, violated by so many bytes, or not provable and why.
 
+use std::ops::Deref;
+
 use deltacompare_testbed::{
     Options, Postgres, Production, RestoreOptions, RestorePoint, Server, StopMode,
 };
@@ -56,16 +58,41 @@ async fn story() -> Story {
     Story { production, lost_at, new_slot, before_lost, after_lost, before_new, after_new }
 }
 
-async fn restored(production: &Production, base: &RestorePoint, head: &RestorePoint) -> Gap {
-    let (base, head) =
-        tokio::try_join!(production.restore(base), production.restore(head)).unwrap();
-    Gap::of(base, head).await
+/// Two restores that were recorded as soon as they were made.
+struct Restores {
+    gap: Gap,
+    recorded: Run,
 }
 
-async fn run(gap: &Gap, lost_at: &str, new_slot: &str, also: &[&str]) -> Run {
+impl Deref for Restores {
+    type Target = Gap;
+
+    fn deref(&self) -> &Gap {
+        &self.gap
+    }
+}
+
+impl Restores {
+    fn record(&self) -> String {
+        self.recorded.file("recorded.json").display().to_string()
+    }
+}
+
+async fn restored(production: &Production, base: &RestorePoint, head: &RestorePoint) -> Restores {
+    let (base, head) =
+        tokio::try_join!(production.restore(base), production.restore(head)).unwrap();
+    let gap = Gap::of(base, head).await;
+    let recorded = deltacompare(&gap, &["record", "--file", "{dir}/recorded.json"]).run().await;
+    recorded.assert_completed();
+    Restores { gap, recorded }
+}
+
+async fn run(gap: &Restores, lost_at: &str, new_slot: &str, also: &[&str]) -> Run {
+    let record = gap.record();
     let mut arguments =
         vec!["run", "--sink", "ndjson:{dir}/events", "--format", "landing", "--report"];
     arguments.extend(["{dir}/report", "--lost-at-lsn", lost_at, "--new-slot-lsn", new_slot]);
+    arguments.extend(["--recorded", &record]);
     arguments.extend(also);
     deltacompare(gap, &arguments).run().await
 }
@@ -130,8 +157,10 @@ async fn restores_around_both_slots_are_proven_to_cover_the_gap_after_any_restar
         }
         assert_eq!(ids(&run), ["1", "2", "3", "4"]);
     }
-    let arguments =
-        ["plan", "--json", "--lost-at-lsn", &story.lost_at, "--new-slot-lsn", &story.new_slot];
+    let positions = ["--lost-at-lsn", &story.lost_at, "--new-slot-lsn", &story.new_slot];
+    let record = gap.record();
+    let arguments: Vec<&str> =
+        ["plan", "--json", "--recorded", &record].into_iter().chain(positions).collect();
     let plan = deltacompare(&gap, &arguments).run().await;
     plan.assert_completed();
     let plan: Value = serde_json::from_str(&plan.stdout).unwrap();

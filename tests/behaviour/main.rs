@@ -7,6 +7,7 @@
 )]
 
 mod account;
+mod altered_restores;
 mod client;
 mod content;
 mod dashboard;
@@ -23,6 +24,7 @@ mod gap_proof;
 mod gap_recovery;
 mod identity;
 mod keyless;
+mod late_record;
 mod live_stream;
 mod load;
 mod message_keys;

@@ -85,12 +85,12 @@ impl Store {
             r#"
             insert into deltacompare.recovery
               (id, state, request, base, head, database, restores, gap, queued, idempotency_key, body,
-               keep_objects, sent_at)
-            values ($1, 'planning', $2, $3, $4, $5, '', $6, true, $7, $8, $9, clock_timestamp())
+               keep_objects, recorded, sent_at)
+            values ($1, 'planning', $2, $3, $4, $5, '', $6, true, $7, $8, $9, $10, clock_timestamp())
             "#,
         )
         .bind(id)
-        .bind(Json(request))
+        .bind(Json(request.without_record()))
         .bind(servers.base.to_string())
         .bind(servers.head.to_string())
         .bind(servers.head.database())
@@ -98,6 +98,7 @@ impl Store {
         .bind(key)
         .bind(Json(body))
         .bind(options.keep_objects)
+        .bind(request.recorded.as_ref().map(Json))
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use deltacompare_testbed::{Role, Server};
+use serde_json::Value;
 use tokio::process::Command;
 
 use crate::gap::Gap;
@@ -55,9 +56,24 @@ impl Program {
         Ok(folder)
     }
 
+    fn record_file(&self) -> PathBuf {
+        self.folder.join("recorded.json")
+    }
+
+    /// What the record command wrote.
+    pub(crate) fn record(&self) -> Result<Value> {
+        Ok(serde_json::from_slice(&std::fs::read(self.record_file())?)?)
+    }
+
+    /// `record …`
+    pub(crate) fn record_arguments(&self) -> Vec<String> {
+        ["record", "--file", &self.record_file().display().to_string()].map(str::to_owned).to_vec()
+    }
+
     /// `plan …`
     pub(crate) fn plan_arguments(&self, gap: &Gap) -> Vec<String> {
-        let mut arguments = vec!["plan".to_owned()];
+        let recorded = self.record_file().display().to_string();
+        let mut arguments = ["plan", "--recorded", &recorded].map(str::to_owned).to_vec();
         arguments.extend(gap.slots());
         arguments
     }

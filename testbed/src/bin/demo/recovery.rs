@@ -32,6 +32,8 @@ impl<'s> Recovery<'s> {
             tokio::try_join!(gap.production.restore(&gap.lost), gap.production.restore(&gap.back))
         };
         let (base, head) = narrator.timed("restoring from the backup and the WAL …", both).await?;
+        // Before anything else happens on them.
+        program.run(narrator, &base, &head, &program.record_arguments()).await?;
         // What an administrator does on Azure by adding POSTGRES_FDW to azure.extensions.
         head.allow_postgres_fdw().await?;
         narrator.say(&format!(
@@ -74,7 +76,12 @@ impl<'s> Recovery<'s> {
         ));
         let mut body = json!({"sinks": ["delta-table"], "format": "landing", "verify": "sample"});
         gap.say_slots(&mut body);
-        narrator.command(&format!("curl -d '{body}' {}/api/recoveries", app.url()));
+        narrator.command(&format!(
+            "curl -d '{}' {}/api/recoveries",
+            body.to_string().replacen('{', "{\"recorded\":<recorded.json>,", 1),
+            app.url()
+        ));
+        body["recorded"] = program.record()?;
         let location = app.begin(&body).await?;
         narrator.say("Its dashboard, and the key that it asks for:");
         narrator.quote(&dashboard(&app, &location));

@@ -1,0 +1,453 @@
+//! What a server's catalogs say of its tables and publications, in a form that two moments can be
+//! compared by.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use crate::catalog::TableName;
+use crate::error::Result;
+
+/// A table, a partitioned table or a partition, as one server has it.
+///
+/// Rights, statistics, comments, storage parameters and indexes other than the primary key and the
+/// replica identity are left out: they change no row and no event, and some of them change with our
+/// own role or with an autovacuum.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RecordedRelation {
+    /// Its name.
+    #[serde(flatten)]
+    pub name: TableName,
+    /// Its oid.
+    pub oid: u32,
+    /// Its file node; 0 for a partitioned table, which has no file. `truncate`, `vacuum full`,
+    /// `cluster` and rewriting `alter table` give it another.
+    pub filenode: u32,
+    /// The bytes of its file, without TOAST; null for a relation without a file, or that another
+    /// transaction had locked.
+    pub bytes: Option<u64>,
+    /// Rows inserted, updated and deleted since the server's statistics began.
+    pub written: u64,
+    /// The oids of the relations that it is a partition of or inherits from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parents: Vec<u32>,
+    /// Whether a publication names it, or publishes its schema or all tables.
+    pub published: bool,
+    /// Whether it was altered, or rights on it were changed, between the end of the server's recovery
+    /// and the record, as far as that is known ([`Recorded::transactions`](super::Recorded)).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub altered: bool,
+    /// A hash of its name, kind, columns, inheritance, partition bound, key, replica identity and
+    /// publications, and of its columns' types down to enum labels and attributes.
+    pub definition: String,
+}
+
+/// A publication, as one server has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedPublication {
+    /// Its name.
+    pub name: String,
+    /// A hash of its parameters and of its schemas; its tables are in their own definitions.
+    pub definition: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct RelationRow {
+    oid: i64,
+    schema: String,
+    name: String,
+    filenode: i64,
+    bytes: Option<i64>,
+    written: i64,
+    parents: Vec<i64>,
+    published: bool,
+    altered: bool,
+    definition: String,
+}
+
+/// All tables of the database, with one query however many there are, by name. Waits for no lock of a
+/// prepared transaction.
+///
+/// [`RecordedRelation::altered`] is set for those that one of the newest `transactions` altered.
+pub(crate) async fn relations(
+    connection: &mut PgConnection,
+    transactions: u64,
+) -> Result<Vec<RecordedRelation>> {
+    let rows = relation_rows(connection, transactions).await?;
+    Ok(rows.into_iter().map(RecordedRelation::from).collect())
+}
+
+impl From<RelationRow> for RecordedRelation {
+    fn from(row: RelationRow) -> Self {
+        Self {
+            name: TableName { schema: row.schema, name: row.name },
+            oid: row.oid as u32,
+            filenode: row.filenode as u32,
+            bytes: row.bytes.and_then(|bytes| u64::try_from(bytes).ok()),
+            written: u64::try_from(row.written).unwrap_or(0),
+            parents: row.parents.into_iter().map(|oid| oid as u32).collect(),
+            published: row.published,
+            altered: row.altered,
+            definition: row.definition,
+        }
+    }
+}
+
+/// Hashes of 64 bits suffice: they are compared with the same table's only, and nobody forges them.
+/// `format` and `json_build_array` call the types' output functions, which no cast of the user's
+/// replaces.
+async fn relation_rows(
+    connection: &mut PgConnection,
+    transactions: u64,
+) -> Result<Vec<RelationRow>> {
+    let published_schemas = if has_published_schemas(connection).await? {
+        "exists (select from pg_publication_namespace s where s.pnnspid = c.relnamespace)"
+    } else {
+        "false"
+    };
+    Ok(sqlx::query_as(AssertSqlSafe(format!(
+        r#"
+        with recursive
+        relation as materialized (
+          select c.oid, c.relname, c.relnamespace, n.nspname, c.relkind, c.relpersistence,
+                 c.relreplident, c.relam, c.reloftype, c.relispartition, c.relpartbound,
+                 age(c.xmin)::int8 as age
+            from pg_class c
+            join pg_namespace n on n.oid = c.relnamespace
+           where c.relkind in ('r', 'p')
+             and c.relpersistence <> 't'
+             and n.nspname not in ('pg_catalog', 'pg_toast', 'information_schema')
+             -- Our own (see `fdw`).
+             and n.nspname !~ '^deltacompare(_[0-9a-f]{{12}})?$'
+        ),
+        -- pg_relation_size would wait for these.
+        locked as materialized (
+          select l.relation as oid
+            from pg_locks l
+            join pg_database d on d.oid = l.database
+           where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock' and l.granted
+             and d.datname = current_database()
+        ),
+        -- Each column's type with every type that it is made of.
+        part (column_type, oid) as (
+          select distinct a.atttypid, a.atttypid
+            from relation r
+            join pg_attribute a on a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped
+          union
+          select p.column_type, n.oid
+            from part p
+            join pg_type t on t.oid = p.oid
+           cross join lateral (
+                 select t.typbasetype as oid where t.typtype = 'd'
+                 union all
+                 select t.typelem where t.typelem <> 0
+                 union all
+                 select a.atttypid from pg_attribute a
+                  where t.typtype = 'c' and a.attrelid = t.typrelid
+                    and a.attnum > 0 and not a.attisdropped
+                 union all
+                 select g.rngsubtype from pg_range g where g.rngtypid = t.oid
+                 union all
+                 select g.rngtypid from pg_range g where g.rngmultitypid = t.oid) n
+        ),
+        type_definition (oid, definition) as materialized (
+          select t.oid,
+                 format('%s', json_build_array(
+                   t.oid, t.typnamespace, t.typname, t.typtype, t.typbasetype, t.typtypmod,
+                   t.typelem, t.typcollation, t.typoutput,
+                   (select json_agg(json_build_array(e.oid, e.enumlabel) order by e.enumsortorder)
+                      from pg_enum e where e.enumtypid = t.oid),
+                   (select json_agg(json_build_array(a.attnum, a.attname, a.atttypid, a.atttypmod,
+                                                     a.attcollation, a.attisdropped)
+                                    order by a.attnum)
+                      from pg_attribute a
+                     where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0),
+                   (select json_agg(json_build_array(x.extname, x.extversion) order by x.oid)
+                      from pg_depend d
+                      join pg_extension x on x.oid = d.refobjid
+                     where d.classid = 'pg_type'::regclass and d.objid = t.oid
+                       and d.refclassid = 'pg_extension'::regclass and d.deptype = 'e')))
+            from pg_type t
+           where t.oid in (select p.oid from part p)
+        ),
+        column_type (oid, definition) as materialized (
+          select p.column_type,
+                 hashtextextended(string_agg(d.definition, ',' order by d.oid) collate "C", 0)
+            from part p
+            join type_definition d on d.oid = p.oid
+           group by p.column_type
+        ),
+        columns (oid, youngest, definition) as materialized (
+          select a.attrelid,
+                 min(age(a.xmin)::int8) filter (where age(a.xmin) > 0),
+                 json_agg(json_build_array(
+                   a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation, a.attnotnull,
+                   a.attgenerated, a.attisdropped, a.attmissingval::text, d.definition,
+                   case when a.attgenerated <> '' then g.adbin::text end) order by a.attnum)
+            from relation r
+            join pg_attribute a on a.attrelid = r.oid and a.attnum > 0
+            left join column_type d on d.oid = a.atttypid
+            left join pg_attrdef g on g.adrelid = a.attrelid and g.adnum = a.attnum
+           group by a.attrelid
+        ),
+        keys (oid, definition) as materialized (
+          select i.indrelid,
+                 json_agg(json_build_array(
+                   i.indisprimary, i.indisreplident, i.indisvalid, i.indisunique, i.indimmediate,
+                   i.indnkeyatts, i.indkey, i.indclass, i.indcollation)
+                   order by i.indisprimary, i.indexrelid)
+            from relation r
+            join pg_index i on i.indrelid = r.oid and (i.indisprimary or i.indisreplident)
+           group by i.indrelid
+        ),
+        publications (oid, definition) as materialized (
+          select m.prrelid,
+                 json_agg(json_build_array(p.pubname, to_jsonb(m) ->> 'prqual',
+                                           to_jsonb(m) ->> 'prattrs') order by p.pubname)
+            from pg_publication_rel m
+            join pg_publication p on p.oid = m.prpubid
+           group by m.prrelid
+        ),
+        parents (oid, parents, definition) as materialized (
+          select h.inhrelid,
+                 array_agg(h.inhparent::int8 order by h.inhseqno),
+                 json_agg(json_build_array(h.inhparent, h.inhdetachpending) order by h.inhseqno)
+            from relation r
+            join pg_inherits h on h.inhrelid = r.oid
+           group by h.inhrelid
+        )
+        select c.oid::int8,
+               c.nspname::text as schema,
+               c.relname::text as name,
+               coalesce(pg_relation_filenode(c.oid), 0)::int8 as filenode,
+               case when c.relkind = 'r' and c.oid not in (select l.oid from locked l)
+                    then pg_relation_size(c.oid) end as bytes,
+               coalesce(pg_stat_get_tuples_inserted(c.oid) + pg_stat_get_tuples_updated(c.oid)
+                        + pg_stat_get_tuples_deleted(c.oid), 0) as written,
+               coalesce(h.parents, '{{}}') as parents,
+               c.relpersistence = 'p'
+                 and (exists (select from pg_publication p where p.puballtables)
+                      or m.oid is not null
+                      or {published_schemas}) as published,
+               (c.age > 0 and c.age <= $1 or coalesce(a.youngest <= $1, false)) as altered,
+               to_hex(hashtextextended(format('%s', json_build_array(
+                 c.relname, c.relnamespace, c.nspname, c.relkind, c.relpersistence, c.relreplident,
+                 c.relam, c.reloftype, c.relispartition, c.relpartbound::text,
+                 h.definition, k.definition, m.definition, a.definition)) collate "C", 0)) as definition
+          from relation c
+          left join columns a on a.oid = c.oid
+          left join keys k on k.oid = c.oid
+          left join parents h on h.oid = c.oid
+          left join publications m on m.oid = c.oid
+         order by c.nspname, c.relname
+        "#
+    )))
+    .bind(i64::try_from(transactions).unwrap_or(i64::MAX))
+    .fetch_all(connection)
+    .await?)
+}
+
+/// PostgreSQL 15 brought publications of schemas.
+async fn has_published_schemas(connection: &mut PgConnection) -> Result<bool> {
+    Ok(sqlx::query_scalar("select to_regclass('pg_publication_namespace') is not null")
+        .fetch_one(connection)
+        .await?)
+}
+
+/// All publications of the database, by name.
+pub(crate) async fn publications(
+    connection: &mut PgConnection,
+) -> Result<Vec<RecordedPublication>> {
+    let schemas = if has_published_schemas(connection).await? {
+        "(select json_agg(s.pnnspid order by s.pnnspid) from pg_publication_namespace s \
+           where s.pnpubid = p.oid)"
+    } else {
+        "null"
+    };
+    let rows: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(format!(
+        r#"
+        select p.pubname::text,
+               to_hex(hashtextextended(format('%s', json_build_array(
+                 to_jsonb(p) - 'pubowner', {schemas})) collate "C", 0))
+          from pg_publication p
+         order by 1
+        "#
+    )))
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(name, definition)| RecordedPublication { name, definition })
+        .collect())
+}
+
+/// What happened to a relation between two moments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Alteration {
+    /// The oids of the relation and of everything that it is a partition of or inherits from.
+    pub(crate) line: Vec<u32>,
+    /// A clause: `public.t is gone`.
+    pub(crate) what: String,
+}
+
+/// The relations of one server at a moment, with the way to their ancestors.
+pub(crate) struct Relations<'a>(BTreeMap<u32, &'a RecordedRelation>);
+
+impl<'a> Relations<'a> {
+    pub(crate) fn of(relations: &'a [RecordedRelation]) -> Self {
+        Self(relations.iter().map(|relation| (relation.oid, relation)).collect())
+    }
+
+    /// A relation and everything that it is a partition of or inherits from.
+    pub(crate) fn line(&self, relation: &'a RecordedRelation) -> Vec<&'a RecordedRelation> {
+        let mut line = vec![relation];
+        let mut at = 0;
+        while let Some(one) = line.get(at) {
+            let parents: Vec<&RecordedRelation> =
+                one.parents.iter().filter_map(|oid| self.0.get(oid).copied()).collect();
+            for parent in parents {
+                if !line.iter().any(|known| known.oid == parent.oid) {
+                    line.push(parent);
+                }
+            }
+            at += 1;
+        }
+        line
+    }
+
+    /// What became until `now` of the relations that `covered` is true for; it gets each with the
+    /// relations of its own moment.
+    ///
+    /// A file that became shorter is no alteration: vacuum cuts empty pages off its end. One that grew
+    /// is, whatever the statistics say: nothing but a write extends a table's file, also one that was
+    /// rolled back, or whose counts a crash took along.
+    pub(crate) fn until(
+        &self,
+        now: &Relations<'a>,
+        covered: impl Fn(&Relations<'a>, &'a RecordedRelation) -> bool,
+    ) -> Vec<Alteration> {
+        let mut alterations = Vec::new();
+        let mut add = |of: &Relations<'a>, relation: &'a RecordedRelation, what: &str| {
+            let line = of.line(relation).iter().map(|one| one.oid).collect();
+            alterations.push(Alteration { line, what: format!("{} {what}", relation.name) });
+        };
+        for (oid, then) in &self.0 {
+            if !covered(self, then) {
+                continue;
+            }
+            let Some(found) = now.0.get(oid) else {
+                add(self, then, "is gone");
+                continue;
+            };
+            if found.filenode != then.filenode {
+                add(self, then, "has another file (it was truncated or rewritten)");
+            } else if let (Some(before), Some(after)) = (then.bytes, found.bytes)
+                && after > before
+            {
+                add(self, then, &format!("has a file that grew by {} bytes", after - before));
+            }
+            if found.definition != then.definition {
+                add(self, then, "has another definition");
+            }
+            if then.written > found.written {
+                let rows = then.written;
+                add(self, then, &format!("was written to ({rows} rows) before it was recorded"));
+            }
+        }
+        for (oid, found) in &now.0 {
+            if !self.0.contains_key(oid) && covered(now, found) {
+                add(now, found, "is new");
+            }
+        }
+        alterations
+    }
+}
+
+/// What became of publications until `now`, as clauses: `publication "p" is gone`.
+pub(crate) fn altered_publications(
+    then: &[RecordedPublication],
+    now: &[RecordedPublication],
+) -> Vec<String> {
+    let by_name = |publications: &[RecordedPublication]| -> BTreeMap<String, String> {
+        let pairs = publications.iter().map(|it| (it.name.clone(), it.definition.clone()));
+        pairs.collect()
+    };
+    let (then, now) = (by_name(then), by_name(now));
+    let names: BTreeSet<&String> = then.keys().chain(now.keys()).collect();
+    names
+        .into_iter()
+        .filter_map(|name| match (then.get(name), now.get(name)) {
+            (Some(_), None) => Some(format!("publication {name:?} is gone")),
+            (None, Some(_)) => Some(format!("publication {name:?} is new")),
+            (then, now) if then != now => Some(format!("publication {name:?} was altered")),
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn relation(oid: u32, name: &str) -> RecordedRelation {
+        RecordedRelation {
+            name: TableName { schema: "s".into(), name: name.into() },
+            oid,
+            filenode: oid,
+            bytes: Some(8192),
+            written: 0,
+            parents: Vec::new(),
+            published: true,
+            altered: false,
+            definition: "d".into(),
+        }
+    }
+
+    fn until(then: &[RecordedRelation], now: &[RecordedRelation]) -> Vec<String> {
+        let (then, now) = (Relations::of(then), Relations::of(now));
+        then.until(&now, |_, _| true).into_iter().map(|alteration| alteration.what).collect()
+    }
+
+    #[test]
+    fn a_file_may_become_shorter_and_not_longer() {
+        let then = [relation(1, "t")];
+        let with = |bytes| [RecordedRelation { bytes, ..relation(1, "t") }];
+        assert_eq!(until(&then, &with(Some(0))), [""; 0]);
+        assert_eq!(until(&then, &with(Some(8192))), [""; 0]);
+        // Locked at one of the two moments.
+        assert_eq!(until(&then, &with(None)), [""; 0]);
+        assert_eq!(until(&with(None), &then), [""; 0]);
+        assert_eq!(until(&then, &with(Some(16384))), ["s.t has a file that grew by 8192 bytes"]);
+    }
+
+    #[test]
+    fn counts_that_a_crash_took_along_are_not_forgotten() {
+        let then = [RecordedRelation { written: 3, ..relation(1, "t") }];
+        let lost = [relation(1, "t")];
+        assert_eq!(until(&then, &lost), ["s.t was written to (3 rows) before it was recorded"]);
+        // Those that the statistics still have are told of with them.
+        assert_eq!(until(&then, &then), [""; 0]);
+        assert_eq!(until(&lost, &then), [""; 0]);
+    }
+
+    #[test]
+    fn a_name_that_now_is_another_relation_s_is_gone_and_new() {
+        let (then, now) = ([relation(1, "t")], [relation(2, "t")]);
+        assert_eq!(until(&then, &now), ["s.t is gone", "s.t is new"]);
+    }
+
+    #[test]
+    fn a_line_leads_to_every_ancestor_once() {
+        let child = |oid, parents: &[u32]| RecordedRelation {
+            parents: parents.to_vec(),
+            ..relation(oid, "t")
+        };
+        // A loop cannot be, and would not hang either.
+        let relations = [child(1, &[4]), child(2, &[1]), child(3, &[1]), child(4, &[2, 3, 9])];
+        let all = Relations::of(&relations);
+        let oids: Vec<u32> = all.line(&relations[3]).iter().map(|one| one.oid).collect();
+        assert_eq!(oids, [4, 2, 3, 1]);
+    }
+}
