@@ -9,6 +9,7 @@
 mod client;
 mod content;
 mod dashboard;
+mod delivered_events;
 mod event_hub;
 mod example_consumer;
 mod fdw_traps;
@@ -26,6 +27,7 @@ mod live_stream;
 mod load;
 mod message_keys;
 mod network_trouble;
+mod pooler;
 mod progress_and_report;
 mod publication_semantics;
 mod random_publications;
