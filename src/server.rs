@@ -1,6 +1,7 @@
 //! The two restored servers: where they are and how a session on them is pinned.
 
 mod pool;
+mod pooler;
 mod ssl_mode;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use url::Url;
 use crate::error::{Error, ErrorKind, Result};
 use crate::secrets::{Origin, Password};
 
+pub(crate) use pooler::NAME_THE_SERVERS_PORT;
 pub use ssl_mode::SslMode;
 
 /// Which of the two restores a server is.
@@ -255,11 +257,12 @@ impl Server {
         Self { database: database.to_owned(), ..self.clone() }
     }
 
-    /// Opens a session with the pinned settings. `application_name` shows in `pg_stat_activity`.
+    /// Opens a session with the pinned settings, which are read again: a connection pooler may have
+    /// dropped them. `application_name` shows in `pg_stat_activity`.
     ///
     /// # Errors
     /// Names side, host, port, `sslmode` and the next step. Transient unless the server itself
-    /// refused (password, unknown database, `pg_hba.conf`); a password that may change in the place
+    /// refused (password, unknown database, `pg_hba.conf`) or is behind a pooler; a password that may change in the place
     /// that it comes from is transient too.
     pub async fn connect(&self, application_name: &str) -> Result<PgConnection> {
         if let Some(path) = &self.ssl_root_cert
@@ -299,9 +302,17 @@ impl Server {
         password: Option<&SecretString>,
     ) -> Result<PgConnection, Attempt> {
         let options = self.options(password).application_name(application_name);
-        let attempt = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options));
+        let attempt = tokio::time::timeout(CONNECT_TIMEOUT, async {
+            let mut connection = PgConnection::connect_with(&options).await?;
+            let lacking = pooler::lacking_settings(&mut connection).await?;
+            Ok((connection, lacking))
+        });
         match attempt.await {
-            Ok(Ok(connection)) => Ok(connection),
+            Ok(Ok((connection, None))) => Ok(connection),
+            Ok(Ok((_, Some(lacking)))) => Err(Attempt::Failed(self.without_settings(&lacking))),
+            Ok(Err(error)) if pooler::is_from_pooler(&error) => {
+                Err(Attempt::Failed(self.pooled(&error.to_string())))
+            }
             Ok(Err(error)) => {
                 let code = match &error {
                     sqlx::Error::Database(error) => error.code().map(|code| code.into_owned()),

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::progress::Progress;
 use super::request::Verify;
 use super::set_up::connect_both;
+use super::sinks;
 use super::store::{Store, StoredRecovery};
 use super::work_item::{ItemState, WorkItem};
 use crate::catalog::TableName;
@@ -40,7 +41,10 @@ pub(super) struct Time {
 }
 
 /// What is left once every table has ended: tables that cannot be vouched for fail. Yields whether
-/// all is done; with all the time of the world, it is.
+/// all is done; without a limit of time, it is.
+///
+/// # Errors
+/// [`ErrorKind::EventsLost`] if a sink lost events; or a server cannot be reached.
 pub(super) async fn prove(
     servers: &Servers,
     store: &Store,
@@ -56,6 +60,7 @@ pub(super) async fn prove(
     }
     progress.say("looking for writes to the restores meanwhile");
     look_for_writes(servers, store, recovery).await?;
+    sinks::check_delivered(recovery, store).await?;
     Ok(true)
 }
 

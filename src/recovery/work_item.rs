@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::diff::{Checkpoint, Digest, Scope, Strategy, Tables};
 use crate::fdw::ForeignTable;
+use crate::sink::Held;
 
 /// What a worker needs to know, besides how to log in to the servers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -45,6 +46,9 @@ pub(crate) struct Done {
     pub(crate) counts: Counts,
     /// Of the changes so far.
     pub(crate) digest: Digest,
+    /// What the recovery's sinks then held, one after the other. Stored, and read again of all items
+    /// together only.
+    pub(crate) held: Vec<Held>,
 }
 
 /// How a work item stands.

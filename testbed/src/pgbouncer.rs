@@ -34,11 +34,18 @@ pub struct PoolerOptions {
     pub ignore_options: bool,
     /// What the pooler runs in each session that it opens.
     pub connect_query: String,
+    /// Lets everybody in, and logs in as the superuser for all of them.
+    pub one_user: bool,
 }
 
 impl Default for PoolerOptions {
     fn default() -> Self {
-        Self { mode: PoolMode::Session, ignore_options: true, connect_query: String::new() }
+        Self {
+            mode: PoolMode::Session,
+            ignore_options: true,
+            connect_query: String::new(),
+            one_user: false,
+        }
     }
 }
 
@@ -72,14 +79,18 @@ impl PgBouncer {
         let superuser = Role::Superuser.name();
         let users = own.join("users");
         // The pooler looks every role's verifier up as the superuser, and can log in with it.
+        let (authentication, login) = match options.one_user {
+            true => ("any", "user"),
+            false => ("scram-sha-256", "auth_user"),
+        };
         let configuration = format!(
             "[databases]\n\
-             * = host={} port={} auth_user={superuser}{query}\n\
+             * = host={} port={} {login}={superuser}{query}\n\
              [pgbouncer]\n\
              listen_addr = 127.0.0.1\n\
              listen_port = {port}\n\
              unix_socket_dir =\n\
-             auth_type = scram-sha-256\n\
+             auth_type = {authentication}\n\
              auth_file = {}\n\
              pool_mode = {mode}\n\
              ignore_startup_parameters = {ignored}\n\

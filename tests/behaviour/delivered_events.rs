@@ -15,7 +15,7 @@ const SCHEMA: &str = r#"
     create table second (id int primary key, v text);
     insert into first select i, 'v' from generate_series(1, 1000) i;
     insert into second select i, 'v' from generate_series(1, 1000) i;
-    create table held (is bool);
+    create table held (yes bool);
 "#;
 
 const GAP: &str = r#"
@@ -55,7 +55,7 @@ async fn hold_second(gap: &Gap) {
 }
 
 async fn release(gap: &Gap) {
-    gap.head.sql("truncate public.held").await.unwrap();
+    gap.head.sql("delete from public.held").await.unwrap();
 }
 
 const WRITING: &str = "select exists (select from pg_stat_activity
@@ -83,10 +83,22 @@ impl Recovery {
     /// Begins, and waits until `second` is being written.
     async fn begin(gap: &Gap) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        gap.head.sql("truncate public.held; insert into public.held values (true)").await.unwrap();
+        gap.head
+            .sql("delete from public.held; insert into public.held values (true)")
+            .await
+            .unwrap();
         let file = format!("ndjson:{}", folder.path().join("events").display());
         let sinks = ["--sink", &file, "--sink", "delta-table", "--format", "landing"];
-        let tables = ["--table", "public.first", "--table", "public.second", "--parallel", "1"];
+        let tables = [
+            "--table",
+            "public.first",
+            "--table",
+            "public.second",
+            "--parallel",
+            "1",
+            "--lease-seconds",
+            "1",
+        ];
         let stderr = folder.path().join("stderr 0");
         let child = deltacompare(gap, &[&["run"], &sinks[..], &tables].concat())
             .stderr(std::fs::File::create(&stderr).unwrap())
@@ -145,6 +157,7 @@ impl Recovery {
 
     /// Goes on, and is refused with these words.
     async fn refused(&mut self, gap: &Gap, words: &[&str]) {
+        release(gap).await;
         assert_eq!(self.resume(gap).await, Some(2), "{}", self.said());
         self.assert_said(words);
         assert_ne!(self.state(gap).await, "completed");

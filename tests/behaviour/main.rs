@@ -6,6 +6,7 @@
     reason = "a test that cannot go on fails, and tells how far it came"
 )]
 
+mod cleanup;
 mod client;
 mod content;
 mod dashboard;

@@ -7,6 +7,9 @@ use crate::support::{Fingerprint, Gap, deltacompare, leftovers};
 
 const SCHEMA: &str = r#"
     create table t (id int primary key, v bytea, f float8, d interval);
+    do $$ begin
+      execute format('alter database %I set bytea_output = escape', current_database());
+    end $$;
     insert into t select i, decode(md5(i::text), 'hex'), i / 3.0, i * interval '1 h'
       from generate_series(1, 100) i;
     create publication p for table t;
@@ -39,7 +42,9 @@ async fn a_pooler_in_front_is_refused() {
         {
             let pooler = PgBouncer::before(server, &options).unwrap();
             let url = pooler.url(server, Role::Admin);
-            for arguments in [&run[..], &["plan"], &["cleanup"], &["record", "--file", "{dir}/record"]] {
+            for arguments in
+                [&run[..], &["plan"], &["cleanup"], &["record", "--file", "{dir}/record"]]
+            {
                 let run = deltacompare(&gap, arguments).env(variable, &url).run().await;
                 assert_eq!(run.code, Some(2), "{arguments:?} {options:?}: {}", run.stderr);
                 let port = format!("127.0.0.1:{}", pooler.port());
@@ -61,16 +66,19 @@ async fn a_pooler_in_front_is_refused() {
 async fn a_pooler_between_head_and_base_is_refused() {
     let gap = Gap::between(SCHEMA, GAP).await;
     // Without a key: read over postgres_fdw.
-    for mode in [PoolMode::Session, PoolMode::Transaction] {
-        let pooler =
-            PgBouncer::before(&gap.base, &PoolerOptions { mode, ..PoolerOptions::default() })
-                .unwrap();
+    for (mode, one_user, why) in [
+        (PoolMode::Session, false, "no such user"),
+        (PoolMode::Transaction, false, "no such user"),
+        (PoolMode::Session, true, "bytea_output"),
+        (PoolMode::Transaction, true, "bytea_output"),
+    ] {
+        let options = PoolerOptions { mode, one_user, ..PoolerOptions::default() };
+        let pooler = PgBouncer::before(&gap.base, &options).unwrap();
         let port = pooler.port().to_string();
-        let arguments =
-            ["run", "--sink", "delta-table", "--strategy", "full", "--fdw-port", &port];
+        let arguments = ["run", "--sink", "delta-table", "--strategy", "full", "--fdw-port", &port];
         let run = deltacompare(&gap, &arguments).run().await;
-        assert_ne!(run.code, Some(0), "{mode:?}: {}", run.stderr);
-        for word in ["pooler", "--fdw-port", &port, "5432, not 6432"] {
+        assert_eq!(run.code, Some(2), "{mode:?}: {}", run.stderr);
+        for word in [why, "pooler", "--fdw-port", &port, "5432, not 6432"] {
             assert!(run.stderr.contains(word), "{word}: {}", run.stderr);
         }
         assert_eq!(leftovers(&gap).await, Vec::<String>::new());

@@ -114,6 +114,7 @@ impl TryFrom<ItemRow> for WorkItem {
                 checkpoint: row.checkpoint.map(|checkpoint| checkpoint.0),
                 counts: row.done.map(|counts| counts.0).unwrap_or_default(),
                 digest: row.digest.and_then(|digest| digest.parse().ok()).unwrap_or_default(),
+                held: Vec::new(),
             },
             seconds: row.seconds,
             warnings: row.warnings.0,
