@@ -262,8 +262,8 @@ impl Server {
     ///
     /// # Errors
     /// Names side, host, port, `sslmode` and the next step. Transient unless the server itself
-    /// refused (password, unknown database, `pg_hba.conf`) or is behind a pooler; a password that may change in the place
-    /// that it comes from is transient too.
+    /// refused (password, unknown database, `pg_hba.conf`) or is behind a pooler; a password that
+    /// may change in the place that it comes from is transient too.
     pub async fn connect(&self, application_name: &str) -> Result<PgConnection> {
         if let Some(path) = &self.ssl_root_cert
             && let Err(error) = std::fs::File::open(path)
@@ -371,6 +371,8 @@ impl Server {
             .database(&self.database)
             .ssl_mode(self.ssl_mode.into())
             .options(SESSION_SETTINGS)
+            // sqlx asks for 2 otherwise, and that wins over the option.
+            .extra_float_digits(3)
             .disable_statement_logging();
         // None is empty, or sqlx would take PGPASSWORD.
         options = options.password(password.map_or("", SecretString::expose_secret));

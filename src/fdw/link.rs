@@ -191,11 +191,10 @@ impl Link {
 /// are given in another one here, and decide nothing about how values print.
 fn lacking_settings(settings: &[(String, String)]) -> Vec<&'static str> {
     let plain = |text: &str| text.replace(' ', "").to_lowercase();
+    let is_time = |text: &str| text.strip_suffix('s').is_some_and(|n| n.parse::<u32>().is_ok());
     SESSION_SETTINGS
         .iter()
-        .filter(|(_, value)| {
-            !value.starts_with(|first: char| first.is_ascii_digit() && value.ends_with('s'))
-        })
+        .filter(|(_, value)| !is_time(value))
         .filter(|(name, value)| {
             let found = settings.iter().find(|(found, _)| found.to_lowercase() == *name);
             found.is_none_or(|(_, found)| plain(found) != plain(value))

@@ -62,6 +62,9 @@ const WRITING: &str = "select exists (select from pg_stat_activity
     where datname = current_database() and state = 'active' and pid <> pg_backend_pid()
       and query ~ 'insert into deltacompare.delta')";
 
+const TRUNCATION_WAITS: &str = "select exists (select from pg_locks l join pg_database d
+    on d.oid = l.database where d.datname = current_database() and not l.granted)";
+
 /// The same for a recovery: its first table is done, and it is writing the second's events.
 fn in_the_middle(id: &str) -> String {
     format!(
@@ -317,7 +320,7 @@ async fn a_delta_table_that_has_lost_rows_is_not_gone_on_with() {
     let mut recovery = Recovery::begin(&gap).await;
     let truncated = gap.head.sql("truncate deltacompare.delta");
     let released = async {
-        until(&gap, "select exists (select from pg_locks where not granted)").await;
+        until(&gap, TRUNCATION_WAITS).await;
         release(&gap).await;
     };
     let (truncated, ()) = tokio::join!(truncated, released);
@@ -335,7 +338,7 @@ async fn a_delta_table_that_has_lost_rows_is_not_gone_on_with() {
     let mut recovery = Recovery::begin(&gap).await;
     let rewritten = gap.head.sql("vacuum full deltacompare.delta");
     let released = async {
-        until(&gap, "select exists (select from pg_locks where not granted)").await;
+        until(&gap, TRUNCATION_WAITS).await;
         release(&gap).await;
     };
     let (rewritten, ()) = tokio::join!(rewritten, released);
