@@ -19,6 +19,8 @@ pub enum ErrorKind {
     LeaseLost,
     /// The recovery as a whole cannot go on.
     Recovery,
+    /// A sink no longer holds events that count as delivered: the recovery must not complete.
+    EventsLost,
 }
 
 /// An error: a kind to decide on, a sentence that names the next step, and the cause.

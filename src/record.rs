@@ -100,6 +100,7 @@ impl Record {
     /// # Errors
     /// If a server cannot be reached, or is still being restored.
     pub async fn of(servers: &Servers) -> Result<Self> {
+        servers.refuse_poolers().await?;
         let (base, head) =
             tokio::try_join!(Recorded::of(&servers.base), Recorded::of(&servers.head))?;
         Ok(Self { base, head })

@@ -1,6 +1,7 @@
 //! The two restored servers: where they are and how a session on them is pinned.
 
 mod pool;
+mod pooler;
 mod ssl_mode;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use url::Url;
 use crate::error::{Error, ErrorKind, Result};
 use crate::secrets::{Origin, Password};
 
+pub(crate) use pooler::NAME_THE_SERVERS_PORT;
 pub use ssl_mode::SslMode;
 
 /// Which of the two restores a server is.
@@ -319,12 +321,13 @@ impl Server {
         Self { database: database.to_owned(), ..self.clone() }
     }
 
-    /// Opens a session with the pinned settings. `application_name` shows in `pg_stat_activity`.
+    /// Opens a session with the pinned settings, which are read again: a connection pooler may have
+    /// dropped them. `application_name` shows in `pg_stat_activity`.
     ///
     /// # Errors
     /// Names side, host, port, `sslmode` and the next step. Transient unless the server itself
-    /// refused (password, unknown database, `pg_hba.conf`); a password that may change in the place
-    /// that it comes from is transient too.
+    /// refused (password, unknown database, `pg_hba.conf`) or is behind a pooler; a password that
+    /// may change in the place that it comes from is transient too.
     pub async fn connect(&self, application_name: &str) -> Result<PgConnection> {
         if let Some(path) = &self.ssl_root_cert
             && let Err(error) = std::fs::File::open(path)
@@ -363,13 +366,20 @@ impl Server {
         password: Option<&SecretString>,
     ) -> Result<PgConnection, Attempt> {
         let options = self.options(password).application_name(application_name);
-        let attempt = async {
+        let attempt = tokio::time::timeout(CONNECT_TIMEOUT, async {
             let mut connection = PgConnection::connect_with(&options).await?;
-            pin_later_settings(&mut connection).await?;
-            Ok(connection)
-        };
-        match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
-            Ok(Ok(connection)) => Ok(connection),
+            let lacking = pooler::lacking_settings(&mut connection).await?;
+            if lacking.is_none() {
+                pin_later_settings(&mut connection).await?;
+            }
+            Ok((connection, lacking))
+        });
+        match attempt.await {
+            Ok(Ok((connection, None))) => Ok(connection),
+            Ok(Ok((_, Some(lacking)))) => Err(Attempt::Failed(self.without_settings(&lacking))),
+            Ok(Err(error)) if pooler::is_from_pooler(&error) => {
+                Err(Attempt::Failed(self.pooled(&error.to_string())))
+            }
             Ok(Err(error)) => {
                 let code = match &error {
                     sqlx::Error::Database(error) => error.code().map(|code| code.into_owned()),
@@ -428,7 +438,7 @@ impl Server {
             .database(&self.database)
             .ssl_mode(self.ssl_mode.into())
             .options(SESSION_SETTINGS)
-            // sqlx sends a value of its own, which would win.
+            // sqlx asks for 2 otherwise, and that wins over the option.
             .extra_float_digits(3)
             .disable_statement_logging();
         // None is empty, or sqlx would take PGPASSWORD.

@@ -65,10 +65,14 @@ pub(super) enum Command {
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
     },
-    /// Remove everything that DeltaCompare created on the two servers, the delta table included.
+    /// List everything that DeltaCompare created on the two servers, and remove it with --yes: the
+    /// status of all recoveries and the events in the delta table, too.
     Cleanup {
         #[command(flatten)]
         servers: ServerSettings,
+        /// Remove it; without this it is only listed
+        #[arg(long)]
+        yes: bool,
     },
     #[command(flatten)]
     App(AppCommand),

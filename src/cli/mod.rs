@@ -15,7 +15,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
 use deltacompare::config;
 use deltacompare::error::{Error, ErrorKind, Result};
-use deltacompare::fdw;
+use deltacompare::fdw::Remains;
 use deltacompare::functions;
 use deltacompare::record::Record;
 use deltacompare::recovery::{self, Control, Outcome, Progress, Request, Start};
@@ -72,14 +72,25 @@ pub(crate) fn main() -> ExitCode {
                 output::recorded(&record, &file);
                 Ok(COMPLETED)
             }
-            Command::Cleanup { servers } => {
+            Command::Cleanup { servers, yes } => {
                 let servers = servers.servers().await?;
+                servers.refuse_poolers().await.map_err(nothing_changed)?;
                 let (mut base, mut head) = tokio::try_join!(
                     servers.base.connect("deltacompare cleanup"),
                     servers.head.connect("deltacompare cleanup"),
                 )
                 .map_err(nothing_changed)?;
-                output::removed(&fdw::cleanup(&mut base, &mut head).await?);
+                let remains = Remains::find(&mut base, &mut head).await?;
+                output::remains(&remains);
+                if !remains.is_empty() && !yes {
+                    return Err(Error::refused(format!(
+                        "nothing was removed: with --yes, cleanup removes all of this, and {} \
+                         events in the delta table cannot be had back; copy those that are needed \
+                         first",
+                        remains.delta_rows
+                    )));
+                }
+                output::removed(&remains.remove(&mut base, &mut head).await?);
                 Ok(COMPLETED)
             }
             Command::App(command) => client::run(command, &matches).await,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table};
 use deltacompare::error::{Error, Result};
+use deltacompare::fdw::Remains;
 use deltacompare::record::Record;
 use deltacompare::recovery::{Plan, Report};
 use indicatif::{HumanBytes, HumanCount, HumanDuration};
@@ -143,6 +144,13 @@ pub(super) fn recorded(record: &Record, file: &Path) {
         }
     }
     println!("recorded in {}", file.display());
+}
+
+/// What a clean-up finds, before anything of it is removed.
+pub(super) fn remains(remains: &Remains) {
+    for line in remains.recoveries.iter().chain(&remains.objects) {
+        println!("found {line}");
+    }
 }
 
 pub(super) fn removed(removed: &[String]) {

@@ -1,6 +1,6 @@
 //! Removing what recoveries created on the two servers.
 
-use sqlx::{AssertSqlSafe, PgConnection, raw_sql};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 use uuid::Uuid;
 
 use super::tables::RELATIONS_PER_TRANSACTION;
@@ -81,58 +81,187 @@ async fn remove_locked(
     Ok(removed)
 }
 
-/// Drops everything that any recovery ever created on the two servers, the status tables and the
-/// delta table included, and the extension where a recovery created it and nothing else uses it.
-pub async fn cleanup(base: &mut PgConnection, head: &mut PgConnection) -> Result<Removed> {
-    refuse_while_at_work(head).await?;
-    let mut names = ours(head, SCHEMAS).await?;
-    names.extend(ours(head, SERVERS).await?);
-    names.extend(ours(base, SCHEMAS).await?);
-    names.extend(role::ours(base).await?);
-    names.sort();
-    names.dedup();
-    let mut removed = Vec::new();
-    for name in names {
-        removed.extend(remove(base, head, &Ident::new(name)).await?);
+/// Everything that any recovery ever created on the two servers, the status tables and the delta
+/// table included, and the extension where a recovery created it and nothing else uses it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remains {
+    /// The recoveries that the status tables know, with how they stand and what the delta table has
+    /// of them: one line each, the oldest first.
+    pub recoveries: Vec<String>,
+    /// How many events the delta table has, of all of them.
+    pub delta_rows: u64,
+    /// The objects: one line each.
+    pub objects: Vec<String>,
+    /// The names that objects of single recoveries have.
+    names: Vec<String>,
+    extension: Extension,
+    /// Whether the schema of this name is ours.
+    status_schema: bool,
+}
+
+/// What is to be done about the extension.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Extension {
+    /// It is not ours.
+    #[default]
+    Keep,
+    /// Somebody else's foreign servers live on it now: it is theirs.
+    GiveAway,
+    Drop,
+}
+
+impl Remains {
+    /// Looks for them. Changes nothing.
+    ///
+    /// # Errors
+    /// Refused while a recovery is at work.
+    pub async fn find(base: &mut PgConnection, head: &mut PgConnection) -> Result<Self> {
+        refuse_while_at_work(head).await?;
+        let mut found = Self::default();
+        for (side, kind, names) in [
+            ("head", "foreign server, user mapping and foreign tables", ours(head, SERVERS).await?),
+            ("head", "schema", ours(head, SCHEMAS).await?),
+            ("base", "schema", ours(base, SCHEMAS).await?),
+            ("base", "role", role::ours(base).await?),
+        ] {
+            found.objects.extend(names.iter().map(|name| format!("{side}: {kind} {name}")));
+            found.names.extend(names);
+        }
+        found.names.sort();
+        found.names.dedup();
+        let status = Ident::new(STATUS_SCHEMA);
+        let extension_is_ours = exists(
+            head,
+            "select from pg_extension where extname = 'postgres_fdw' \
+                and extnamespace = (select oid from pg_namespace where nspname = $1)",
+            &status,
+        )
+        .await?;
+        if extension_is_ours {
+            let used: bool = sqlx::query_scalar(
+                "select exists (select from pg_foreign_server s join pg_foreign_data_wrapper w \
+                 on w.oid = s.srvfdw \
+                 where w.fdwname = 'postgres_fdw' and not s.srvname = any($1))",
+            )
+            .bind(&found.names)
+            .fetch_one(&mut *head)
+            .await?;
+            found.extension = if used { Extension::GiveAway } else { Extension::Drop };
+            if !used {
+                found.objects.push("head: extension postgres_fdw".to_owned());
+            }
+        }
+        // Somebody else's schema may have this name.
+        found.status_schema = exists(
+            head,
+            "select from pg_class where relname = '_sqlx_migrations' \
+                and relnamespace = (select oid from pg_namespace where nspname = $1)",
+            &status,
+        )
+        .await?;
+        if found.status_schema {
+            found.objects.push("head: schema deltacompare (status and delta tables)".to_owned());
+            found.find_recoveries(head).await?;
+        }
+        Ok(found)
     }
-    let extension_is_ours = exists(
-        head,
-        "select from pg_extension where extname = 'postgres_fdw' \
-            and extnamespace = (select oid from pg_namespace where nspname = $1)",
-        &Ident::new(STATUS_SCHEMA),
-    )
-    .await?;
-    if extension_is_ours {
-        let used: bool = sqlx::query_scalar(
-            "select exists (select from pg_foreign_server s join pg_foreign_data_wrapper w \
-             on w.oid = s.srvfdw where w.fdwname = 'postgres_fdw')",
+
+    async fn find_recoveries(&mut self, head: &mut PgConnection) -> Result<()> {
+        let whole: bool = sqlx::query_scalar(
+            r#"
+            select to_regclass('deltacompare.recovery') is not null
+                   and to_regclass('deltacompare.delta') is not null
+            "#,
         )
         .fetch_one(&mut *head)
         .await?;
-        if used {
-            // Somebody else's foreign servers live on it now: it is theirs.
-            raw_sql("alter extension postgres_fdw set schema public").execute(&mut *head).await?;
-        } else {
-            raw_sql("drop extension postgres_fdw").execute(&mut *head).await?;
-            removed.push("head: extension postgres_fdw".to_owned());
+        if !whole {
+            return Ok(());
         }
+        let recoveries: Vec<(String, i64)> = sqlx::query_as(
+            r#"
+            select format('recovery %s: %s, %s events in the delta table',
+                          coalesce(r.id, d.recovery_id),
+                          case when r.id is null then 'without a status'
+                               else format('%s%s, database %s, begun %s', r.state,
+                                           case when r.state in ('planning', 'running')
+                                                then ', can be resumed' end,
+                                           r.database, r.created_at)
+                           end,
+                          coalesce(d.events, 0)),
+                   coalesce(d.events, 0)
+              from deltacompare.recovery as r
+              full join (select e.recovery_id, count(*) as events
+                           from deltacompare.delta as e
+                          group by e.recovery_id) as d on d.recovery_id = r.id
+             order by r.created_at
+            "#,
+        )
+        .fetch_all(head)
+        .await?;
+        for (recovery, events) in recoveries {
+            self.recoveries.push(recovery);
+            self.delta_rows += events.unsigned_abs();
+        }
+        Ok(())
     }
-    // Somebody else's schema may have this name.
-    let status_is_ours = exists(
-        head,
-        "select from pg_class where relname = '_sqlx_migrations' \
-            and relnamespace = (select oid from pg_namespace where nspname = $1)",
-        &Ident::new(STATUS_SCHEMA),
-    )
-    .await?;
-    if status_is_ours {
-        raw_sql("drop schema deltacompare cascade").execute(head).await?;
-        removed.push("head: schema deltacompare (status and delta tables)".to_owned());
-    } else if extension_is_ours && raw_sql("drop schema deltacompare").execute(head).await.is_ok() {
-        // The status is in another database; here the schema held the extension only.
-        removed.push("head: schema deltacompare".to_owned());
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
     }
-    Ok(removed)
+
+    /// Drops them. A recovery that began meanwhile keeps what it has.
+    ///
+    /// # Errors
+    /// Refused while a recovery is at work.
+    pub async fn remove(self, base: &mut PgConnection, head: &mut PgConnection) -> Result<Removed> {
+        let mut removed = Vec::new();
+        for name in self.names {
+            removed.extend(remove(base, head, &Ident::new(name)).await?);
+        }
+        match self.extension {
+            Extension::Keep => {}
+            Extension::GiveAway => {
+                raw_sql("alter extension postgres_fdw set schema public")
+                    .execute(&mut *head)
+                    .await?;
+            }
+            Extension::Drop => {
+                raw_sql("drop extension postgres_fdw").execute(&mut *head).await?;
+                removed.push("head: extension postgres_fdw".to_owned());
+            }
+        }
+        if self.status_schema {
+            drop_status_schema(head).await?;
+            removed.push("head: schema deltacompare (status and delta tables)".to_owned());
+        } else if self.extension != Extension::Keep
+            && raw_sql("drop schema deltacompare").execute(head).await.is_ok()
+        {
+            // The status is in another database; here the schema held the extension only.
+            removed.push("head: schema deltacompare".to_owned());
+        }
+        Ok(removed)
+    }
+}
+
+/// Drops status and delta tables, unless a recovery has begun since they were looked at: nothing can
+/// be registered between the second look and the drop.
+async fn drop_status_schema(head: &mut PgConnection) -> Result<()> {
+    let mut transaction = head.begin().await?;
+    let exists: bool =
+        sqlx::query_scalar("select to_regclass('deltacompare.recovery') is not null")
+            .fetch_one(&mut *transaction)
+            .await?;
+    if exists {
+        raw_sql("lock table deltacompare.recovery in access exclusive mode")
+            .execute(&mut *transaction)
+            .await?;
+        refuse_while_at_work(&mut transaction).await?;
+    }
+    raw_sql("drop schema deltacompare cascade").execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(())
 }
 
 /// The names that this query yields for objects of ours.

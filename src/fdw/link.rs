@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{MARKER, STATUS_SCHEMA, object_name, role};
 use crate::error::{Error, Result};
 use crate::recovery::FdwOverrides;
-use crate::server::{Server, SslMode, session_options};
+use crate::server::{NAME_THE_SERVERS_PORT, SESSION_SETTINGS, Server, SslMode, session_options};
 use crate::sql::{Ident, Literal};
 
 /// How head reaches base: not always the way in which this process does.
@@ -165,28 +165,63 @@ impl Link {
 
     async fn read_through(&self, head: &mut PgConnection) -> Result<()> {
         let name = &self.name;
+        let unreachable = |error| self.target.unreachable(Error::from(error));
         raw_sql(AssertSqlSafe(format!(
             r#"
-            create foreign table {name}.reachable (oid oid)
-              server {name} options (schema_name 'pg_catalog', table_name 'pg_class');
-            select 1 from {name}.reachable limit 1;
-            drop foreign table {name}.reachable;
+            create foreign table {name}.settings (name text, setting text)
+              server {name} options (schema_name 'pg_catalog', table_name 'pg_settings')
             "#
         )))
-        .execute(head)
+        .execute(&mut *head)
         .await
-        .map_err(|error| self.target.unreachable(Error::from(error)))?;
-        Ok(())
+        .map_err(unreachable)?;
+        let settings: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(format!(
+            "select s.name, s.setting from {name}.settings as s"
+        )))
+        .fetch_all(&mut *head)
+        .await
+        .map_err(unreachable)?;
+        raw_sql(AssertSqlSafe(format!("drop foreign table {name}.settings")))
+            .execute(head)
+            .await
+            .map_err(unreachable)?;
+        let lacking = lacking_settings(&settings);
+        if lacking.is_empty() { Ok(()) } else { Err(self.target.pooled(&lacking)) }
     }
+}
+
+/// The pinned settings that are not in force where these are. Those with a unit are left out: they
+/// are given in another one here, and decide nothing about how values print.
+fn lacking_settings(settings: &[(String, String)]) -> Vec<&'static str> {
+    let plain = |text: &str| text.replace(' ', "").to_lowercase();
+    let is_time = |text: &str| text.strip_suffix('s').is_some_and(|n| n.parse::<u32>().is_ok());
+    SESSION_SETTINGS
+        .iter()
+        .filter(|(_, value)| !is_time(value))
+        .filter(|(name, value)| {
+            let found = settings.iter().find(|(found, _)| found.to_lowercase() == *name);
+            found.is_none_or(|(_, found)| plain(found) != plain(value))
+        })
+        .map(|(name, _)| *name)
+        .collect()
 }
 
 impl FdwTarget {
     fn unreachable(&self, error: Error) -> Error {
         Error::refused(format!(
             "head cannot read base over postgres_fdw ({self}): {error}; if head reaches base under \
-             another name, say --fdw-host and --fdw-port, and let base's firewall accept head"
+             another name, say --fdw-host and --fdw-port, and let base's firewall accept head; \
+             behind a connection pooler, {NAME_THE_SERVERS_PORT} with --fdw-port"
         ))
         .because(error)
+    }
+
+    fn pooled(&self, lacking: &[&str]) -> Error {
+        Error::refused(format!(
+            "head reaches base ({self}) through a connection pooler such as PgBouncer (these \
+             settings of a session are not in force: {}): {NAME_THE_SERVERS_PORT} with --fdw-port",
+            lacking.join(", ")
+        ))
     }
 }
 

@@ -18,7 +18,7 @@ mod link;
 mod role;
 mod tables;
 
-pub use cleanup::{Removed, cleanup};
+pub use cleanup::{Remains, Removed};
 pub(crate) use cleanup::{is_linked, remove};
 pub(crate) use link::{FdwTarget, Link, probe};
 pub(crate) use role::may_bypass_row_security;
@@ -26,7 +26,7 @@ pub(crate) use tables::{ForeignTable, check_grants, create_foreign_tables};
 
 use uuid::Uuid;
 
-/// Marks our objects, so that [`cleanup`] never drops what merely has a similar name.
+/// Marks our objects, so that [`Remains`] never drops what merely has a similar name.
 const MARKER: &str = "DeltaCompare recovery";
 
 /// The schema of the status tables, the delta table, and the extension where we created it.

@@ -85,20 +85,25 @@ impl App {
             .await
     }
 
-    /// The steps of recoveries, on a status store that is there from now on.
+    /// The steps of recoveries, on a status store that is there: one that somebody removed is made
+    /// again, without any recoveries.
     ///
     /// # Errors
     /// As [`App::servers`], or the control database cannot be reached.
     pub(super) async fn steps(&self) -> Result<&Arc<Steps>> {
-        self.steps
+        let steps = self
+            .steps
             .get_or_try_init(async || {
                 let event_hub = self.defaults()?.event_hub;
                 let limits = self.limits()?;
                 let servers = self.servers().await?;
+                servers.head.refuse_pooler().await?;
                 let store = Store::open(&servers.head).await?;
-                Ok(Arc::new(Steps::new(store, servers.clone(), limits, event_hub)))
+                Ok::<_, Error>(Arc::new(Steps::new(store, servers.clone(), limits, event_hub)))
             })
-            .await
+            .await?;
+        steps.store.make_again(&self.servers().await?.head).await?;
+        Ok(steps)
     }
 
     /// The host ends the whole process when an invocation takes longer than it allows, so messages

@@ -21,7 +21,8 @@ pub(super) struct Health {
     status: &'static str,
     /// The program's version.
     version: &'static str,
-    /// The control database: `ok`, `not configured` or `unreachable`.
+    /// The control database: `ok`, `not configured`, `unreachable`, or `incomplete` if status tables
+    /// are missing and cannot be made again.
     control_database: &'static str,
 }
 
@@ -45,7 +46,7 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Hea
         Ok(servers) => {
             let answer = servers.head.connect("deltacompare health");
             match tokio::time::timeout(ANSWERS_WITHIN, answer).await {
-                Ok(Ok(_)) => "ok",
+                Ok(Ok(_)) => tables(&app).await,
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "unreachable");
                     "unreachable"
@@ -59,4 +60,16 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Hea
     let status = if healthy { "ok" } else { "unavailable" };
     let version = env!("CARGO_PKG_VERSION");
     (code, Json(Health { status, version, control_database }))
+}
+
+/// Whether the status tables are there. A connection alone would be well even if they are gone.
+async fn tables(app: &App) -> &'static str {
+    match tokio::time::timeout(ANSWERS_WITHIN, app.store()).await {
+        Ok(Ok(_)) => "ok",
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "incomplete");
+            "incomplete"
+        }
+        Err(_) => "unreachable",
+    }
 }

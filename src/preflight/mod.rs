@@ -37,6 +37,19 @@ pub struct Servers {
 }
 
 impl Servers {
+    /// Refuses servers that are reached through a connection pooler.
+    ///
+    /// # Errors
+    /// Refused, with both if it is so of both; or one cannot be reached.
+    pub async fn refuse_poolers(&self) -> Result<()> {
+        match tokio::join!(self.base.refuse_pooler(), self.head.refuse_pooler()) {
+            (Err(base), Err(head)) if base.kind() == head.kind() => {
+                Err(Error::new(base.kind(), format!("{base}\n{head}")))
+            }
+            (base, head) => base.and(head),
+        }
+    }
+
     /// The same servers, this database on them.
     pub(crate) fn with_database(&self, database: &str) -> Self {
         Self { base: self.base.with_database(database), head: self.head.with_database(database) }
@@ -135,6 +148,7 @@ pub(crate) const WRITTEN_TO: &str = "a restore was written to";
 /// # Errors
 /// Refused, with every reason found, one a line; or transient, if a server cannot be reached.
 pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checked> {
+    servers.refuse_poolers().await?;
     let (base, head) = tokio::try_join!(
         servers.base.connect("deltacompare preflight"),
         servers.head.connect("deltacompare preflight"),

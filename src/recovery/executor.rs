@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Encoder, EncoderSettings, Event};
 use crate::fdw;
 use crate::preflight::Servers;
-use crate::sink::{EventHubAccess, Sink};
+use crate::sink::{EventHubAccess, Held, Sink};
 use crate::telemetry;
 use crate::telemetry::metrics::{self, Attempt, Retry};
 
@@ -163,7 +163,8 @@ impl Executor {
     /// trouble that may pass is left to the caller when it does not pass soon.
     ///
     /// # Errors
-    /// [`ErrorKind::LeaseLost`], [`ErrorKind::Recovery`], or trouble with the status store.
+    /// [`ErrorKind::LeaseLost`], [`ErrorKind::Recovery`], [`ErrorKind::EventsLost`], or trouble with
+    /// the status store.
     pub(crate) async fn execute(
         self: &Arc<Self>,
         claim: &Claim,
@@ -207,7 +208,12 @@ impl Executor {
             }
             // What stops the recovery as a whole, a full disk for one, is not the table's failure: it
             // stays open for a resumption.
-            Err(error) if matches!(error.kind(), ErrorKind::LeaseLost | ErrorKind::Recovery) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::LeaseLost | ErrorKind::Recovery | ErrorKind::EventsLost
+                ) =>
+            {
                 Err(error)
             }
             Err(error) if pause_at.is_some() && error.kind() == ErrorKind::Transient => Err(error),
@@ -326,7 +332,7 @@ impl Executor {
                     now.checkpoint = Some(checkpoint);
                     paused = pause_at.is_some_and(|pause_at| Instant::now() >= pause_at);
                     if paused || stored.elapsed() >= CHECKPOINT_EVERY {
-                        live.at_sinks(self.flush()).await?;
+                        now.held = live.at_sinks(self.flush()).await?;
                         self.store.checkpoint(claim, &now).await?;
                         *done = now.clone();
                         live.tell(spec.strategy, done.counts);
@@ -340,7 +346,7 @@ impl Executor {
             }
         }
         drop(steps);
-        live.at_sinks(self.flush()).await?;
+        now.held = live.at_sinks(self.flush()).await?;
         *done = now;
         // Everything is read and durable. A session that breaks now must not have the item compared
         // again: its counts and its digest would be added a second time.
@@ -396,12 +402,13 @@ impl Executor {
         Ok(())
     }
 
-    async fn flush(&self) -> Result<()> {
+    async fn flush(&self) -> Result<Vec<Held>> {
         let _watch = metrics::watch(metrics::Step::Deliver);
+        let mut held = Vec::with_capacity(self.sinks.len());
         for sink in &self.sinks {
-            sink.flush().await?;
+            held.push(sink.flush().await?);
         }
-        Ok(())
+        Ok(held)
     }
 }
 

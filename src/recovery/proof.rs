@@ -11,6 +11,7 @@ use super::account;
 use super::progress::Progress;
 use super::request::Verify;
 use super::set_up::connect_both;
+use super::sinks;
 use super::store::{Store, StoredRecovery};
 use super::work_item::{ItemState, WorkItem};
 use crate::diff::{self, Digest, Scope, Sessions, Step, Strategy, Tables};
@@ -40,7 +41,10 @@ pub(super) struct Time {
 }
 
 /// What is left once every table has ended: tables that cannot be vouched for fail. Yields whether
-/// all is done; with all the time of the world, it is.
+/// all is done; without a limit of time, it is.
+///
+/// # Errors
+/// [`ErrorKind::EventsLost`] if a sink lost events; or a server cannot be reached.
 pub(super) async fn prove(
     servers: &Servers,
     store: &Store,
@@ -61,6 +65,7 @@ pub(super) async fn prove(
     look_for_writes(servers, store, recovery).await?;
     // After the look: where somebody wrote, that is why a table does not balance.
     account::judge(store, recovery.id).await?;
+    sinks::check_delivered(recovery, store).await?;
     Ok(true)
 }
 

@@ -242,6 +242,11 @@ async fn resume(
     recovery.request.recorded = store.recorded(id).await?;
     let checked = preflight::check(servers, &recovery.request).await?;
     same_restores(&recovery, &checked)?;
+    sinks::check_delivered(&recovery, &store).await.map_err(|error| match error.kind() {
+        // Nothing was changed yet.
+        ErrorKind::EventsLost => error.with_kind(ErrorKind::Refused),
+        _ => error,
+    })?;
     let set_up = match recovery.state {
         RecoveryState::Planning => {
             let request = &recovery.request;

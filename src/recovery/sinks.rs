@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::request::{Request, SinkTarget};
-use super::store::{Store, StoredRecovery};
-use crate::error::{Error, Result};
-use crate::sink::{DeltaTable, EventHub, EventHubAccess, Lines, Ndjson, Sink};
+use super::store::{DeltaRows, Store, StoredRecovery};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sink::{DeltaTable, EventHub, EventHubAccess, FileContent, Held, Lines, Ndjson, Sink};
 
 /// Sinks that cannot work are refused before anything is changed. Yields the files to be created.
 ///
@@ -46,7 +46,44 @@ pub(super) fn reserve_files(files: &[&Path]) -> Result<()> {
     files.iter().try_for_each(|path| Ndjson::reserve(path))
 }
 
+/// Whether the recovery's sinks still hold what counts as delivered. A file is compared with what it
+/// held at the last checkpoint, the recovery's rows in the delta table are counted. An event hub
+/// cannot be asked.
+///
+/// # Errors
+/// [`ErrorKind::EventsLost`], with what is missing.
+pub(super) async fn check_delivered(recovery: &StoredRecovery, store: &Store) -> Result<()> {
+    let held = store.held(recovery.id).await?;
+    for (place, sink) in recovery.request.sinks.iter().enumerate() {
+        match sink {
+            SinkTarget::Ndjson(path) => {
+                if let Some(Held::File(content)) = held.get(&place) {
+                    Ndjson::check_content(path, content)?;
+                }
+            }
+            SinkTarget::DeltaTable => {
+                let DeltaRows { found, delivered } = store.delta_rows(recovery.id).await?;
+                if found < delivered {
+                    return Err(Error::new(
+                        ErrorKind::EventsLost,
+                        format!(
+                            "the delta table holds {found} of the {delivered} events that count as \
+                             delivered: begin a new recovery, or, if you have the missing rows, \
+                             put them back and go on with --resume (app: retry)"
+                        ),
+                    ));
+                }
+            }
+            SinkTarget::EventHub(_) => {}
+        }
+    }
+    Ok(())
+}
+
 /// Opens what the recovery's events go to.
+///
+/// # Errors
+/// As [`check_delivered`]; or a sink cannot be opened.
 pub(super) async fn open(
     recovery: &StoredRecovery,
     store: &Store,
@@ -57,23 +94,42 @@ pub(super) async fn open(
     } else {
         Lines::Events
     };
+    let mut held = store.held(recovery.id).await?;
     let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
-    for sink in &recovery.request.sinks {
+    for (place, sink) in recovery.request.sinks.iter().enumerate() {
         sinks.push(match sink {
-            SinkTarget::Ndjson(path) => Arc::new(Ndjson::open(path, lines)?),
-            SinkTarget::DeltaTable => Arc::new(DeltaTable::new(store.pool().clone(), recovery.id)),
-            SinkTarget::EventHub(address) => Arc::new(
-                EventHub::open(
+            SinkTarget::Ndjson(path) => {
+                let known = match held.remove(&place) {
+                    Some(Held::File(content)) => content,
+                    Some(Held::Unknown) | None => FileContent::default(),
+                };
+                Arc::new(Ndjson::open(path, lines, known)?)
+            }
+            SinkTarget::DeltaTable => {
+                Arc::new(DeltaTable::open(store.pool().clone(), recovery.id).await?)
+            }
+            SinkTarget::EventHub(address) => {
+                let options = &recovery.request.event_hub;
+                let found = EventHub::check(access, address, options).await?;
+                let began = store.hub(recovery.id, &address.to_string(), found).await?;
+                let (hub, grown) = EventHub::open(
                     access,
                     address,
-                    &recovery.request.event_hub,
+                    options,
                     recovery.id,
                     recovery.created_at,
+                    began,
                     store.pool().clone(),
                 )
-                .await?,
-            ),
+                .await?;
+                if let Some(grown) = grown {
+                    store.warn(recovery.id, &grown).await?;
+                }
+                Arc::new(hub)
+            }
         });
     }
+    // After the delta table was opened: a truncation between the two is found by one or the other.
+    check_delivered(recovery, store).await?;
     Ok(sinks)
 }

@@ -109,7 +109,12 @@ impl Steps {
                     planned => planned,
                 },
                 RecoveryState::Running if !self.store.has_items(id, true).await? => {
-                    self.close(&recovery).await
+                    match self.close(&recovery).await {
+                        Err(error) if error.kind() == ErrorKind::EventsLost => {
+                            self.stop(id, &error).await
+                        }
+                        closed => closed,
+                    }
                 }
                 _ => Ok(()),
             }
@@ -141,6 +146,7 @@ impl Steps {
         }
         // It was planned before and is tried again.
         same_restores(recovery, &checked)?;
+        sinks::check_delivered(recovery, &self.store).await?;
         let Some(turn) = self.store.set_up_turn(id, self.store.now().await?).await? else {
             return Ok(());
         };
@@ -281,6 +287,11 @@ impl Steps {
     /// cannot pass.
     async fn trouble(&self, claim: &Claim, error: Error) -> Result<Option<Duration>> {
         let (recovery, item) = (claim.recovery, claim.item.number);
+        if error.kind() == ErrorKind::EventsLost {
+            self.stop(recovery, &error).await?;
+            self.give_back(claim, false, Duration::ZERO, &[]).await?;
+            return Ok(None);
+        }
         // Those since its last checkpoint, which may be of this attempt.
         let failures = self.store.failures(claim).await?;
         telemetry::trace::failed();
@@ -303,6 +314,14 @@ impl Steps {
         metrics::retried(Retry::Item);
         let delay = Duration::from_secs(1 << failures.clamp(0, 7)).min(LONGEST_DELAY);
         self.give_back(claim, true, delay, &[]).await
+    }
+
+    /// Fails a recovery of which a sink has lost events. A retry opens the sinks anew.
+    async fn stop(&self, id: Uuid, error: &Error) -> Result<()> {
+        tracing::warn!(recovery = %id, %error, "a sink has lost events");
+        telemetry::trace::failed();
+        self.executors.lock().await.remove(&id);
+        self.store.refuse(id, &error.to_string()).await
     }
 
     async fn give_back(

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod claims;
+mod delivered;
 mod messages;
 mod operator;
 mod rows;
@@ -27,6 +28,7 @@ use crate::record::Record;
 use crate::server::Server;
 
 pub(crate) use claims::{Claim, NextItem};
+pub(crate) use delivered::DeltaRows;
 pub(crate) use messages::{CountedClaim, Due};
 pub(crate) use operator::{AskOptions, Asked, Retried};
 use rows::{ITEMS, ItemRow, RecoveryRow};
@@ -113,20 +115,40 @@ impl Store {
     /// # Errors
     /// Transient if the database cannot be reached, refused if the role may not create a schema.
     pub(crate) async fn open(control: &Server) -> Result<Self> {
-        // A thread of its own: what sqlx's migrations hold may not move between threads.
-        let (server, runtime) = (control.clone(), tokio::runtime::Handle::current());
-        let migrated = tokio::task::spawn_blocking(move || {
-            runtime.block_on(async {
-                let mut connection = server.connect("deltacompare status").await?;
-                migrate(&mut connection).await?;
-                connection.close().await?;
-                Ok::<(), Error>(())
-            })
-        });
-        migrated.await.map_err(|error| {
-            Error::recovery("the status schema's migration ended unexpectedly").because(error)
-        })??;
+        migrate_apart(control).await?;
         Self::connect(control).await
+    }
+
+    /// Makes the schema again if it is gone: `cleanup` may have removed it under a running app.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; or some of its tables are gone, and others are not.
+    pub(crate) async fn make_again(&self, control: &Server) -> Result<()> {
+        if self.is_whole().await? {
+            return Ok(());
+        }
+        tracing::warn!("the status schema is gone and is made again, without any recoveries");
+        migrate_apart(control).await?;
+        if self.is_whole().await? {
+            return Ok(());
+        }
+        Err(Error::recovery(
+            "tables of the status schema `deltacompare` are gone: restore them, or remove the rest \
+             with deltacompare cleanup --yes, and the app makes it anew",
+        ))
+    }
+
+    /// Whether all tables are there.
+    pub(crate) async fn is_whole(&self) -> Result<bool> {
+        Ok(sqlx::query_scalar(
+            r#"
+            select to_regclass('deltacompare.recovery') is not null
+                   and to_regclass('deltacompare.work_item') is not null
+                   and to_regclass('deltacompare.delta') is not null
+            "#,
+        )
+        .fetch_one(&self.pool)
+        .await?)
     }
 
     /// Opens the store if there is one; creates none.
@@ -434,6 +456,23 @@ async fn exists(connection: &mut PgConnection) -> Result<bool> {
     )
     .fetch_one(connection)
     .await?)
+}
+
+/// [`migrate`] on a session of its own.
+async fn migrate_apart(control: &Server) -> Result<()> {
+    // A thread of its own: what sqlx's migrations hold may not move between threads.
+    let (server, runtime) = (control.clone(), tokio::runtime::Handle::current());
+    let migrated = tokio::task::spawn_blocking(move || {
+        runtime.block_on(async {
+            let mut connection = server.connect("deltacompare status").await?;
+            migrate(&mut connection).await?;
+            connection.close().await?;
+            Ok::<(), Error>(())
+        })
+    });
+    migrated.await.map_err(|error| {
+        Error::recovery("the status schema's migration ended unexpectedly").because(error)
+    })?
 }
 
 /// Creates or updates the schema. sqlx keeps its own table of migrations there, and an advisory

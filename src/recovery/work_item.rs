@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::account::ItemAccount;
 use crate::diff::{Checkpoint, Digest, Scope, Strategy, Tables};
 use crate::fdw::ForeignTable;
+use crate::sink::Held;
 
 /// What a worker needs to know, besides how to log in to the servers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -47,6 +48,9 @@ pub(crate) struct Done {
     /// Of the changes so far.
     pub(crate) digest: Digest,
     pub(crate) account: ItemAccount,
+    /// What the recovery's sinks then held, one after the other. Stored, and read again of all items
+    /// together only.
+    pub(crate) held: Vec<Held>,
 }
 
 /// How a work item stands.

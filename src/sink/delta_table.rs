@@ -2,10 +2,11 @@
 
 use futures_util::future::BoxFuture;
 use sqlx::postgres::PgPool;
+use sqlx::postgres::types::Oid;
 use uuid::Uuid;
 
-use super::Sink;
-use crate::error::Result;
+use super::{Held, Sink};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::telemetry::metrics::{self, SinkKind};
 
@@ -14,11 +15,67 @@ use crate::telemetry::metrics::{self, SinkKind};
 pub(crate) struct DeltaTable {
     pool: PgPool,
     recovery: Uuid,
+    /// The table that was there when this was opened, if it was.
+    opened: Option<DeltaRelation>,
+}
+
+/// The delta table and its file: TRUNCATE gives it another file, DROP and CREATE another oid too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+struct DeltaRelation {
+    oid: Oid,
+    file: Oid,
+}
+
+impl DeltaRelation {
+    async fn find(pool: &PgPool) -> Result<Self> {
+        sqlx::query_as(
+            r#"
+            select c.oid, pg_catalog.pg_relation_filenode(c.oid) as file
+              from pg_catalog.pg_class c
+             where c.oid = pg_catalog.to_regclass('deltacompare.delta')
+            "#,
+        )
+        .fetch_optional(pool)
+        .await?
+        .ok_or_else(delta_table_gone)
+    }
+}
+
+/// The delta table is not there.
+pub(crate) fn delta_table_gone() -> Error {
+    Error::new(
+        ErrorKind::EventsLost,
+        "the delta table is gone, and with it events that count as delivered: begin a new recovery \
+         after deltacompare cleanup, or, if you renamed the table, name it deltacompare.delta again \
+         and go on with --resume (app: retry)",
+    )
 }
 
 impl DeltaTable {
+    /// Takes events over without ever being asked what it holds.
     pub(crate) fn new(pool: PgPool, recovery: Uuid) -> Self {
-        Self { pool, recovery }
+        Self { pool, recovery, opened: None }
+    }
+
+    /// Opens the table as a recovery's sink. Whether it has what earlier attempts wrote must be
+    /// asked from then on: afterwards each flush finds out if it was emptied or exchanged.
+    ///
+    /// # Errors
+    /// [`ErrorKind::EventsLost`] if there is none.
+    pub(crate) async fn open(pool: PgPool, recovery: Uuid) -> Result<Self> {
+        let opened = Some(DeltaRelation::find(&pool).await?);
+        Ok(Self { opened, ..Self::new(pool, recovery) })
+    }
+
+    async fn check(&self) -> Result<()> {
+        if self.opened.is_some() && self.opened != Some(DeltaRelation::find(&self.pool).await?) {
+            return Err(Error::new(
+                ErrorKind::EventsLost,
+                "the delta table was truncated, rewritten or made anew while events were written: \
+                 go on with --resume (app: retry), which counts what is left in it",
+            ));
+        }
+        Ok(())
     }
 
     async fn insert(&self, events: &[Event]) -> Result<()> {
@@ -54,7 +111,12 @@ impl DeltaTable {
         .bind(&keys)
         .bind(&bodies)
         .execute(&self.pool)
-        .await?
+        .await
+        .map_err(|error| match error.as_database_error().and_then(|error| error.code()) {
+            // undefined_table, invalid_schema_name
+            Some(code) if ["42P01", "3F000"].contains(&&*code) => delta_table_gone(),
+            _ => error.into(),
+        })?
         .rows_affected();
         let events = events.len() as u64;
         metrics::acknowledged(SinkKind::DeltaTable, events);
@@ -68,7 +130,10 @@ impl Sink for DeltaTable {
         Box::pin(self.insert(events))
     }
 
-    fn flush(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async { Ok(()) })
+    fn flush(&self) -> BoxFuture<'_, Result<Held>> {
+        Box::pin(async {
+            self.check().await?;
+            Ok(Held::Unknown)
+        })
     }
 }

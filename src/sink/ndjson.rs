@@ -1,15 +1,21 @@
 //! A file with one event a line.
 
+mod content;
+
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 
-use super::Sink;
+pub(crate) use content::FileContent;
+
+use content::{cut_half_line, end_of_whole_lines};
+
+use super::{Held, Sink};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Op};
 use crate::telemetry::metrics::{self, SinkKind};
@@ -19,6 +25,9 @@ use crate::telemetry::metrics::{self, SinkKind};
 ///
 /// A crash can leave half a line at the end. The next write cuts it off: its event was never
 /// acknowledged and will be written again.
+///
+/// Before each write and at each flush the file is compared with what it was known to hold, and at
+/// each flush its path must still lead to it.
 pub(crate) struct Ndjson {
     file: Arc<Mutex<Opened>>,
     path: PathBuf,
@@ -27,24 +36,114 @@ pub(crate) struct Ndjson {
     written: AtomicU64,
 }
 
+/// Why a file cannot be gone on with.
+#[derive(Debug)]
+enum Broken {
+    Io(std::io::Error),
+    /// What it was known to hold is not there.
+    Lost(&'static str),
+}
+
+impl From<std::io::Error> for Broken {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Broken {
+    fn at(self, path: &Path) -> Error {
+        match self {
+            Self::Io(error) => Error::new(
+                ErrorKind::Recovery,
+                format!(
+                    "{} cannot be written: {error}; make room or mend the folder, then go on with \
+                     --resume",
+                    path.display()
+                ),
+            )
+            .because(error),
+            Self::Lost(what) => Error::new(
+                ErrorKind::EventsLost,
+                format!(
+                    "{} {what}, and events that count as delivered were in it: put the file back \
+                     and go on with --resume, or begin a new recovery if it is lost",
+                    path.display()
+                ),
+            ),
+        }
+    }
+}
+
 /// The file, until something went wrong with it. The system tells of pages that could not be written
 /// back once only, to whoever syncs next: nobody who comes later may take the file for durable.
 struct Opened {
     file: File,
-    failed: bool,
+    /// What it holds at least.
+    known: FileContent,
+    broken: Option<Broken>,
 }
 
 impl Opened {
-    fn with_file(
+    fn with_file<T>(
         &mut self,
-        work: impl FnOnce(&File) -> std::io::Result<()>,
-    ) -> std::io::Result<()> {
-        if self.failed {
-            return Err(std::io::Error::other("an earlier write failed"));
+        work: impl FnOnce(&mut Self) -> Result<T, Broken>,
+    ) -> Result<T, Broken> {
+        match self.broken {
+            Some(Broken::Lost(what)) => return Err(Broken::Lost(what)),
+            Some(Broken::Io(_)) => {
+                return Err(std::io::Error::other("an earlier write failed").into());
+            }
+            None => {}
         }
-        let outcome = work(&self.file);
-        self.failed = outcome.is_err();
-        outcome
+        let done = work(self);
+        self.broken = match &done {
+            Ok(_) => None,
+            Err(Broken::Lost(what)) => Some(Broken::Lost(what)),
+            Err(Broken::Io(error)) => Some(Broken::Io(error.kind().into())),
+        };
+        done
+    }
+
+    /// Does something while no other process writes. What the file was known to hold is in it.
+    fn locked<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, Broken>,
+    ) -> Result<T, Broken> {
+        self.file.lock()?;
+        let done = self.known.check(&self.file).and_then(|()| work(self));
+        self.file.unlock()?;
+        done
+    }
+
+    /// Appends whole lines.
+    fn append(&mut self, lines: &[u8]) -> Result<(), Broken> {
+        self.locked(|opened| {
+            cut_half_line(&opened.file)?;
+            (&opened.file).write_all(lines)?;
+            opened.known = FileContent::before(&opened.file, opened.file.metadata()?.len())?;
+            Ok(())
+        })
+    }
+
+    /// Makes what was written before durable, and says what the file then holds.
+    fn sync(&mut self, path: &Path) -> Result<FileContent, Broken> {
+        // Looked at first: what others append meanwhile is theirs to make durable.
+        let held = self.locked(|opened| {
+            let end = end_of_whole_lines(&opened.file)?;
+            Ok(FileContent::before(&opened.file, end)?)
+        })?;
+        self.file.sync_data()?;
+        let own = self.file.metadata()?;
+        match std::fs::metadata(path) {
+            Ok(there) if (there.dev(), there.ino()) == (own.dev(), own.ino()) => {}
+            Ok(_) => return Err(Broken::Lost("is another file now")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Broken::Lost("is gone"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.known = held.clone();
+        Ok(held)
     }
 }
 
@@ -123,11 +222,28 @@ impl Ndjson {
         })
     }
 
-    /// Creates the file, or opens it to go on behind its last whole line.
+    /// Whether the file still has what it was known to hold.
     ///
     /// # Errors
-    /// Refused if that is not possible.
-    pub(crate) fn open(path: &Path, lines: Lines) -> Result<Self> {
+    /// [`ErrorKind::EventsLost`]
+    pub(crate) fn check_content(path: &Path, known: &FileContent) -> Result<()> {
+        let checked = match File::open(path) {
+            Ok(file) => known.check(&file),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(Broken::Lost("is gone"))
+            }
+            Err(error) => Err(error.into()),
+        };
+        checked.map_err(|broken| broken.at(path))
+    }
+
+    /// Opens the file to go on behind its last whole line, and creates it if nothing is known to be
+    /// in it.
+    ///
+    /// # Errors
+    /// Refused if that is not possible; [`ErrorKind::EventsLost`] if what is known to be in it is
+    /// not.
+    pub(crate) fn open(path: &Path, lines: Lines, known: FileContent) -> Result<Self> {
         let refused = |error: std::io::Error| {
             Error::refused(format!(
                 "{} cannot be opened: {error}; mend that and go on with --resume",
@@ -135,38 +251,36 @@ impl Ndjson {
             ))
             .because(error)
         };
-        let file =
-            OpenOptions::new().read(true).append(true).create(true).open(path).map_err(refused)?;
+        if known.length > 0 {
+            Self::check_content(path, &known)?;
+        }
+        let create = known.length == 0;
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(create)
+            .open(path)
+            .map_err(refused)?;
         // A new file is durable only with its folder's entry.
         File::open(folder(path)).and_then(|folder| folder.sync_all()).map_err(refused)?;
         Ok(Self {
-            file: Arc::new(Mutex::new(Opened { file, failed: false })),
+            file: Arc::new(Mutex::new(Opened { file, known, broken: None })),
             path: path.to_owned(),
             lines,
             written: AtomicU64::new(0),
         })
     }
 
-    async fn with_file(
+    async fn with_file<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&File) -> std::io::Result<()> + Send + 'static,
-    ) -> Result<()> {
+        work: impl FnOnce(&mut Opened) -> Result<T, Broken> + Send + 'static,
+    ) -> Result<T> {
         let file = Arc::clone(&self.file);
         let done = tokio::task::spawn_blocking(move || {
             file.lock().unwrap_or_else(PoisonError::into_inner).with_file(work)
         });
-        let outcome = done.await.map_err(std::io::Error::other).and_then(|outcome| outcome);
-        outcome.map_err(|error| {
-            Error::new(
-                ErrorKind::Recovery,
-                format!(
-                    "{} cannot be written: {error}; make room or mend the folder, then go on with \
-                     --resume",
-                    self.path.display()
-                ),
-            )
-            .because(error)
-        })
+        let outcome = done.await.map_err(std::io::Error::other);
+        outcome.map_err(Broken::from).flatten().map_err(|broken| broken.at(&self.path))
     }
 }
 
@@ -176,15 +290,7 @@ impl Sink for Ndjson {
         for event in events {
             self.lines.append(event, &mut lines);
         }
-        let writing = self.with_file(move |file| {
-            file.lock()?;
-            let written = cut_half_line(file).and_then(|()| {
-                let mut file = file;
-                file.write_all(&lines)
-            });
-            file.unlock()?;
-            written
-        });
+        let writing = self.with_file(move |opened| opened.append(&lines));
         Box::pin(async move {
             writing.await?;
             self.written.fetch_add(events.len() as u64, Ordering::Relaxed);
@@ -192,13 +298,14 @@ impl Sink for Ndjson {
         })
     }
 
-    fn flush(&self) -> BoxFuture<'_, Result<()>> {
+    fn flush(&self) -> BoxFuture<'_, Result<Held>> {
         Box::pin(async {
             // What is written from now on may be in time for this flush or not.
             let written = self.written.swap(0, Ordering::Relaxed);
-            self.with_file(File::sync_data).await?;
+            let path = self.path.clone();
+            let held = self.with_file(move |opened| opened.sync(&path)).await?;
             metrics::acknowledged(SinkKind::Ndjson, written);
-            Ok(())
+            Ok(Held::File(held))
         })
     }
 }
@@ -210,35 +317,18 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
-/// Cuts off what stands behind the last newline.
-fn cut_half_line(file: &File) -> std::io::Result<()> {
-    let length = file.metadata()?.len();
-    let mut last = [b'\n'];
-    if length > 0 {
-        file.read_exact_at(&mut last, length - 1)?;
-    }
-    if last == [b'\n'] { Ok(()) } else { file.set_len(end_of_last_line(file, length)?) }
-}
-
-/// The position behind the last newline.
-fn end_of_last_line(file: &File, length: u64) -> std::io::Result<u64> {
-    const BLOCK: u64 = 64 << 10;
-    let mut end = length;
-    while end > 0 {
-        let start = end.saturating_sub(BLOCK);
-        let mut block = vec![0; (end - start) as usize];
-        file.read_exact_at(&mut block, start)?;
-        if let Some(at) = block.iter().rposition(|&byte| byte == b'\n') {
-            return Ok(start + at as u64 + 1);
-        }
-        end = start;
-    }
-    Ok(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn open(path: &Path, known: FileContent) -> Result<Ndjson> {
+        Ndjson::open(path, Lines::Events, known)
+    }
+
+    fn content(path: &Path) -> FileContent {
+        let file = File::open(path).unwrap();
+        FileContent::before(&file, end_of_whole_lines(&file).unwrap()).unwrap()
+    }
 
     #[test]
     fn half_a_line_is_cut_off() {
@@ -253,7 +343,7 @@ mod tests {
             (&format!("1\n{long}"), "1\n"),
         ] {
             std::fs::write(&path, content).unwrap();
-            let ndjson = Ndjson::open(&path, Lines::Events).unwrap();
+            let ndjson = open(&path, FileContent::default()).unwrap();
             cut_half_line(&ndjson.file.lock().unwrap().file).unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), whole);
         }
@@ -262,10 +352,10 @@ mod tests {
     #[tokio::test]
     async fn after_an_error_nothing_counts_as_durable() {
         let folder = tempfile::tempdir().unwrap();
-        let ndjson = Ndjson::open(&folder.path().join("events"), Lines::Events).unwrap();
+        let ndjson = open(&folder.path().join("events"), FileContent::default()).unwrap();
         ndjson.flush().await.unwrap();
         let lost = std::io::Error::other("pages were lost");
-        ndjson.with_file(|_| Err(lost)).await.unwrap_err();
+        ndjson.with_file(|_| Err::<(), _>(lost.into())).await.unwrap_err();
         let error = ndjson.flush().await.unwrap_err();
         assert!(error.to_string().contains("an earlier write failed"), "{error}");
     }
@@ -278,5 +368,90 @@ mod tests {
         let error = Ndjson::check(&path).err().unwrap();
         assert!(error.to_string().contains("--resume"), "{error}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n");
+    }
+
+    /// What a later opening accepts: the same content and more, half a line included, in any file.
+    #[test]
+    fn a_file_that_lost_what_it_held_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events");
+        let text: String = (0..500).map(|line| format!("{line}\n")).collect();
+        std::fs::write(&path, format!("{text}half a l")).unwrap();
+        let known = content(&path);
+        assert_eq!(known.length, text.len() as u64);
+        let with = |text: &str| {
+            std::fs::remove_file(&path).unwrap();
+            std::fs::write(&path, text).unwrap();
+            open(&path, known.clone()).err().map(|error| (error.kind(), error.to_string()))
+        };
+        assert_eq!(with(&text), None);
+        assert_eq!(with(&format!("{text}more\n")), None);
+        let cases = [
+            (String::new(), "is shorter than it was"),
+            (text[..text.len() - 4].to_owned(), "is shorter than it was"),
+            (text.replace("499", "498") + "more\n", "has other content than it had"),
+            ("x\n".repeat(text.len()), "has other content than it had"),
+        ];
+        for (text, why) in cases {
+            let (kind, sentence) = with(&text).unwrap();
+            assert_eq!(kind, ErrorKind::EventsLost);
+            assert!(sentence.contains(why) && sentence.contains("--resume"), "{sentence}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        std::fs::remove_file(&path).unwrap();
+        let error = open(&path, known).err().unwrap();
+        assert!(error.to_string().contains("is gone"), "{error}");
+        assert!(!path.exists());
+    }
+
+    /// Emptied and written on: in the end it is longer than it was known to be.
+    #[test]
+    fn a_file_that_was_emptied_between_two_writes_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events");
+        let ndjson = open(&path, FileContent::default()).unwrap();
+        let mut opened = ndjson.file.lock().unwrap();
+        opened.append(b"1\n").unwrap();
+        std::fs::write(&path, "22\n33\n").unwrap();
+        assert!(matches!(opened.append(b"4\n"), Err(Broken::Lost(_))));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "22\n33\n");
+    }
+
+    /// What another process writes is neither taken for a loss nor for ours.
+    #[test]
+    fn several_may_append() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events");
+        let (one, other) = (
+            open(&path, FileContent::default()).unwrap(),
+            open(&path, FileContent::default()).unwrap(),
+        );
+        let (mut one, mut other) = (one.file.lock().unwrap(), other.file.lock().unwrap());
+        for _ in 0..3 {
+            one.append(b"one\n").unwrap();
+            other.append(b"other\n").unwrap();
+            // The other dies in the middle of a line.
+            std::fs::OpenOptions::new()
+                .append(true)
+                .open(&path)
+                .and_then(|mut file| file.write_all(b"ot"))
+                .unwrap();
+            assert_eq!(one.sync(&path).unwrap(), content(&path));
+        }
+        assert_eq!(content(&path).length, 30);
+    }
+
+    #[test]
+    fn a_path_that_leads_elsewhere_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events");
+        let ndjson = open(&path, FileContent::default()).unwrap();
+        let mut opened = ndjson.file.lock().unwrap();
+        opened.append(b"1\n").unwrap();
+        opened.sync(&path).unwrap();
+        std::fs::rename(&path, folder.path().join("elsewhere")).unwrap();
+        assert!(matches!(opened.sync(&path), Err(Broken::Lost("is gone"))));
+        std::fs::write(&path, "1\n").unwrap();
+        assert!(matches!(opened.sync(&path), Err(Broken::Lost("is another file now"))));
     }
 }

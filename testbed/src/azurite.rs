@@ -11,10 +11,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::binaries::caches;
 
-/// Starts the emulator and ends it when its input ends, which is when the owner drops its end of
-/// the pipe or dies in whatever way. The shell's own output is closed, so that the emulator's end
+/// Starts a program and ends it when its input ends, which is when the owner drops its end of
+/// the pipe or dies in whatever way. The shell's own output is closed, so that the program's end
 /// is the end of the output.
-const GUARD: &str = r#"
+pub(crate) const GUARD: &str = r#"
     trap '' HUP INT QUIT TERM
     "$@" < /dev/null &
     child=$!

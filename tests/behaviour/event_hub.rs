@@ -8,6 +8,7 @@ mod partitions;
 mod sizes;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use deltacompare_testbed::event_hubs::{EventHubs, HubOptions, StoredEvent};
 
@@ -57,8 +58,12 @@ fn program(gap: &Gap, hub: &EventHubs, more: &[&str]) -> Program {
 
 /// The lines of the run's file, which are what the hub must have, counted.
 fn lines(run: &Run) -> BTreeMap<Vec<u8>, usize> {
+    lines_of(&run.file("events"))
+}
+
+fn lines_of(file: &Path) -> BTreeMap<Vec<u8>, usize> {
     let mut lines = BTreeMap::new();
-    let file = std::fs::read(run.file("events")).unwrap();
+    let file = std::fs::read(file).unwrap();
     for line in file.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
         *lines.entry(line.to_vec()).or_default() += 1;
     }

@@ -119,7 +119,7 @@ async fn hostile_identifiers() {
     let table = r#""public"."a""; drop table b; --""#;
     let only = run(&gap, &["--table", table]).await;
     assert_eq!(only.report("report")["totals"]["updates"], 2);
-    deltacompare(&gap, &["cleanup"]).run().await.assert_completed();
+    deltacompare(&gap, &["cleanup", "--yes"]).run().await.assert_completed();
     let left: i64 = gap.head.value("select count(*) from pg_publication_tables").await.unwrap();
     assert_eq!(left, names.len() as i64);
 }

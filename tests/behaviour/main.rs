@@ -8,9 +8,11 @@
 
 mod account;
 mod altered_restores;
+mod cleanup;
 mod client;
 mod content;
 mod dashboard;
+mod delivered_events;
 mod event_hub;
 mod example_consumer;
 mod fdw_traps;
@@ -32,6 +34,7 @@ mod network_trouble;
 mod orders;
 mod own_names;
 mod partition_identity;
+mod pooler;
 mod progress_and_report;
 mod publication_semantics;
 mod publications_together;

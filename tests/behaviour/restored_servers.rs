@@ -104,7 +104,7 @@ async fn our_own_tables_are_nobodys_changes() {
     let recoveries: i64 =
         gap.head.value("select count(*) from deltacompare.recovery").await.unwrap();
     assert_eq!(recoveries, 3);
-    let removed = deltacompare(&gap, &["cleanup"]).run().await;
+    let removed = deltacompare(&gap, &["cleanup", "--yes"]).run().await;
     removed.assert_completed();
     assert_eq!(ours(&gap.base).await, [""; 0]);
     assert_eq!(ours(&gap.head).await, [""; 0]);
@@ -167,7 +167,7 @@ async fn heads_login_on_base_is_thrown_away() {
         .await
         .unwrap()[0];
     assert!(!powers && !forever, "it may do more than it needs, or for ever");
-    deltacompare(&gap, &["cleanup"]).run().await.assert_completed();
+    deltacompare(&gap, &["cleanup", "--yes"]).run().await.assert_completed();
     login(password).connect().await.unwrap_err();
     before.assert_same(&Fingerprint::of(&gap.base).await, "base");
 }
@@ -187,14 +187,14 @@ async fn cleanup_removes_what_is_ours() {
     // Two recoveries: on base a role and, for the parent's helper view, a schema each.
     assert_eq!(ours(&gap.base).await.len(), 4);
     assert_eq!(ours(&gap.head).await.len(), 5);
-    let cleanup = as_superuser(&gap, &["cleanup"]).run().await;
+    let cleanup = as_superuser(&gap, &["cleanup", "--yes"]).run().await;
     cleanup.assert_completed();
     for word in ["base: role", "base: schema", "head: schema", "head: extension postgres_fdw"] {
         assert!(cleanup.stdout.contains(word), "{word}: {}", cleanup.stdout);
     }
     base.assert_same(&Fingerprint::of(&gap.base).await, "base");
     head.assert_same(&Fingerprint::of(&gap.head).await, "head");
-    let again = as_superuser(&gap, &["cleanup"]).run().await;
+    let again = as_superuser(&gap, &["cleanup", "--yes"]).run().await;
     again.assert_completed();
     assert!(again.stdout.contains("nothing to remove"), "{}", again.stdout);
 
@@ -208,12 +208,12 @@ async fn cleanup_removes_what_is_ours() {
         .sql("revoke usage on foreign data wrapper postgres_fdw from azure_admin")
         .await
         .unwrap();
-    as_superuser(&gap, &["cleanup"]).run().await.assert_completed();
+    as_superuser(&gap, &["cleanup", "--yes"]).run().await.assert_completed();
 
     // The extension is ours, but by now it carries somebody's server.
     as_superuser(&gap, &RUN_AND_KEEP).run().await.assert_completed();
     gap.head.sql("create server theirs foreign data wrapper postgres_fdw").await.unwrap();
-    as_superuser(&gap, &["cleanup"]).run().await.assert_completed();
+    as_superuser(&gap, &["cleanup", "--yes"]).run().await.assert_completed();
     assert_eq!(ours(&gap.head).await, [""; 0]);
     let servers: i64 = gap
         .head
@@ -246,11 +246,11 @@ async fn cleanup_leaves_what_is_not_ours() {
     gap.head.sql(on_head).await.unwrap();
     let (base, head) = Fingerprint::of_both(&gap).await;
     // A role that may only do what an administrator may, and one that may drop anything.
-    let nothing = deltacompare(&gap, &["cleanup"]).run().await;
+    let nothing = deltacompare(&gap, &["cleanup", "--yes"]).run().await;
     nothing.assert_completed();
     assert!(nothing.stdout.contains("nothing to remove"), "{}", nothing.stdout);
     as_superuser(&gap, &RUN_AND_KEEP).run().await.assert_completed();
-    as_superuser(&gap, &["cleanup"]).run().await.assert_completed();
+    as_superuser(&gap, &["cleanup", "--yes"]).run().await.assert_completed();
     base.assert_same(&Fingerprint::of(&gap.base).await, "base");
     head.assert_same(&Fingerprint::of(&gap.head).await, "head");
 
@@ -263,7 +263,7 @@ async fn cleanup_leaves_what_is_not_ours() {
     let refused = deltacompare(&gap, &RUN).run().await;
     assert_eq!(refused.code, Some(2), "{}", refused.stderr);
     assert!(refused.stderr.contains("schema deltacompare of postgres"), "{}", refused.stderr);
-    as_superuser(&gap, &["cleanup"]).run().await.assert_completed();
+    as_superuser(&gap, &["cleanup", "--yes"]).run().await.assert_completed();
     head.assert_same(&Fingerprint::of(&gap.head).await, "head");
 }
 

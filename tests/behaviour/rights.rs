@@ -85,7 +85,7 @@ async fn azures_administrator_is_enough() {
             assert_found(&run);
             base.assert_same(&Fingerprint::of(&gap.base).await, "base");
         }
-        deltacompare(&gap, &["cleanup"]).run().await.assert_completed();
+        deltacompare(&gap, &["cleanup", "--yes"]).run().await.assert_completed();
         base.assert_same(&Fingerprint::of(&gap.base).await, "base");
         head.assert_same(&Fingerprint::of(&gap.head).await, "head");
     }
@@ -128,7 +128,7 @@ async fn the_fewest_rights_are_enough() {
             // Before, CREATEROLE hands on pg_read_all_data.
             assert!(granted >= 4, "{granted}");
         }
-        program(&["cleanup"]).run().await.assert_completed();
+        program(&["cleanup", "--yes"]).run().await.assert_completed();
         base.assert_same(&Fingerprint::of(&gap.base).await, "base");
         head.assert_same(&Fingerprint::of(&gap.head).await, "head");
     }

@@ -168,7 +168,7 @@ async fn a_whole_run_shows_no_password() {
     let plan = traced(&gap, &["plan", "--json"]).run().await;
     plan.assert_completed();
     assert_none_printed(&plan);
-    let cleanup = traced(&gap, &["cleanup"]).run().await;
+    let cleanup = traced(&gap, &["cleanup", "--yes"]).run().await;
     cleanup.assert_completed();
     assert_none_printed(&cleanup);
     for server in [&gap.base, &gap.head] {

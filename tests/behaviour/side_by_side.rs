@@ -146,13 +146,13 @@ async fn cleanup_is_refused_while_a_recovery_is_at_work() {
     let mut at_work = program(&gap, &RUN);
     let mut child = at_work.spawn();
     until(&gap, &waiting_for_the_sink(1)).await;
-    let cleanup = deltacompare(&gap, &["cleanup"]).run().await;
+    let cleanup = deltacompare(&gap, &["cleanup", "--yes"]).run().await;
     assert_eq!(cleanup.code, Some(2), "{}", cleanup.stderr);
     let id = recovery_id(&gap).await;
     assert!(cleanup.stderr.contains(&format!("recovery {id} is at work")), "{}", cleanup.stderr);
     sink.close().await.unwrap();
     assert_ends_well(&gap, &at_work, &mut child).await;
-    deltacompare(&gap, &["cleanup"]).run().await.assert_completed();
+    deltacompare(&gap, &["cleanup", "--yes"]).run().await.assert_completed();
 }
 
 /// Between its items, in planning or while it proves, a recovery holds no lease.
@@ -171,7 +171,7 @@ async fn cleanup_is_refused_while_a_recovery_is_between_items() {
         .unwrap();
     let id = recovery_id(&gap).await;
     let refused = async || {
-        let cleanup = deltacompare(&gap, &["cleanup"]).run().await;
+        let cleanup = deltacompare(&gap, &["cleanup", "--yes"]).run().await;
         assert_eq!(cleanup.code, Some(2), "{}", cleanup.stderr);
         assert!(cleanup.stderr.contains(&format!("{id} is at work")), "{}", cleanup.stderr);
     };
@@ -194,7 +194,7 @@ async fn cleanup_is_refused_while_a_recovery_is_between_items() {
     refused().await;
     gap.head.sql(sent(600)).await.unwrap();
     gap.head.sql("update deltacompare.work_item set sent_at = null").await.unwrap();
-    deltacompare(&gap, &["cleanup"]).run().await.assert_completed();
+    deltacompare(&gap, &["cleanup", "--yes"]).run().await.assert_completed();
     assert_eq!(leftovers(&gap).await, Vec::<String>::new());
 }
 

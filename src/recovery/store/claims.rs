@@ -114,7 +114,8 @@ impl Store {
         if renewed.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
     }
 
-    /// Stores how far the item is. What lies before must be durable in every sink.
+    /// Stores how far the item is, and what the sinks hold. What lies before must be durable in
+    /// every sink.
     ///
     /// # Errors
     /// [`ErrorKind::LeaseLost`] if another worker has it by now.
@@ -122,7 +123,7 @@ impl Store {
         let stored = sqlx::query(
             r#"
             update deltacompare.work_item
-               set checkpoint = $4, done = $5, digest = $6, account = $7, failures = 0
+               set checkpoint = $4, done = $5, digest = $6, account = $7, held = $8, failures = 0
              where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
             "#,
         )
@@ -133,12 +134,13 @@ impl Store {
         .bind(Json(done.counts))
         .bind(done.digest.to_string())
         .bind(Json(done.account))
+        .bind(Json(&done.held))
         .execute(&self.pool)
         .await?;
         if stored.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
     }
 
-    /// Stores that the item completed.
+    /// Stores that the item completed, and what the sinks hold.
     ///
     /// # Errors
     /// [`ErrorKind::LeaseLost`] if another worker has it by now.
@@ -154,7 +156,7 @@ impl Store {
             update deltacompare.work_item
                set state = 'completed', lease_until = null, seconds = $4,
                    inserts = $5, updates = $6, deletes = $7, rows_compared = $8,
-                   warnings = warnings || $9, digest = $10, account = $11
+                   warnings = warnings || $9, digest = $10, account = $11, held = $12
              where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
             "#,
         )
@@ -169,6 +171,7 @@ impl Store {
         .bind(json!(warnings))
         .bind(done.digest.to_string())
         .bind(Json(done.account))
+        .bind(Json(&done.held))
         .execute(&self.pool)
         .await?;
         if completed.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }

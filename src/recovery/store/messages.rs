@@ -50,7 +50,7 @@ impl Store {
         Ok(())
     }
 
-    /// Ends a recovery that cannot be planned, with the reason.
+    /// Ends a recovery that cannot be planned or gone on with, with the reason.
     pub(crate) async fn refuse(&self, id: Uuid, reason: &str) -> Result<()> {
         sqlx::query(
             r#"

@@ -117,6 +117,7 @@ impl TryFrom<ItemRow> for WorkItem {
                 counts: row.done.map(|counts| counts.0).unwrap_or_default(),
                 digest: row.digest.and_then(|digest| digest.parse().ok()).unwrap_or_default(),
                 account: row.account.map(|account| account.0).unwrap_or_default(),
+                held: Vec::new(),
             },
             seconds: row.seconds,
             warnings: row.warnings.0,

@@ -144,8 +144,8 @@ impl Connector {
         Ok(())
     }
 
-    /// The ids of the hub's partitions, in order. Bounded.
-    pub(super) async fn partitions(&self, live: &mut Live) -> Result<Vec<String>, Trouble> {
+    /// What the service says of the hub. Bounded.
+    pub(super) async fn describe(&self, live: &mut Live) -> Result<HubDescription, Trouble> {
         let node = format!("{}/$management", self.address.hub());
         let read = timeout(ANSWER_WITHIN, async {
             let failed = |error: &dyn std::fmt::Display| {
@@ -171,22 +171,29 @@ impl Connector {
                 }
                 other => failed(&other),
             })?;
+            let created_at = match response.entity_attributes.get("created_at") {
+                Some(Value::Timestamp(at)) => Some(at.milliseconds()),
+                _ => None,
+            };
             match response.entity_attributes.get("partition_ids") {
-                Some(Value::Array(Array(ids))) => Ok(ids
-                    .iter()
-                    .filter_map(|id| match id {
-                        Value::String(id) => Some(id.clone()),
-                        _ => None,
-                    })
-                    .collect::<Vec<_>>()),
+                Some(Value::Array(Array(ids))) => {
+                    let partitions = ids
+                        .iter()
+                        .filter_map(|id| match id {
+                            Value::String(id) => Some(id.clone()),
+                            _ => None,
+                        })
+                        .collect();
+                    Ok(HubDescription { partitions, created_at })
+                }
                 _ => Err(failed(&"there are no partition ids in the answer")),
             }
         });
-        let mut ids = read.await.unwrap_or_else(|_| {
+        let mut hub = read.await.unwrap_or_else(|_| {
             Err(Trouble::passing("the hub's properties could not be read in time"))
         })?;
-        ids.sort_by_key(|id| id.parse().unwrap_or(u32::MAX));
-        Ok(ids)
+        hub.partitions.sort_by_key(|id| id.parse().unwrap_or(u32::MAX));
+        Ok(hub)
     }
 
     /// A session for one link, and the end of its connection. Bounded.
@@ -197,6 +204,14 @@ impl Connector {
             Err(_) => Err(Trouble::passing("no session within the time")),
         }
     }
+}
+
+/// What the service says of a hub.
+pub(super) struct HubDescription {
+    /// The ids of its partitions, in order.
+    pub(super) partitions: Vec<String>,
+    /// When it was made, in milliseconds since 1970.
+    pub(super) created_at: Option<i64>,
 }
 
 /// What one link needs of a connection.

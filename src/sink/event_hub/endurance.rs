@@ -55,9 +55,11 @@ impl Bench {
             let nowhere = PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap();
             let options = EventHubOptions::default();
             let recovery = Uuid::from_u128(1);
-            EventHub::open(&access, &address, &options, recovery, Timestamp::UNIX_EPOCH, nowhere)
-                .await
-                .unwrap()
+            let began = EventHub::check(&access, &address, &options).await.unwrap();
+            let at = Timestamp::UNIX_EPOCH;
+            let opened =
+                EventHub::open(&access, &address, &options, recovery, at, began, nowhere).await;
+            opened.unwrap().0
         });
         Self { hub, sink: Arc::new(sink), _standin: standin, producer }
     }

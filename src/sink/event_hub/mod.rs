@@ -11,6 +11,7 @@ mod credential;
 #[cfg(test)]
 mod endurance;
 mod health;
+mod identity;
 mod lane;
 mod message;
 mod outbox;
@@ -34,6 +35,7 @@ use uuid::Uuid;
 
 pub use address::HubAddress;
 pub(crate) use credential::ConnectionStringSource;
+pub(crate) use identity::HubIdentity;
 pub use settings::{EventHubOptions, PartitionBy, PartitionHash, PartitionKeySource};
 
 use address::{EMULATOR, Endpoint};
@@ -44,7 +46,7 @@ use message::MessageForm;
 use partition::Router;
 use producer::Producer;
 
-use super::{DeltaTable, Sink};
+use super::{DeltaTable, Held, Sink};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::identity::Identity;
@@ -133,41 +135,48 @@ pub struct EventHub {
 }
 
 impl EventHub {
-    /// Opens the hub for a recovery's events. `control` has the delta table, for events that are
-    /// too large.
+    /// Opens the hub for the events of a recovery that `began` with this hub: they go to as many
+    /// partitions as it had then. `control` has the delta table, for events that are too large.
+    /// Yields a warning, too, if it has grown.
     ///
     /// # Errors
-    /// Refused for settings that cannot be right; transient if the hub does not answer or says no.
-    pub async fn open(
+    /// Refused for settings that cannot be right; transient if the hub does not answer or says no;
+    /// [`EventsLost`](crate::error::ErrorKind::EventsLost) if it is another hub.
+    pub(crate) async fn open(
         access: &EventHubAccess,
         address: &HubAddress,
         options: &EventHubOptions,
         recovery: Uuid,
         recovered_at: Timestamp,
+        began: HubIdentity,
         control: PgPool,
-    ) -> Result<Self> {
+    ) -> Result<(Self, Option<String>)> {
+        let connector = access.connector(address).await?;
         let producer =
-            Producer::shared(access.connector(address).await?, options, access.patience).await?;
-        Ok(Self {
-            router: Router::new(options, producer.partitions()),
+            Producer::shared(connector, options, access.patience, began.partitions).await?;
+        let grown = HubIdentity::check(&began, &producer.hub(), address)?;
+        let hub = Self {
+            router: Router::new(options, began.partitions),
             producer,
             dispatch: Arc::new(Dispatch {
                 form: MessageForm::new(options, recovery, recovered_at),
                 delta: Arc::new(DeltaTable::new(control, recovery)),
             }),
-        })
+        };
+        Ok((hub, grown))
     }
 
-    /// Whether the hub is there and lets us in. Sends nothing.
+    /// Whether the hub is there and lets us in, and which it is. Sends nothing.
     ///
     /// # Errors
     /// As [`EventHub::open`].
-    pub async fn check(
+    pub(crate) async fn check(
         access: &EventHubAccess,
         address: &HubAddress,
         options: &EventHubOptions,
-    ) -> Result<()> {
-        Producer::shared(access.connector(address).await?, options, access.patience).await.map(drop)
+    ) -> Result<HubIdentity> {
+        let connector = access.connector(address).await?;
+        Ok(Producer::shared(connector, options, access.patience, 1).await?.hub())
     }
 }
 
@@ -182,8 +191,11 @@ impl Sink for EventHub {
         })
     }
 
-    fn flush(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.producer.flush())
+    fn flush(&self) -> BoxFuture<'_, Result<Held>> {
+        Box::pin(async {
+            self.producer.flush().await?;
+            Ok(Held::Unknown)
+        })
     }
 }
 

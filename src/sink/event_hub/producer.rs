@@ -13,8 +13,9 @@ use tokio::time::{Instant, interval};
 use super::address::HubAddress;
 use super::batch::Outgoing;
 use super::claim_check::Dispatch;
-use super::connection::{Connector, Live, Uplink};
+use super::connection::{Connector, HubDescription, Live, Uplink};
 use super::health::{Health, Patience};
+use super::identity::HubIdentity;
 use super::lane::{Entry, Lane};
 use super::pace::Pace;
 use super::settings::EventHubOptions;
@@ -39,6 +40,7 @@ const AT_MOST: u32 = 5;
 pub(super) struct Producer {
     address: HubAddress,
     lanes: Vec<LaneHandle>,
+    created_at: Option<i64>,
     backlog: Arc<Semaphore>,
     backlog_bytes: usize,
     patience: Duration,
@@ -58,7 +60,8 @@ type Shared = (String, EventHubOptions);
 static PRODUCERS: LazyLock<Mutex<HashMap<Shared, Weak<Producer>>>> = LazyLock::new(Mutex::default);
 
 impl Producer {
-    /// The process's producer for a hub under these options, opened if there is none. Bounded.
+    /// The process's producer for a hub under these options, opened if there is none that knows so
+    /// many partitions: a hub may have grown since. Bounded.
     ///
     /// # Errors
     /// Transient, with what the service says and what to do.
@@ -66,11 +69,14 @@ impl Producer {
         connector: Connector,
         options: &EventHubOptions,
         patience: Duration,
+        partitions: usize,
     ) -> Result<Arc<Self>> {
         let shared = (format!("{} {}", connector.address, connector.endpoint), options.clone());
         let mut producers = PRODUCERS.lock().await;
         producers.retain(|_, producer| producer.strong_count() > 0);
-        if let Some(producer) = producers.get(&shared).and_then(Weak::upgrade) {
+        if let Some(producer) = producers.get(&shared).and_then(Weak::upgrade)
+            && producer.lanes.len() >= partitions
+        {
             return Ok(producer);
         }
         let address = connector.address.clone();
@@ -88,7 +94,7 @@ impl Producer {
         patience: Duration,
     ) -> Result<Self, Trouble> {
         let mut live = connector.open().await?;
-        let partitions = connector.partitions(&mut live).await?;
+        let HubDescription { partitions, created_at } = connector.describe(&mut live).await?;
         let connector = Arc::new(connector);
         let pace = Arc::new(Pace::new(options));
         let mut tasks = JoinSet::new();
@@ -122,6 +128,7 @@ impl Producer {
         Ok(Self {
             address: connector.address.clone(),
             lanes,
+            created_at,
             backlog: Arc::new(Semaphore::new(backlog_bytes)),
             backlog_bytes,
             patience,
@@ -129,8 +136,9 @@ impl Producer {
         })
     }
 
-    pub(super) fn partitions(&self) -> usize {
-        self.lanes.len()
+    /// What the hub was when this producer was opened.
+    pub(super) fn hub(&self) -> HubIdentity {
+        HubIdentity { partitions: self.lanes.len(), created_at: self.created_at }
     }
 
     /// Takes an event over for a partition, once there is room. Bounded.

@@ -286,8 +286,8 @@ async fn store(
         }
     });
     let at = named.unwrap_or_else(|| match &key {
-        Some(key) => of_key(key, hub.logs.len()),
-        None => connected.turn.fetch_add(1, Ordering::Relaxed) % hub.logs.len(),
+        Some(key) => of_key(key, hub.logs().len()),
+        None => connected.turn.fetch_add(1, Ordering::Relaxed) % hub.logs().len(),
     });
     let messages = match (batch, message.body) {
         (true, Body::Data(sections)) => {
@@ -300,7 +300,7 @@ async fn store(
             serde_amqp::to_vec(&serializable).into_iter().collect()
         }
     };
-    hub.logs[at].append(messages, key.as_deref());
+    hub.logs()[at].append(messages, key.as_deref());
     if fault == Some(Fault::CutAfterStoring) {
         connected.finish(End::Cut);
     } else {
@@ -345,7 +345,7 @@ async fn send(mut link: Sender, node: &str, attach: &Attach, connected: &Connect
         let _ = link.close_with_error(refusal).await;
         return;
     }
-    let Some(log) = partition(node).and_then(|at| connected.hub.logs.get(at)) else { return };
+    let Some(log) = partition(node).and_then(|at| connected.hub.logs().get(at)) else { return };
     let mut next = start(attach, log);
     loop {
         let grown = log.grown.notified();

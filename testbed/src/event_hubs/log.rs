@@ -91,6 +91,13 @@ impl Log {
         }
     }
 
+    /// Forgets what is stored.
+    pub(super) fn clear(&self) {
+        lock(&self.entries).clear();
+        lock(&self.ids).clear();
+        self.stored.store(0, Ordering::Relaxed);
+    }
+
     pub(super) fn stored(&self) -> u64 {
         self.stored.load(Ordering::Relaxed)
     }

@@ -23,7 +23,7 @@ use std::collections::HashSet;
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -96,7 +96,11 @@ struct Hub {
     policy: Mutex<Policy>,
     /// Whose tokens of Entra are good.
     issuer: Mutex<Option<crate::Tokens>>,
-    logs: Vec<Log>,
+    /// Of every partition that it can have; [`Hub::logs`] are those that it has.
+    room: Vec<Log>,
+    partitions: AtomicUsize,
+    /// When it was made, in milliseconds since 1970.
+    created_at: AtomicI64,
     faults: Mutex<Faults>,
     /// Whether there is such a hub.
     exists: watch::Sender<bool>,
@@ -105,6 +109,15 @@ struct Hub {
     batches: AtomicU64,
     connections: AtomicU64,
     tokens: AtomicU64,
+}
+
+/// The most partitions that a hub of the service has.
+const MOST_PARTITIONS: usize = 1024;
+
+impl Hub {
+    fn logs(&self) -> &[Log] {
+        &self.room[..self.partitions.load(Ordering::Relaxed)]
+    }
 }
 
 impl EventHubs {
@@ -120,7 +133,9 @@ impl EventHubs {
         let hub = Arc::new(Hub {
             policy: Mutex::new(Policy::random()),
             issuer: Mutex::default(),
-            logs: (0..options.partitions).map(|_| Log::new(options.keep)).collect(),
+            room: (0..MOST_PARTITIONS).map(|_| Log::new(options.keep)).collect(),
+            partitions: AtomicUsize::new(options.partitions),
+            created_at: AtomicI64::new(0),
             faults: Mutex::default(),
             exists: watch::Sender::new(true),
             stalled: watch::Sender::new(None),
@@ -199,6 +214,17 @@ impl EventHubs {
         self.hub.exists.send_replace(exists);
     }
 
+    /// Gives the hub more partitions.
+    pub fn grow(&self, partitions: usize) {
+        self.hub.partitions.store(partitions, Ordering::Relaxed);
+    }
+
+    /// Deletes the hub with all that is stored, and makes another of the same name.
+    pub fn replace(&self) {
+        self.hub.room.iter().for_each(Log::clear);
+        self.hub.created_at.fetch_add(60_000, Ordering::Relaxed);
+    }
+
     /// Lets this partition answer nothing, or none.
     pub fn stall(&self, partition: Option<usize>) {
         self.hub.stalled.send_replace(partition);
@@ -206,18 +232,18 @@ impl EventHubs {
 
     /// Everything that is stored, by partition and in order.
     pub fn events(&self) -> Vec<StoredEvent> {
-        let logs = self.hub.logs.iter().enumerate();
+        let logs = self.hub.logs().iter().enumerate();
         logs.flat_map(|(partition, log)| log.events(partition)).collect()
     }
 
     /// How many events are stored, repeats included.
     pub fn stored(&self) -> u64 {
-        self.hub.logs.iter().map(Log::stored).sum()
+        self.hub.logs().iter().map(Log::stored).sum()
     }
 
     /// The ids of the events that were stored since the last call, under [`Keep::Ids`].
     pub fn take_ids(&self) -> HashSet<u128> {
-        self.hub.logs.iter().flat_map(Log::take_ids).collect()
+        self.hub.logs().iter().flat_map(Log::take_ids).collect()
     }
 
     /// Batches received, connections accepted and tokens taken.

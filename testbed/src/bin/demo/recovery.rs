@@ -168,7 +168,7 @@ impl<'s> Recovery<'s> {
 
     pub(crate) async fn tidy(&self) -> Result<()> {
         self.narrator.chapter("Nothing stays behind");
-        self.deltacompare(&["cleanup".to_owned()]).await?;
+        self.deltacompare(&["cleanup".to_owned(), "--yes".to_owned()]).await?;
         self.narrator.say("The three servers end now, and their folder is removed.");
         Ok(())
     }

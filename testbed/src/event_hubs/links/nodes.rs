@@ -99,13 +99,14 @@ fn describe(hub: &Hub, kind: &str, partition: &str) -> Option<OrderedMap<Value, 
     put("type", Value::String(kind.to_owned()));
     match kind {
         "com.microsoft:eventhub" => {
-            let ids = (0..hub.logs.len()).map(|id| Value::String(id.to_string()));
-            put("created_at", Value::Timestamp(Timestamp::from_milliseconds(0)));
-            put("partition_count", Value::Int(hub.logs.len() as i32));
+            let ids = (0..hub.logs().len()).map(|id| Value::String(id.to_string()));
+            let created = hub.created_at.load(Ordering::Relaxed);
+            put("created_at", Value::Timestamp(Timestamp::from_milliseconds(created)));
+            put("partition_count", Value::Int(hub.logs().len() as i32));
             put("partition_ids", Value::Array(Array(ids.collect())));
         }
         "com.microsoft:partition" => {
-            let (length, millis) = hub.logs.get(partition.parse::<usize>().ok()?)?.end();
+            let (length, millis) = hub.logs().get(partition.parse::<usize>().ok()?)?.end();
             put("partition", Value::String(partition.to_owned()));
             put("begin_sequence_number", Value::Long(0));
             put("last_enqueued_sequence_number", Value::Long(length as i64 - 1));

@@ -1,0 +1,86 @@
+//! A connection pooler in front of a restore is found before anything is changed.
+
+use deltacompare::server::SESSION_SETTINGS;
+use deltacompare_testbed::{PgBouncer, PoolMode, PoolerOptions, Role};
+
+use crate::support::{Fingerprint, Gap, deltacompare, leftovers};
+
+const SCHEMA: &str = r#"
+    create table t (id int primary key, v bytea, f float8, d interval);
+    do $$ begin
+      execute format('alter database %I set bytea_output = escape', current_database());
+    end $$;
+    insert into t select i, decode(md5(i::text), 'hex'), i / 3.0, i * interval '1 h'
+      from generate_series(1, 100) i;
+    create publication p for table t;
+"#;
+
+const GAP: &str = "update t set f = f * 2 where id <= 5";
+
+/// Pins our settings, so that a session of the pooler looks as if it were one of ours.
+fn pin() -> String {
+    let settings = SESSION_SETTINGS.iter();
+    settings.map(|(name, value)| format!("set {name} = '{value}'; ")).collect()
+}
+
+#[tokio::test]
+async fn a_pooler_in_front_is_refused() {
+    let gap = Gap::between(SCHEMA, GAP).await;
+    let before = Fingerprint::of_both(&gap).await;
+    let run = ["run", "--sink", "delta-table"];
+    let usual = |mode| PoolerOptions { mode, ..PoolerOptions::default() };
+    let strict = PoolerOptions { ignore_options: false, ..PoolerOptions::default() };
+    let pinned = PoolerOptions { connect_query: pin(), ..usual(PoolMode::Transaction) };
+    for (options, why) in [
+        (usual(PoolMode::Session), "are not in force"),
+        (usual(PoolMode::Transaction), "are not in force"),
+        (strict, "unsupported startup parameter"),
+        (pinned, "another backend"),
+    ] {
+        for (server, side, variable) in
+            [(&gap.base, "base", "DELTACOMPARE_BASE"), (&gap.head, "head", "DELTACOMPARE_HEAD")]
+        {
+            let pooler = PgBouncer::before(server, &options).unwrap();
+            let url = pooler.url(server, Role::Admin);
+            for arguments in
+                [&run[..], &["plan"], &["cleanup"], &["record", "--file", "{dir}/record"]]
+            {
+                let run = deltacompare(&gap, arguments).env(variable, &url).run().await;
+                assert_eq!(run.code, Some(2), "{arguments:?} {options:?}: {}", run.stderr);
+                let port = format!("127.0.0.1:{}", pooler.port());
+                for word in [side, &port, why, "PgBouncer", "5432, not 6432"] {
+                    assert!(run.stderr.contains(word), "{word}: {arguments:?}: {}", run.stderr);
+                }
+            }
+        }
+    }
+    assert_eq!(leftovers(&gap).await, Vec::<String>::new());
+    let after = Fingerprint::of_both(&gap).await;
+    before.0.assert_same(&after.0, "base");
+    before.1.assert_same(&after.1, "head");
+    // Without one, it is as always.
+    deltacompare(&gap, &run).run().await.assert_completed();
+}
+
+#[tokio::test]
+async fn a_pooler_between_head_and_base_is_refused() {
+    let gap = Gap::between(SCHEMA, GAP).await;
+    // Without a key: read over postgres_fdw.
+    for (mode, one_user, why) in [
+        (PoolMode::Session, false, "no such user"),
+        (PoolMode::Transaction, false, "no such user"),
+        (PoolMode::Session, true, "bytea_output"),
+        (PoolMode::Transaction, true, "bytea_output"),
+    ] {
+        let options = PoolerOptions { mode, one_user, ..PoolerOptions::default() };
+        let pooler = PgBouncer::before(&gap.base, &options).unwrap();
+        let port = pooler.port().to_string();
+        let arguments = ["run", "--sink", "delta-table", "--strategy", "full", "--fdw-port", &port];
+        let run = deltacompare(&gap, &arguments).run().await;
+        assert_eq!(run.code, Some(2), "{mode:?}: {}", run.stderr);
+        for word in [why, "pooler", "--fdw-port", &port, "5432, not 6432"] {
+            assert!(run.stderr.contains(word), "{word}: {}", run.stderr);
+        }
+        assert_eq!(leftovers(&gap).await, Vec::<String>::new());
+    }
+}
