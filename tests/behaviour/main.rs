@@ -43,7 +43,6 @@ mod slot_oracle;
 mod support;
 mod telemetry;
 mod tls;
-mod troubleshooting;
 mod value_roundtrip;
 mod vault;
 mod verification;
