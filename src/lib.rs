@@ -22,3 +22,5 @@ pub mod server;
 pub mod sink;
 pub mod sql;
 pub mod telemetry;
+#[cfg(test)]
+mod troubleshooting;

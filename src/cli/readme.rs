@@ -46,6 +46,12 @@ fn option(argument: &Arg) -> String {
     }
 }
 
+/// What clap asks of a definition: no option twice, no default that its own parser refuses, …
+#[test]
+fn the_options_are_well_defined() {
+    Arguments::command().debug_assert();
+}
+
 #[test]
 fn every_option_is_in_the_readme_as_it_is() {
     let documented = documented();

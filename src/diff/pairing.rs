@@ -247,4 +247,73 @@ mod tests {
             ["D0 gone 1", "D0 less 1", "U0 k a: k c", "U1 k -: k d", "I2 k e", "I0 new -"]
         );
     }
+
+    /// A row of a key and a value.
+    fn row(key: &str, value: &str) -> Image {
+        [Some(key), Some(value)].into_iter().collect()
+    }
+
+    fn change(row: RowChange) -> Change {
+        Change::new(row, 0)
+    }
+
+    fn update(key: &str, before: &str, after: &str) -> Change {
+        change(RowChange::Update { before: row(key, before), after: row(key, after) })
+    }
+
+    #[test]
+    fn rows_are_paired_by_key_in_whatever_order_they_come() {
+        let old = || vec![row("1", "a"), row("2", "b"), row("3", "c"), row("4", "d")];
+        let new = || vec![row("1", "a"), row("2", "B"), row("4", "D"), row("5", "e")];
+        let expected = [
+            change(RowChange::Delete(row("3", "c"))),
+            update("2", "b", "B"),
+            update("4", "d", "D"),
+            change(RowChange::Insert(row("5", "e"))),
+        ];
+        let mut old_orders = vec![old(), old()];
+        old_orders[1].reverse();
+        let mut new_orders = vec![new(), new(), new()];
+        new_orders[1].reverse();
+        new_orders[2].swap(0, 2);
+        for old in &old_orders {
+            for new in &new_orders {
+                let steps = pair_all(&[0], old.clone(), new.clone());
+                let [Step::Compared(1), Step::Changes(changes)] = steps.as_slice() else {
+                    panic!("{steps:?}");
+                };
+                // Deletes come first and inserts last; among updates any order will do.
+                assert_eq!((&changes[0], &changes[3]), (&expected[0], &expected[3]));
+                assert_eq!(changes.len(), 4, "{changes:?}");
+                assert!(expected.iter().all(|change| changes.contains(change)), "{changes:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn keys_that_print_differently_are_two_keys() {
+        let steps = pair_all(&[0], vec![row("1.0", "a")], vec![row("1.00", "a")]);
+        let delete = change(RowChange::Delete(row("1.0", "a")));
+        let insert = change(RowChange::Insert(row("1.00", "a")));
+        assert_eq!(steps, [Step::Compared(1), Step::Changes(vec![delete, insert])]);
+    }
+
+    #[test]
+    fn every_column_of_a_key_counts() {
+        let three = |a, b, value| -> Image { [Some(a), value, Some(b)].into_iter().collect() };
+        let old = vec![three("1", "x", None), three("1", "y", Some("v"))];
+        let new = vec![three("1", "y", None), three("1", "x", None)];
+        let changed = change(RowChange::Update {
+            before: three("1", "y", Some("v")),
+            after: three("1", "y", None),
+        });
+        assert_eq!(pair_all(&[0, 2], old, new), [Step::Changes(vec![changed])]);
+    }
+
+    #[test]
+    fn rows_that_were_only_rewritten_are_no_changes() {
+        let rows = || vec![row("1", "a"), row("2", "b")];
+        assert_eq!(pair_all(&[0], rows(), rows()), []);
+        assert_eq!(pair_all(&[0], Vec::new(), Vec::new()), []);
+    }
 }

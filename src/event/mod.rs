@@ -21,8 +21,6 @@ mod value;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
-mod speed;
-#[cfg(test)]
 mod testing;
 
 pub use encoder::{Encoder, Event, Op};

@@ -369,3 +369,61 @@ fn table_names() -> utoipa::openapi::schema::Array {
 fn sinks() -> utoipa::openapi::schema::Array {
     list(text(SINK))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(body: &str) -> Result<RecoveryRequest, String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, "application/json; charset=utf-8".parse().unwrap());
+        read(&headers, Ok(Bytes::copy_from_slice(body.as_bytes())))
+            .map(|(_, request)| request)
+            .map_err(|problem| format!("{problem:?}"))
+    }
+
+    #[test]
+    fn a_body_takes_the_words_of_the_command_line() {
+        let request = body(
+            r#"{"tables": ["shop.orders", "\"S.x\".\"T\""], "sinks": ["delta-table"],
+                "strategy": "content", "verify": "full", "lost_at_lsn": "0/F000000",
+                "parallel": 8.0, "max_events_per_second": null}"#,
+        )
+        .unwrap();
+        assert_eq!(request.strategy, Some(StrategyChoice::Content));
+        assert_eq!(request.verify, Some(Verify::Full));
+        assert_eq!(request.lost_at_lsn, Some("0/F000000".parse().unwrap()));
+        assert_eq!(request.parallel, Some(8));
+        assert_eq!(request.max_events_per_second, None);
+        let tables = request.tables.unwrap();
+        assert_eq!(
+            tables,
+            [
+                TableName { schema: "shop".into(), name: "orders".into() },
+                TableName { schema: "S.x".into(), name: "T".into() },
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_body_gets_wrong_is_named() {
+        for (text, named) in [
+            (r#"{"sink": ["delta-table"]}"#, "sink"),
+            (r#"{"strategy": "quick"}"#, "identity"),
+            (r#"{"tables": ["orders"]}"#, "orders"),
+            (r#"{"lost_at_lsn": "here"}"#, "here"),
+            (r#"{"parallel": 1.5}"#, "1.5"),
+            (r#"{"max_bytes_per_second": 0}"#, "nonzero"),
+            (r#"{"fdw_port": 65536}"#, "65536"),
+            (r#"{"topic_prefix": "a\u0000b"}"#, "U+0000"),
+            ("[]", "must be a JSON object"),
+            ("{", "EOF"),
+            ("", "EOF"),
+        ] {
+            let problem = body(text).err().unwrap_or_else(|| panic!("{text} is taken"));
+            assert!(problem.contains(named), "{text}: {problem}");
+        }
+        let plain = read(&HeaderMap::new(), Ok(Bytes::from_static(b"{}")));
+        assert!(format!("{:?}", plain.unwrap_err()).contains("Content-Type"));
+    }
+}

@@ -80,23 +80,24 @@ impl Postgres {
 }
 
 /// The Python of the virtual environment that `scripts/setup --python` makes, with what
-/// `examples/*/requirements.txt` names. Fails if it is not there.
+/// `examples/*/requirements.txt` names, and Microsoft's client of Event Hubs. Fails if it is not
+/// there.
 pub fn python() -> Result<PathBuf> {
-    python_of("python")
+    of_python("python")
 }
 
-/// The same with Microsoft's client of Event Hubs.
-pub(crate) fn event_hubs_python() -> Result<PathBuf> {
-    python_of("event-hubs")
+/// schemathesis, in the same environment. Fails if it is not there.
+pub fn schemathesis() -> Result<PathBuf> {
+    of_python("schemathesis")
 }
 
-fn python_of(environment: &str) -> Result<PathBuf> {
+fn of_python(program: &str) -> Result<PathBuf> {
     caches()
         .into_iter()
         .rev()
-        .map(|cache| cache.join(environment).join("bin/python"))
-        .find(|python| python.exists())
-        .context("there is no Python environment: run `scripts/setup --python`")
+        .map(|cache| cache.join("python/bin").join(program))
+        .find(|path| path.exists())
+        .with_context(|| format!("{program} is missing: run `scripts/setup --python`"))
 }
 
 /// A browser without a window, and what drives it.
@@ -123,17 +124,6 @@ pub fn browser() -> Result<Browser> {
         .zip(modules)
         .map(|(chromium, modules)| Browser { chromium, modules })
         .context("there is no browser for tests: run `scripts/setup --browser`")
-}
-
-/// schemathesis, in the virtual environment that `scripts/setup --python` makes of
-/// `tests/requirements.txt`. Fails if it is not there.
-pub fn schemathesis() -> Result<PathBuf> {
-    caches()
-        .into_iter()
-        .rev()
-        .map(|cache| cache.join("fuzz/bin/schemathesis"))
-        .find(|program| program.exists())
-        .context("schemathesis is missing: run `scripts/setup --python`")
 }
 
 /// Subfolders whose names are numbers.

@@ -54,7 +54,6 @@ mod slot_oracle;
 mod support;
 mod telemetry;
 mod tls;
-mod troubleshooting;
 mod user_casts;
 mod value_roundtrip;
 mod vault;

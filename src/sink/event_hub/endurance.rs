@@ -1,5 +1,6 @@
-//! The sink alone against the stand-in, for long and as fast as it goes. On demand, see
-//! `.config/nextest.toml` and docs/benchmarks.md.
+//! The sink alone against the stand-in, for long and as fast as it goes, which takes minutes:
+//! `cargo test --release --workspace --lib endurance -- --ignored --nocapture --test-threads 1`. What it
+//! showed is in docs/benchmarks.md.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -201,18 +202,21 @@ fn endure(events: usize, least_batches: u64, options: HubOptions, faults: Option
 }
 
 #[test]
+#[ignore = "takes minutes; see the first lines of the file"]
 fn a_hundred_thousand_batches_without_a_fault() {
     let options = HubOptions { largest_message: 3_300, ..HubOptions::default() };
     endure(320_000, 100_000, options, None);
 }
 
 #[test]
+#[ignore = "takes minutes; see the first lines of the file"]
 fn every_fault_at_random_intervals() {
     let options = HubOptions { largest_message: 40_000, ..HubOptions::default() };
     endure(2_000_000, 40_000, options, Some(Faults::random(7, 40)));
 }
 
 #[test]
+#[ignore = "takes minutes; see the first lines of the file"]
 fn events_a_second() {
     const EVENTS: usize = 1_000_000;
     let bench = Bench::new(HubOptions { keep: Keep::Count, ..HubOptions::default() });

@@ -42,7 +42,7 @@ impl OfficialClient {
     /// # Errors
     /// The client is not installed.
     pub fn script(script: &Path) -> Result<Command> {
-        let mut command = Command::new(crate::binaries::event_hubs_python()?);
+        let mut command = Command::new(crate::binaries::python()?);
         command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/event_hubs/loopback.py")).arg(script);
         command.kill_on_drop(true);
         Ok(command)
@@ -50,7 +50,7 @@ impl OfficialClient {
 
     async fn run(&self, command: &str, arguments: &[&str]) -> Result<String> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/event_hubs/client.py");
-        let output = Command::new(crate::binaries::event_hubs_python()?)
+        let output = Command::new(crate::binaries::python()?)
             .args([script, command, &self.connection_string, &self.hub])
             .args(arguments)
             .kill_on_drop(true)

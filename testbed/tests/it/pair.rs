@@ -121,35 +121,3 @@ async fn two_productions_are_two_systems() -> Result<()> {
     assert_ne!(one.value::<i64>(id).await?, two.value::<i64>(id).await?);
     Ok(())
 }
-
-/// Prints where the time goes: `cargo nextest run -p deltacompare-testbed timing --no-capture`.
-#[tokio::test]
-async fn timing() -> Result<()> {
-    use std::time::Instant;
-
-    use deltacompare_testbed::{Postgres, Production};
-
-    let mut since = Instant::now();
-    let mut lap = |what: &str| {
-        eprintln!("{what:>15}: {:4} ms", since.elapsed().as_millis());
-        since = Instant::now();
-    };
-    let production = Production::start(&Postgres::find(None)?, Options::default()).await?;
-    lap("production");
-    production.sql("create table t (id int primary key); insert into t values (1)").await?;
-    lap("sql");
-    production.base_backup().await?;
-    lap("base backup");
-    let lost = production.restore_point("lost").await?;
-    lap("restore point");
-    production.sql("insert into t values (2)").await?;
-    let back = production.restore_point("back").await?;
-    lap("sql and point");
-    let pair = tokio::try_join!(production.restore(&lost), production.restore(&back))?;
-    lap("pair");
-    drop(pair);
-    lap("drop pair");
-    drop(production);
-    lap("drop");
-    Ok(())
-}
