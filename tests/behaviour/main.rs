@@ -6,6 +6,9 @@
     reason = "a test that cannot go on fails, and tells how far it came"
 )]
 
+#[macro_use]
+mod support;
+
 mod client;
 mod content;
 mod dashboard;
@@ -40,10 +43,57 @@ mod runbook;
 mod secrets;
 mod side_by_side;
 mod slot_oracle;
-mod support;
 mod telemetry;
 mod tls;
 mod troubleshooting;
 mod value_roundtrip;
 mod vault;
 mod verification;
+
+fn main() -> std::process::ExitCode {
+    support::main(
+        [
+            client::tests(),
+            content::tests(),
+            dashboard::tests(),
+            event_hub::tests(),
+            example_consumer::tests(),
+            fdw_traps::tests(),
+            functions_faults::tests(),
+            functions_hosted::tests(),
+            functions_http::tests(),
+            functions_kills::tests(),
+            functions_package::tests(),
+            functions_recovery::tests(),
+            gap_proof::tests(),
+            gap_recovery::tests(),
+            identity::tests(),
+            keyless::tests(),
+            live_stream::tests(),
+            load::tests(),
+            message_keys::tests(),
+            network_trouble::tests(),
+            progress_and_report::tests(),
+            publication_semantics::tests(),
+            random_publications::tests(),
+            random_schemas::tests(),
+            readme::tests(),
+            record::tests(),
+            redelivery::tests(),
+            refusals::tests(),
+            restored_servers::tests(),
+            rights::tests(),
+            runbook::tests(),
+            secrets::tests(),
+            side_by_side::tests(),
+            slot_oracle::tests(),
+            telemetry::tests(),
+            tls::tests(),
+            troubleshooting::tests(),
+            value_roundtrip::tests(),
+            vault::tests(),
+            verification::tests(),
+        ]
+        .concat(),
+    )
+}

@@ -11,12 +11,13 @@ mod workload;
 
 use std::collections::BTreeMap;
 
-use deltacompare_testbed::{Options, Postgres, Production};
+use deltacompare_testbed::Server;
+use futures_util::future::join_all;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::support::{
-    DebeziumEvents, Events, Gap, NetChange, State, TableName, assert_recovered, deltacompare,
+    Database, DebeziumEvents, Events, Gap, NetChange, State, TableName, assert_recovered, deltacompare,
 };
 use workload::Story;
 
@@ -24,11 +25,11 @@ fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().unwrap())
 }
 
-#[tokio::test]
 async fn whatever_happened_events_turn_base_into_head() {
     let seed = std::env::var("DELTACOMPARE_RANDOM_SEED")
         .map_or_else(|_| rand::random(), |text| text.parse().unwrap());
     let tables = number("DELTACOMPARE_RANDOM_TABLES", 24) as usize;
+    let mut cases = Vec::new();
     for seed in (seed..=u64::MAX).take(number("DELTACOMPARE_RANDOM_CASES", 2) as usize) {
         println!("DELTACOMPARE_RANDOM_SEED={seed} DELTACOMPARE_RANDOM_TABLES={tables}");
         let mut bytes = [0; 32];
@@ -38,17 +39,15 @@ async fn whatever_happened_events_turn_base_into_head() {
         let stories: Vec<Story> = (0..tables)
             .map(|number| workload::story(number).new_tree(&mut runner).unwrap().current())
             .collect();
-        check(&stories).await;
+        cases.push(stories);
     }
+    join_all(cases.iter().map(|stories| check(stories))).await;
 }
 
 async fn check(stories: &[Story]) {
-    let options = Options {
-        // Rows are told apart by where they lie, so that a seed always does the same.
-        conf: vec!["autovacuum = off".into()],
-        ..Options::default()
-    };
-    let production = Production::start(&Postgres::find(None).unwrap(), options).await.unwrap();
+    // Rows are told apart by where they lie, so that a seed always does the same: no autovacuum.
+    let production = Database::new().await;
+    assert_eq!(production.value::<String>("show autovacuum").await.unwrap(), "off");
     production.sql(schema::PRELUDE).await.unwrap();
     for story in stories {
         for statement in story.before() {
@@ -89,7 +88,7 @@ async fn check(stories: &[Story]) {
     assert!(stories.len() < 10 || count.len() == 3, "nothing of a kind happened");
 }
 
-async fn publish(production: &Production, stories: impl Iterator<Item = &Story>) {
+async fn publish(production: &Server, stories: impl Iterator<Item = &Story>) {
     for story in stories {
         let add = format!("alter publication random add table {}", story.table.name);
         production.sql(add).await.unwrap();
@@ -141,4 +140,8 @@ async fn recover_debezium(gap: &Gap, tables: &[&TableName], strategy: &str) {
     }
     assert_eq!(file.lines(), delta.lines(), "the sinks have the same events, byte for byte");
     gap.head.sql("truncate deltacompare.delta").await.unwrap();
+}
+
+tests! {
+    whatever_happened_events_turn_base_into_head: majors seconds(240),
 }

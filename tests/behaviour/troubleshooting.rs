@@ -110,8 +110,7 @@ fn says(sentence: &str, text: &str) -> bool {
     })
 }
 
-#[test]
-fn every_failure_can_be_looked_up_by_its_text() {
+async fn every_failure_can_be_looked_up_by_its_text() {
     let (sentences, texts) = (sentences(), texts());
     assert!(sentences.len() > 120 && texts.len() > 80, "{} {}", sentences.len(), texts.len());
     let missing: Vec<String> = sentences
@@ -122,8 +121,7 @@ fn every_failure_can_be_looked_up_by_its_text() {
     assert!(missing.is_empty(), "not in docs/troubleshooting.md:\n{}", missing.join("\n"));
 }
 
-#[test]
-fn nothing_is_explained_that_the_program_does_not_say() {
+async fn nothing_is_explained_that_the_program_does_not_say() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     sources(&root, &mut files);
@@ -140,10 +138,15 @@ fn nothing_is_explained_that_the_program_does_not_say() {
     assert!(unsaid.is_empty(), "the program never says: {unsaid:#?}");
 }
 
-#[test]
-fn a_text_names_something() {
+async fn a_text_names_something() {
     for text in texts() {
         let letters = text.chars().filter(|character| character.is_alphabetic()).count();
         assert!(letters >= 8, "{text:?} fits too much");
     }
+}
+
+tests! {
+    every_failure_can_be_looked_up_by_its_text: own_servers,
+    nothing_is_explained_that_the_program_does_not_say: own_servers,
+    a_text_names_something: own_servers,
 }

@@ -6,7 +6,6 @@ use deltacompare_testbed::event_hubs::{EventHubs, Fault, Faults, HubOptions};
 
 use super::{assert_has_all, gap, lines, run};
 
-#[tokio::test]
 async fn by_table_a_table_is_in_one_partition() {
     let gap = gap().await;
     let hub =
@@ -23,7 +22,6 @@ async fn by_table_a_table_is_in_one_partition() {
 }
 
 /// The largest hub that the service has.
-#[tokio::test]
 async fn a_hub_may_have_a_thousand_partitions() {
     let gap = gap().await;
     let hub =
@@ -38,7 +36,6 @@ async fn a_hub_may_have_a_thousand_partitions() {
     assert!(connections <= 3, "{connections}: some were given up");
 }
 
-#[tokio::test]
 async fn round_robin_is_even_and_a_repeat_is_where_the_first_is() {
     let gap = gap().await;
     let hub = EventHubs::start(HubOptions { largest_message: 20_000, ..HubOptions::default() })
@@ -61,4 +58,10 @@ async fn round_robin_is_even_and_a_repeat_is_where_the_first_is() {
     }
     // A quarter of 3,122 each, with the luck of the dice.
     assert!(counts.iter().all(|count| (680..880).contains(count)), "{counts:?}");
+}
+
+tests! {
+    by_table_a_table_is_in_one_partition,
+    a_hub_may_have_a_thousand_partitions,
+    round_robin_is_even_and_a_repeat_is_where_the_first_is,
 }

@@ -26,25 +26,6 @@ struct Relation {
     columns: BTreeMap<String, i16>,
 }
 
-#[derive(sqlx::FromRow)]
-struct RelationRow {
-    schema: String,
-    name: String,
-    oid: i64,
-    parent: bool,
-    columns: Vec<String>,
-    numbers: Vec<i16>,
-}
-
-#[derive(sqlx::FromRow)]
-struct CoveredRow {
-    schema: String,
-    name: String,
-    columns: Vec<String>,
-    filter: Option<String>,
-    all_operations: bool,
-}
-
 /// A server's tables and what publications cover of them.
 pub(super) struct Side<'a> {
     server: &'a Server,
@@ -55,13 +36,12 @@ pub(super) struct Side<'a> {
 
 impl<'a> Side<'a> {
     pub(super) async fn of(server: &'a Server, major: u32, publications: &[String]) -> Self {
-        let rows: Vec<RelationRow> = server
+        let rows: Vec<(String, String, i64, bool, Vec<String>, Vec<i16>)> = server
             .rows(
-                "select n.nspname::text as schema, c.relname::text as name, c.oid::int8 as oid,
-                        c.relkind = 'r' and exists (select from pg_inherits where inhparent = c.oid)
-                          as parent,
-                        array_agg(a.attname::text order by a.attnum) as columns,
-                        array_agg(a.attnum order by a.attnum) as numbers
+                "select n.nspname::text, c.relname::text, c.oid::int8,
+                        c.relkind = 'r' and exists (select from pg_inherits where inhparent = c.oid),
+                        array_agg(a.attname::text order by a.attnum),
+                        array_agg(a.attnum order by a.attnum)
                    from pg_class c join pg_namespace n on n.oid = c.relnamespace
                    join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
                         and not a.attisdropped and a.attgenerated = ''
@@ -72,10 +52,9 @@ impl<'a> Side<'a> {
             .unwrap();
         let relations = rows
             .into_iter()
-            .map(|row| {
-                let columns = row.columns.into_iter().zip(row.numbers).collect();
-                let relation = Relation { oid: row.oid, parent: row.parent, columns };
-                (TableName::new(&row.schema, &row.name), relation)
+            .map(|(schema, name, oid, parent, columns, numbers)| {
+                let columns = columns.into_iter().zip(numbers).collect();
+                (TableName::new(&schema, &name), Relation { oid, parent, columns })
             })
             .collect();
         let covered = covered(server, major, publications).await;
@@ -114,22 +93,22 @@ async fn covered(
         14 => ("null::name[]", "null::text"),
         _ => ("t.attnames", "t.rowfilter"),
     };
-    let rows: Vec<CoveredRow> = server
+    let rows: Vec<(String, String, Vec<String>, Option<String>, bool)> = server
         .rows(format!(
-            "select t.schemaname::text as schema, t.tablename::text as name,
+            "select t.schemaname::text, t.tablename::text,
                     array(select attname::text from pg_attribute
                            where attrelid = format('%I.%I', t.schemaname, t.tablename)::regclass
                              and attnum > 0 and not attisdropped and attgenerated = ''
-                             and ({attributes} is null or attname = any ({attributes}))) as columns,
-                    {filter} as filter,
-                    pubinsert and pubupdate and pubdelete and pubtruncate as all_operations
+                             and ({attributes} is null or attname = any ({attributes}))),
+                    {filter},
+                    pubinsert and pubupdate and pubdelete and pubtruncate
                from pg_publication_tables t join pg_publication p using (pubname)
               where t.pubname = any ({list}) and t.schemaname in ('public', 'sold')"
         ))
         .await
         .unwrap();
     let mut covered = BTreeMap::<TableName, Covered>::new();
-    for CoveredRow { schema, name, columns, filter, all_operations } in rows {
+    for (schema, name, columns, filter, all_operations) in rows {
         let name = TableName::new(&schema, &name);
         let columns: BTreeSet<String> = columns.into_iter().collect();
         let Some(known) = covered.get_mut(&name) else {
