@@ -25,7 +25,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 pub use tokio_postgres::types::ToSql as Parameter;
 
 /// What a column's value can be read as. The Rust type must be that of the column: cast in SQL.
-pub use tokio_postgres::types::FromSqlOwned;
+pub use tokio_postgres::types::FromSqlOwned as Value;
 
 /// A session. It ends when this is closed or dropped.
 pub struct Connection {
@@ -120,7 +120,7 @@ impl Connection {
     }
 
     /// The values of the one column that a query yields.
-    pub async fn values<T: FromSqlOwned>(
+    pub async fn values<T: Value>(
         &self,
         query: &str,
         parameters: &[&(dyn Parameter + Sync)],
@@ -130,7 +130,7 @@ impl Connection {
     }
 
     /// The one value that a query yields. Fails if there is no row.
-    pub async fn value<T: FromSqlOwned>(
+    pub async fn value<T: Value>(
         &self,
         query: &str,
         parameters: &[&(dyn Parameter + Sync)],
@@ -205,7 +205,7 @@ pub trait FromRow: Sized {
 
 macro_rules! tuples {
     ($($count:literal: $($value:ident $at:literal)+;)+) => {$(
-        impl<$($value: FromSqlOwned),+> FromRow for ($($value,)+) {
+        impl<$($value: Value),+> FromRow for ($($value,)+) {
             fn from_row(row: &Row) -> Result<Self> {
                 ensure!(row.len() == $count, "{} columns, {} expected", row.len(), $count);
                 Ok(($(row.try_get::<_, $value>($at)?,)+))

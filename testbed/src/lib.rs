@@ -42,7 +42,7 @@ mod tls;
 pub use azurite::Azurite;
 pub use binaries::{Browser, Postgres, browser, python, schemathesis};
 pub use collector::{Attributes, Collector, Point, Span};
-pub use database::{Connection, CopyOut, FromRow, Parameter, TextRow};
+pub use database::{Connection, CopyOut, FromRow, Parameter, TextRow, Value};
 pub use identity_endpoint::{IdentityEndpoint, Tokens};
 pub use key_vault::{KeyVault, Trouble};
 pub use layout::layout;

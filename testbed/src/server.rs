@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use uuid::Uuid;
 
 use crate::cluster::Cluster;
-use crate::database::{Connection, FromRow, FromSqlOwned};
+use crate::database::{Connection, FromRow, Value};
 
 /// Whom to connect as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -293,7 +293,7 @@ impl Server {
     }
 
     /// The one value that a query yields for the superuser. Fails if there is no row.
-    pub async fn value<T: FromSqlOwned>(&self, query: impl Into<String>) -> Result<T> {
+    pub async fn value<T: Value>(&self, query: impl Into<String>) -> Result<T> {
         let connection = self.connect().await?;
         let value = connection.value(&query.into(), &[]).await?;
         connection.close().await?;

@@ -5,6 +5,8 @@
 use std::time::{Duration, Instant};
 
 use deltacompare_testbed::{Connection, Options, Server};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use crate::functions_faults::{TABLES, assert_whole_of, changes, request, schema, start};
@@ -40,6 +42,39 @@ mod stored {
 /// It dies before the transaction ends, and the write is not stored.
 mod not_stored {
     at_writes! { first 1, second 2, third 3, fourth 4, fifth 5, sixth 6; false }
+}
+
+/// How long to go on drawing kills; without it, three are drawn.
+fn kill_seconds() -> Option<u64> {
+    let text = std::env::var("DELTACOMPARE_KILL_SECONDS").ok()?;
+    Some(text.parse().expect("DELTACOMPARE_KILL_SECONDS"))
+}
+
+/// Some of the kills, by a seed that is printed; `DELTACOMPARE_TEST_SEED` draws the same again.
+async fn drawn_at_random() {
+    let seed: u64 = std::env::var("DELTACOMPARE_TEST_SEED")
+        .map_or_else(|_| rand::random(), |text| text.parse().expect("DELTACOMPARE_TEST_SEED"));
+    std::println!("kills are drawn by DELTACOMPARE_TEST_SEED={seed}");
+    let mut dice = StdRng::seed_from_u64(seed);
+    let gap = gap().await;
+    let app = start(&gap, 1, &[]).await;
+    count_writes(&gap.head).await;
+    assert!(!dies_at(&gap, &app, i32::MAX, true).await);
+    let writes = gap.head.value::<i64>("select last_value from public.writes").await.unwrap();
+    assert!(writes > 20, "only {writes} writes");
+    let since = Instant::now();
+    for drawn in 0.. {
+        let ended = match kill_seconds() {
+            Some(seconds) => since.elapsed() > Duration::from_secs(seconds),
+            None => drawn == 3,
+        };
+        if ended {
+            break;
+        }
+        let (write, stored) = (dice.random_range(1..=writes), dice.random_bool(0.5));
+        println!("write {write}, stored: {stored}");
+        dies_at(&gap, &app, i32::try_from(write).unwrap(), stored).await;
+    }
 }
 
 async fn die_at_writes(first: i32, stored: bool) {
@@ -225,6 +260,7 @@ async fn count_writes(head: &Server) {
 
 tests! {
     [stored, not_stored]
+    drawn_at_random: seconds(240 + kill_seconds().unwrap_or(0)),
     a_planner_that_dies_at_any_object_leaves_none: own_servers kills seconds(600),
     a_clean_up_that_dies_at_any_object_leaves_none: own_servers kills seconds(600),
 }

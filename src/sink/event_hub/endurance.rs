@@ -1,5 +1,5 @@
-//! The sink alone against the stand-in, for long and as fast as it goes. On demand, see
-//! `.config/nextest.toml` and docs/benchmarks.md.
+//! The sink alone against the stand-in, for long and as fast as it goes. On demand: see
+//! docs/benchmarks.md.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -199,18 +199,21 @@ fn endure(events: usize, least_batches: u64, options: HubOptions, faults: Option
 }
 
 #[test]
+#[ignore = "on demand: some minutes"]
 fn a_hundred_thousand_batches_without_a_fault() {
     let options = HubOptions { largest_message: 3_300, ..HubOptions::default() };
     endure(320_000, 100_000, options, None);
 }
 
 #[test]
+#[ignore = "on demand: some minutes"]
 fn every_fault_at_random_intervals() {
     let options = HubOptions { largest_message: 40_000, ..HubOptions::default() };
     endure(2_000_000, 40_000, options, Some(Faults::random(7, 40)));
 }
 
 #[test]
+#[ignore = "on demand: some minutes"]
 fn events_a_second() {
     const EVENTS: usize = 1_000_000;
     let bench = Bench::new(HubOptions { keep: Keep::Count, ..HubOptions::default() });

@@ -3,7 +3,7 @@
 mod days;
 mod rows;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use deltacompare_testbed::{Production, Role};
 
 /// The publication of all [`TABLES`].
