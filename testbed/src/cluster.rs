@@ -34,7 +34,7 @@ impl Cluster {
         passwords: Passwords,
     ) -> Result<Self> {
         let account = Account::choose()?;
-        let scratch = Scratch::create(&account, options.folder.as_deref())?;
+        let scratch = Scratch::create(&account, options.folder.as_deref(), options.space_gib)?;
         let certificates = match options.tls {
             Tls::Off => None,
             Tls::Offered | Tls::Required => {

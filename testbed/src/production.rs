@@ -27,11 +27,13 @@ pub struct Options {
     pub conf: Vec<String>,
     /// The size of a WAL segment in MB: 1 makes archiving cheap, 16 is PostgreSQL's default.
     pub wal_segment_mb: u32,
-    /// Where the temporary folder is created. By default in `TMPDIR`, else in `/dev/shm` if 4 GiB
-    /// are free there, else in `/tmp`; name a disk for runs that need much space. The account that
+    /// Where the temporary folder is created. By default in `TMPDIR`, else in `/dev/shm` if
+    /// [`space_gib`](Self::space_gib) are free there, else in `/tmp`; name a disk for runs that need much space. The account that
     /// runs the servers must be able to enter it, and its name may hold only letters, digits, `/`,
     /// `_`, `.` and `-`.
     pub folder: Option<PathBuf>,
+    /// How much space the servers with their backup and archive may need, in GiB.
+    pub space_gib: u64,
     /// Whether the cluster has a system identifier of its own. Productions of one process have the
     /// same one otherwise, since they are copies of one template.
     pub own_identifier: bool,
@@ -45,6 +47,7 @@ impl Default for Options {
             conf: Vec::new(),
             wal_segment_mb: 1,
             folder: None,
+            space_gib: 4,
             own_identifier: false,
         }
     }
@@ -162,6 +165,15 @@ impl Production {
         Server::launch(Arc::clone(cluster), data)
             .await
             .with_context(|| format!("cannot restore to {}", to.name))
+    }
+}
+
+impl Drop for Production {
+    fn drop(&mut self) {
+        // Restores may live on, and nobody can make another one.
+        if let Some(backup) = &*self.backup.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = fs::remove_dir_all(backup);
+        }
     }
 }
 

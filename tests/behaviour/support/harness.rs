@@ -5,7 +5,7 @@
 //! - `own_servers`: it stops servers, changes settings, roles or passwords, needs a slot or more
 //!   than two restores. All others share one production and one pair of restores, each in a
 //!   database of its own (see [`super::Database`]).
-//! - `seconds(n)`: how long it may run, without the time that it waits for others; 120 by default.
+//! - `seconds(n)`: how long it may run, without the time that it waits for others; 180 by default.
 //! - `in_turn`: never at the same time as another test with this word.
 //! - `majors`: also worth running on another version of PostgreSQL.
 //! - `browser`, `kills`, `on_demand`: not in the default set.
@@ -96,7 +96,7 @@ impl Test {
             own_servers: false,
             in_turn: false,
             majors: false,
-            limit: Duration::from_secs(120),
+            limit: Duration::from_secs(180),
             set: Set::Default,
         }
     }
@@ -198,6 +198,10 @@ static PERMITS: LazyLock<Semaphore> = LazyLock::new(|| {
     Semaphore::new(jobs)
 });
 
+/// The same for what comes before the restores of all: they do not queue behind the other tests,
+/// since they wait for each other.
+static PREPARING: Semaphore = Semaphore::const_new(3);
+
 /// Adds a line to what is shown if the test fails.
 pub(crate) fn say(line: String) {
     CURRENT.with_borrow_mut(|current| match current {
@@ -236,7 +240,8 @@ pub(super) async fn go_on(last: bool) {
         let turn = TURN.acquire().await.unwrap();
         CURRENT.with_borrow_mut(|current| current.as_mut().unwrap().turn = Some(turn));
     }
-    let permit = if works { None } else { Some(PERMITS.acquire().await.unwrap()) };
+    let permits = if last { &*PERMITS } else { &PREPARING };
+    let permit = if works { None } else { Some(permits.acquire().await.unwrap()) };
     CURRENT.with_borrow_mut(|current| {
         let current = current.as_mut().unwrap();
         // Another gap of the same test may have been quicker.
@@ -317,15 +322,15 @@ fn run(test: &Test) -> Result<Completion, Failed> {
     if UNFINISHED.fetch_sub(1, Ordering::Relaxed) == 1 {
         summarize();
     }
-    match (ended, current.skipped) {
-        (Ok(true), None) => Ok(Completion::Completed),
-        (Ok(true), Some(reason)) => Ok(Completion::ignored_with(reason)),
-        (Ok(false), _) => {
-            let limit = test.limit.as_secs();
-            Err(format!("{}did not end within {limit} seconds", current.said).into())
-        }
-        (Err(_), _) => Err(current.said.into()),
-    }
+    let failure = match (ended, current.skipped) {
+        (Ok(true), None) => return Ok(Completion::Completed),
+        (Ok(true), Some(reason)) => return Ok(Completion::ignored_with(reason)),
+        (Ok(false), _) => format!("it did not end within {} seconds", test.limit.as_secs()),
+        (Err(_), _) => String::new(),
+    };
+    // At once, since a run takes minutes.
+    std::println!("---- {} ----\n{}{failure}\n", test.name, current.said);
+    Err(Failed::without_message())
 }
 
 fn message(panic: &(dyn Any + Send)) -> &str {

@@ -82,11 +82,15 @@ fn options() -> Options {
     let conf = [
         "max_connections = 300",
         "shared_buffers = '256MB'",
-        "max_wal_size = '4GB'",
-        // The servers live longer than those of one test: what autovacuum does would depend on time.
+                // The servers live longer than those of one test: what autovacuum does would depend on time.
         "autovacuum = off",
     ];
-    Options { conf: conf.map(str::to_owned).to_vec(), wal_segment_mb: 16, ..Options::default() }
+    Options {
+        conf: conf.map(str::to_owned).to_vec(),
+        wal_segment_mb: 16,
+        space_gib: 12,
+        ..Options::default()
+    }
 }
 
 impl World {
