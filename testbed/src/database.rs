@@ -147,7 +147,9 @@ impl Connection {
             .filter_map(|message| match message {
                 SimpleQueryMessage::Row(row) => Some(TextRow(
                     (0..row.len())
-                        .map(|at| (row.columns()[at].name().to_owned(), row.get(at).map(str::to_owned)))
+                        .map(|at| {
+                            (row.columns()[at].name().to_owned(), row.get(at).map(str::to_owned))
+                        })
                         .collect(),
                 )),
                 _ => None,

@@ -28,9 +28,9 @@ pub struct Options {
     /// The size of a WAL segment in MB: 1 makes archiving cheap, 16 is PostgreSQL's default.
     pub wal_segment_mb: u32,
     /// Where the temporary folder is created. By default in `TMPDIR`, else in `/dev/shm` if
-    /// [`space_gib`](Self::space_gib) are free there, else in `/tmp`; name a disk for runs that need much space. The account that
-    /// runs the servers must be able to enter it, and its name may hold only letters, digits, `/`,
-    /// `_`, `.` and `-`.
+    /// [`space_gib`](Self::space_gib) are free there, else in `/tmp`; name a disk for runs that need
+    /// much space. The account that runs the servers must be able to enter it, and its name may hold
+    /// only letters, digits, `/`, `_`, `.` and `-`.
     pub folder: Option<PathBuf>,
     /// How much space the servers with their backup and archive may need, in GiB.
     pub space_gib: u64,

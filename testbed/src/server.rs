@@ -376,7 +376,9 @@ impl Server {
 
     /// Whether the postmaster says so in its pid file: the process in line 1, the status in line 8.
     fn is_ready(&self) -> bool {
-        let Ok(text) = fs::read_to_string(self.data_dir().join("postmaster.pid")) else { return false };
+        let Ok(text) = fs::read_to_string(self.data_dir().join("postmaster.pid")) else {
+            return false;
+        };
         let mut lines = text.lines().map(str::trim);
         lines.next().and_then(|pid| pid.parse().ok()) == self.pid() && lines.nth(6) == Some("ready")
     }

@@ -31,7 +31,8 @@ pub(crate) struct Template {
 }
 
 /// By programs and size of a WAL segment. What is in here is removed when the process ends.
-static TEMPLATES: Mutex<BTreeMap<(PathBuf, u32), Arc<Template>>> = Mutex::const_new(BTreeMap::new());
+static TEMPLATES: Mutex<BTreeMap<(PathBuf, u32), Arc<Template>>> =
+    Mutex::const_new(BTreeMap::new());
 
 impl Template {
     /// The template that productions with such options share.

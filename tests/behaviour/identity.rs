@@ -11,7 +11,9 @@ mod wraparound;
 
 use deltacompare_testbed::{Options, Postgres, Production, Server};
 
-use crate::support::{Database, Events, Gap, Program, Run, assert_events_turn_base_into_head, deltacompare};
+use crate::support::{
+    Database, Events, Gap, Program, Run, assert_events_turn_base_into_head, deltacompare,
+};
 
 /// A table with what happens to it before and in the gap, statement by statement, and how it must
 /// be diffed. Its name stands for itself in the statements.

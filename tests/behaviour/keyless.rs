@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use crate::support::{Database, Gap, Program, Run, assert_events_turn_base_into_head, deltacompare};
+use crate::support::{
+    Database, Gap, Program, Run, assert_events_turn_base_into_head, deltacompare,
+};
 
 /// Tables, what happens to them, and the inserts and deletes that must come out. All are rewritten,
 /// so that their row versions cannot be compared.

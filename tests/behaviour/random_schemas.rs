@@ -17,7 +17,8 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::support::{
-    Database, DebeziumEvents, Events, Gap, NetChange, State, TableName, assert_recovered, deltacompare,
+    Database, DebeziumEvents, Events, Gap, NetChange, State, TableName, assert_recovered,
+    deltacompare,
 };
 use workload::Story;
 

@@ -10,7 +10,9 @@ use deltacompare_testbed::{Postgres, Server};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::support::{Database, Gap, Run, State, TableName, assert_recovered, deltacompare, literal};
+use crate::support::{
+    Database, Gap, Run, State, TableName, assert_recovered, deltacompare, literal,
+};
 
 /// A line of the recordings: the text of a value, and what the connector wrote under six settings.
 #[derive(Deserialize)]
@@ -301,8 +303,10 @@ async fn a_value_of_fifty_megabytes() {
 async fn large_objects_are_said_not_to_be_covered() {
     let table = "create table t (id int primary key, o oid); create publication p for all tables;";
     let large = "insert into t select 1, lo_from_bytea(0, 'x')";
-    let (none, some) =
-        tokio::join!(Gap::between(table, "insert into t values (1, 0)"), Gap::between(table, large));
+    let (none, some) = tokio::join!(
+        Gap::between(table, "insert into t values (1, 0)"),
+        Gap::between(table, large)
+    );
     let plan = deltacompare(&none, &["plan"]).run().await;
     plan.assert_completed();
     assert!(!plan.stdout.contains("large objects"), "{}", plan.stdout);

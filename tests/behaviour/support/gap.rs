@@ -72,14 +72,17 @@ pub(crate) async fn leftovers(gap: &Gap) -> Vec<String> {
         true => format!("{column} = current_database()"),
         false => "true".to_owned(),
     };
-    let query = format!("select 'schema ' || nspname from pg_namespace where nspname like 'deltacompare\\_%' \
+    let query = format!(
+        "select 'schema ' || nspname from pg_namespace where nspname like 'deltacompare\\_%' \
         union all select 'foreign server ' || srvname from pg_foreign_server \
         union all select 'user mapping of ' || srvname from pg_user_mappings \
         union all select 'role ' || rolname from pg_roles where rolname like 'deltacompare%' \
         union all select 'prepared ' || gid from pg_prepared_xacts where {} \
         union all select 'session ' || application_name || ' ' || coalesce(query, '') \
                     from pg_stat_activity where application_name like 'deltacompare%' and {}",
-        here("database"), here("datname"));
+        here("database"),
+        here("datname")
+    );
     let since = std::time::Instant::now();
     loop {
         let mut left = Vec::new();

@@ -368,7 +368,11 @@ fn summarize() {
     let mut took = TOOK.lock().unwrap();
     took.sort_by(|a, b| b.cmp(a));
     let sum: Duration = took.iter().map(|(took, _)| *took).sum();
-    std::println!("\n{} servers started, {} seconds of tests; the slowest:", Server::launched(), sum.as_secs());
+    std::println!(
+        "\n{} servers started, {} seconds of tests; the slowest:",
+        Server::launched(),
+        sum.as_secs()
+    );
     for (took, name) in took.iter().take(10) {
         std::println!("{:6.1} s {name}", took.as_secs_f64());
     }

@@ -46,8 +46,7 @@ pub(crate) async fn rows(server: &Server, table: &TableName) -> Vec<Row> {
         )
         .await
         .unwrap();
-    copied(&connection, &format!("select {} from {only} {table}", list.join(", ")), &columns)
-        .await
+    copied(&connection, &format!("select {} from {only} {table}", list.join(", ")), &columns).await
 }
 
 /// The rows of a query of these columns, each `name` or `expression as name`.
@@ -95,16 +94,16 @@ pub(crate) async fn cast(server: &Server, table: &TableName, rows: &mut [Row]) {
                 &[&table.to_string(), &name],
             )
             .await
-        .unwrap_or_else(|error| panic!("column {name} of {table}: {error:#}"));
+            .unwrap_or_else(|error| panic!("column {name} of {table}: {error:#}"));
         let texts: Vec<&str> = rows.iter().filter_map(|row| row.get(&name)?.as_deref()).collect();
         let query = format!(
             "select format('%s', value::{declared}) \
                from unnest($1::text[]) with ordinality as v (value, at) order by at"
         );
-        let printed: Vec<String> = connection
-            .values(&query, &[&texts])
-            .await
-        .unwrap_or_else(|error| panic!("column {name} {declared} of {table}: {error:#}: {texts:?}"));
+        let printed: Vec<String> =
+            connection.values(&query, &[&texts]).await.unwrap_or_else(|error| {
+                panic!("column {name} {declared} of {table}: {error:#}: {texts:?}")
+            });
         let mut printed = printed.into_iter();
         for row in rows.iter_mut() {
             if let Some(Some(text)) = row.get_mut(&name) {

@@ -82,7 +82,7 @@ fn options() -> Options {
     let conf = [
         "max_connections = 300",
         "shared_buffers = '256MB'",
-                // The servers live longer than those of one test: what autovacuum does would depend on time.
+        // The servers live longer than those of one test: what autovacuum does would depend on time.
         "autovacuum = off",
     ];
     Options {

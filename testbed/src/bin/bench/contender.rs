@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use deltacompare_testbed::{Connection, Role};
 use deltacompare_testbed::event_hubs::{EventHubs, HubOptions, Keep};
+use deltacompare_testbed::{Connection, Role};
 use tokio::process::Command;
 
 use crate::data::TABLE;

@@ -52,10 +52,8 @@ async fn compare(base: &Server, head: &Server, table: &Table, events: &[Event]) 
         by_key.entry(event.key(&shape)?).or_default().push(event);
     }
     let (base, head) = tokio::try_join!(copy::session(base), copy::session(head))?;
-    let (mut base, mut head) = tokio::try_join!(
-        Rows::read(&base, table, &shape),
-        Rows::read(&head, table, &shape)
-    )?;
+    let (mut base, mut head) =
+        tokio::try_join!(Rows::read(&base, table, &shape), Rows::read(&head, table, &shape))?;
     let (mut state, mut wanted) = (Vec::new(), Vec::new());
     loop {
         let event_key = by_key.keys().next().map(Vec::as_slice);
