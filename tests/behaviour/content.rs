@@ -451,11 +451,11 @@ async fn rows_that_only_base_has_are_read_a_few_times() {
 }
 
 tests! {
-    every_difference_of_images_is_one_update: seconds(360),
-    every_difference_is_seen_among_equal_rows_without_a_key: seconds(360),
-    exchanged_values_are_seen: seconds(360),
-    values_that_move_between_columns_are_seen: seconds(360),
-    keys_of_every_shape_are_walked_once: seconds(360),
-    keys_that_sort_in_two_ways_have_no_ranges: seconds(360),
-    rows_that_only_base_has_are_read_a_few_times: seconds(360),
+    every_difference_of_images_is_one_update: seconds(600),
+    every_difference_is_seen_among_equal_rows_without_a_key: seconds(600),
+    exchanged_values_are_seen: seconds(600),
+    values_that_move_between_columns_are_seen: seconds(600),
+    keys_of_every_shape_are_walked_once: seconds(600),
+    keys_that_sort_in_two_ways_have_no_ranges: seconds(600),
+    rows_that_only_base_has_are_read_a_few_times: seconds(600),
 }

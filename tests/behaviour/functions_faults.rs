@@ -356,7 +356,7 @@ async fn many_tables(tables: usize) {
     request["parallel"] = json!(8);
     let id = app.begin(&request).await;
     let since = Instant::now();
-    let within = Duration::from_secs(120) * tables.div_ceil(500) as u32;
+    let within = Duration::from_secs(240) * tables.div_ceil(500) as u32;
     while ["planning", "running"].contains(&state(&gap, &id).await.as_str()) {
         assert!(since.elapsed() < within, "{}", app.said());
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -380,13 +380,13 @@ async fn many_tables(tables: usize) {
 }
 
 tests! {
-    a_status_database_that_fails_at_any_write_loses_nothing: seconds(240),
-    messages_that_are_lost_are_sent_again: seconds(240),
-    messages_that_come_again_and_in_any_order_do_nothing_twice: seconds(240),
-    base_and_head_may_be_restarted: own_servers seconds(240),
-    a_network_that_breaks_or_stands_still_loses_nothing: seconds(240),
-    a_table_may_take_many_continuations: seconds(240),
-    a_message_that_was_given_up_fails_its_item_and_no_other: seconds(240),
-    hundreds_of_tables_in_one_recovery: own_servers seconds(240),
+    a_status_database_that_fails_at_any_write_loses_nothing,
+    messages_that_are_lost_are_sent_again,
+    messages_that_come_again_and_in_any_order_do_nothing_twice,
+    base_and_head_may_be_restarted: own_servers,
+    a_network_that_breaks_or_stands_still_loses_nothing,
+    a_table_may_take_many_continuations,
+    a_message_that_was_given_up_fails_its_item_and_no_other,
+    hundreds_of_tables_in_one_recovery: own_servers,
     thousands_of_tables_in_one_recovery: own_servers on_demand seconds(1800),
 }

@@ -308,5 +308,5 @@ tests! {
     a_recovery_is_begun_once,
     lists_come_in_parts_and_with_a_tag,
     the_document_describes_every_http_function_and_the_options_of_the_command_line: own_servers,
-    a_fuzzer_finds_no_answer_that_the_document_does_not_describe: seconds(480),
+    a_fuzzer_finds_no_answer_that_the_document_does_not_describe: seconds(600),
 }

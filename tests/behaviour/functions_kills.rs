@@ -260,7 +260,7 @@ async fn count_writes(head: &Server) {
 
 tests! {
     [stored, not_stored]
-    drawn_at_random: seconds(240 + kill_seconds().unwrap_or(0)),
+    drawn_at_random: seconds(300 + kill_seconds().unwrap_or(0)),
     a_planner_that_dies_at_any_object_leaves_none: own_servers kills seconds(600),
     a_clean_up_that_dies_at_any_object_leaves_none: own_servers kills seconds(600),
 }

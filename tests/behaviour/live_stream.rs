@@ -264,5 +264,5 @@ async fn streamed_events_beat_recovered_ones_in_every_order() {
 }
 
 tests! {
-    streamed_events_beat_recovered_ones_in_every_order: own_servers seconds(360),
+    streamed_events_beat_recovered_ones_in_every_order: own_servers seconds(600),
 }

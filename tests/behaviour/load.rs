@@ -152,5 +152,5 @@ async fn memory_is_bounded_for_wide_rows_and_holes_in_keys() {
 tests! {
     comparing_writes_no_temporary_files,
     sessions_are_as_many_as_documented: own_servers,
-    memory_is_bounded_for_wide_rows_and_holes_in_keys: seconds(420),
+    memory_is_bounded_for_wide_rows_and_holes_in_keys: seconds(600),
 }

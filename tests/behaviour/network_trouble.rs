@@ -171,7 +171,7 @@ async fn base_or_head_may_be_restarted() {
 }
 
 tests! {
-    connections_that_break_lose_nothing: seconds(240),
-    a_network_that_stands_still_longer_than_a_lease_loses_nothing: seconds(240),
-    base_or_head_may_be_restarted: own_servers seconds(240),
+    connections_that_break_lose_nothing,
+    a_network_that_stands_still_longer_than_a_lease_loses_nothing,
+    base_or_head_may_be_restarted: own_servers,
 }

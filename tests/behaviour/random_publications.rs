@@ -249,5 +249,5 @@ async fn check_one(gap: &Gap, world: &World, of: &Subscription, strategy: &str) 
 }
 
 tests! {
-    events_are_what_the_slot_would_have_said: own_servers seconds(360),
+    events_are_what_the_slot_would_have_said: own_servers seconds(600),
 }

@@ -396,11 +396,11 @@ async fn two_processes_may_work_on_one_recovery() {
 }
 
 tests! {
-    killed_at_any_instant_comparing_row_versions: seconds(420),
-    killed_at_any_instant_reading_everything: seconds(420),
-    killed_again_and_again: seconds(420),
-    an_interrupted_recovery_says_how_to_go_on: seconds(420),
-    a_recovery_that_nobody_knows_is_refused: seconds(420),
-    a_worker_that_lost_its_lease_changes_nothing: seconds(420),
-    two_processes_may_work_on_one_recovery: seconds(420),
+    killed_at_any_instant_comparing_row_versions: seconds(600),
+    killed_at_any_instant_reading_everything: seconds(600),
+    killed_again_and_again: seconds(600),
+    an_interrupted_recovery_says_how_to_go_on: seconds(600),
+    a_recovery_that_nobody_knows_is_refused: seconds(600),
+    a_worker_that_lost_its_lease_changes_nothing: seconds(600),
+    two_processes_may_work_on_one_recovery: seconds(600),
 }

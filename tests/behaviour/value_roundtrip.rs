@@ -319,8 +319,8 @@ async fn large_objects_are_said_not_to_be_covered() {
 }
 
 tests! {
-    every_value_comes_back_from_landing: majors seconds(360),
-    every_value_is_written_as_the_connector_wrote_it: seconds(360),
-    a_value_of_fifty_megabytes: seconds(360),
-    large_objects_are_said_not_to_be_covered: seconds(360),
+    every_value_comes_back_from_landing: majors seconds(600),
+    every_value_is_written_as_the_connector_wrote_it: seconds(600),
+    a_value_of_fifty_megabytes: seconds(600),
+    large_objects_are_said_not_to_be_covered: seconds(600),
 }

@@ -82,6 +82,6 @@ async fn rows_of_50_megabytes() {
 }
 
 tests! {
-    tables_of_1600_columns: seconds(360),
-    rows_of_50_megabytes: own_servers seconds(360),
+    tables_of_1600_columns: seconds(600),
+    rows_of_50_megabytes: own_servers seconds(600),
 }

@@ -345,5 +345,5 @@ async fn whatever_changes_files_or_meanings_falls_to_contents() {
 }
 
 tests! {
-    whatever_changes_files_or_meanings_falls_to_contents: majors seconds(360),
+    whatever_changes_files_or_meanings_falls_to_contents: majors seconds(600),
 }

@@ -189,5 +189,5 @@ async fn plans_do_not_depend_on_statistics() {
 }
 
 tests! {
-    plans_do_not_depend_on_statistics: own_servers seconds(360),
+    plans_do_not_depend_on_statistics: own_servers seconds(600),
 }

@@ -304,9 +304,9 @@ async fn filters_and_column_lists_hold_in_every_range() {
 }
 
 tests! {
-    any_ranges_in_any_order_yield_every_change_once: seconds(360),
-    two_processes_share_the_ranges: seconds(360),
-    a_key_that_prints_otherwise_goes_before_it_comes: seconds(360),
-    an_item_goes_on_at_its_checkpoint: seconds(360),
-    filters_and_column_lists_hold_in_every_range: seconds(360),
+    any_ranges_in_any_order_yield_every_change_once: seconds(600),
+    two_processes_share_the_ranges: seconds(600),
+    a_key_that_prints_otherwise_goes_before_it_comes: seconds(600),
+    an_item_goes_on_at_its_checkpoint: seconds(600),
+    filters_and_column_lists_hold_in_every_range: seconds(600),
 }

@@ -421,6 +421,6 @@ async fn transactions_in_doubt_are_not_part_of_a_restore() {
 }
 
 tests! {
-    row_versions_stay_comparable: majors seconds(360),
-    transactions_in_doubt_are_not_part_of_a_restore: own_servers seconds(360),
+    row_versions_stay_comparable: majors seconds(600),
+    transactions_in_doubt_are_not_part_of_a_restore: own_servers seconds(600),
 }

@@ -328,15 +328,15 @@ async fn a_write_during_the_run_fails_the_table() {
 }
 
 tests! {
-    restores_on_two_sides_of_a_failover_are_not_compared_by_row_version: own_servers seconds(360),
-    restores_of_two_clusters_are_not_compared_by_row_version: own_servers seconds(360),
-    without_counts_of_writes_rows_are_compared: own_servers seconds(360),
-    a_base_that_was_written_to_is_refused_or_compared_by_content: own_servers seconds(360),
-    a_write_whose_count_is_held_back_is_noticed: own_servers seconds(360),
-    a_write_that_is_counted_late_is_accepted_where_contents_are_compared: own_servers seconds(360),
-    a_session_in_a_transaction_keeps_the_recovery_open: own_servers seconds(360),
-    counts_that_were_lost_prove_nothing: own_servers seconds(360),
-    counts_that_are_lost_during_the_run_fail_the_table: own_servers seconds(360),
-    a_restart_disturbs_nothing: own_servers seconds(360),
-    a_write_during_the_run_fails_the_table: own_servers seconds(360),
+    restores_on_two_sides_of_a_failover_are_not_compared_by_row_version: own_servers seconds(600),
+    restores_of_two_clusters_are_not_compared_by_row_version: own_servers seconds(600),
+    without_counts_of_writes_rows_are_compared: own_servers seconds(600),
+    a_base_that_was_written_to_is_refused_or_compared_by_content: own_servers seconds(600),
+    a_write_whose_count_is_held_back_is_noticed: own_servers seconds(600),
+    a_write_that_is_counted_late_is_accepted_where_contents_are_compared: own_servers seconds(600),
+    a_session_in_a_transaction_keeps_the_recovery_open: own_servers seconds(600),
+    counts_that_were_lost_prove_nothing: own_servers seconds(600),
+    counts_that_are_lost_during_the_run_fail_the_table: own_servers seconds(600),
+    a_restart_disturbs_nothing: own_servers seconds(600),
+    a_write_during_the_run_fails_the_table: own_servers seconds(600),
 }

@@ -5,7 +5,7 @@
 //! - `own_servers`: it stops servers, changes settings, roles or passwords, needs a slot or more
 //!   than two restores. All others share one production and one pair of restores, each in a
 //!   database of its own (see [`super::Database`]).
-//! - `seconds(n)`: how long it may run, without the time that it waits for others; 180 by default.
+//! - `seconds(n)`: how long it may run, without the time that it waits for others; 300 by default.
 //! - `in_turn`: never at the same time as another test with this word.
 //! - `majors`: also worth running on another version of PostgreSQL.
 //! - `browser`, `kills`, `on_demand`: not in the default set.
@@ -96,7 +96,7 @@ impl Test {
             own_servers: false,
             in_turn: false,
             majors: false,
-            limit: Duration::from_secs(180),
+            limit: Duration::from_secs(300),
             set: Set::Default,
         }
     }

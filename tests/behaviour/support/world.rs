@@ -200,9 +200,12 @@ impl Database {
                 _ => None,
             })
             .await;
-        harness::go_on(true).await;
         let name = self.production.database();
-        (base.in_database(name), head.in_database(name))
+        let restored = (base.in_database(name), head.in_database(name));
+        // Production ends with its last user.
+        drop(self);
+        harness::go_on(true).await;
+        restored
     }
 
     fn is(&self, progress: Progress) {
