@@ -26,6 +26,12 @@ struct Relation {
     columns: BTreeMap<String, i16>,
 }
 
+/// Schema, name, oid, whether it is a parent, and its columns with their numbers.
+type RelationRow = (String, String, i64, bool, Vec<String>, Vec<i16>);
+
+/// Schema, name, columns, filter, and whether all operations are published.
+type CoveredRow = (String, String, Vec<String>, Option<String>, bool);
+
 /// A server's tables and what publications cover of them.
 pub(super) struct Side<'a> {
     server: &'a Server,
@@ -36,7 +42,7 @@ pub(super) struct Side<'a> {
 
 impl<'a> Side<'a> {
     pub(super) async fn of(server: &'a Server, major: u32, publications: &[String]) -> Self {
-        let rows: Vec<(String, String, i64, bool, Vec<String>, Vec<i16>)> = server
+        let rows: Vec<RelationRow> = server
             .rows(
                 "select n.nspname::text, c.relname::text, c.oid::int8,
                         c.relkind = 'r' and exists (select from pg_inherits where inhparent = c.oid),
@@ -93,7 +99,7 @@ async fn covered(
         14 => ("null::name[]", "null::text"),
         _ => ("t.attnames", "t.rowfilter"),
     };
-    let rows: Vec<(String, String, Vec<String>, Option<String>, bool)> = server
+    let rows: Vec<CoveredRow> = server
         .rows(format!(
             "select t.schemaname::text, t.tablename::text,
                     array(select attname::text from pg_attribute
