@@ -7,14 +7,18 @@ use deltacompare_testbed::Collector;
 use deltacompare_testbed::event_hubs::{EventHubs, Fault, Faults, HubOptions};
 
 use super::{assert_has_all, gap, lines, program, run};
+use crate::support::Gap;
 
 /// Every kind of trouble, each often enough that every run meets it.
 async fn assert_survives(faults: Faults) {
-    let gap = gap().await;
+    assert_survives_on(&gap().await, faults).await;
+}
+
+async fn assert_survives_on(gap: &Gap, faults: Faults) {
     let options = HubOptions { largest_message: 20_000, ..HubOptions::default() };
     let hub = EventHubs::start(options).await.unwrap();
     hub.inject(faults);
-    let run = run(&gap, &hub, &[]).await;
+    let run = run(gap, &hub, &[]).await;
     run.assert_completed();
     assert_has_all(&hub.events(), &lines(&run));
     let (batches, ..) = hub.counts();
@@ -215,8 +219,9 @@ async fn a_partition_that_stalls_for_good_fails_the_table_in_time() {
 
 /// Each fault in turn, out of a hat: the same hat for the same seed.
 async fn whatever_happens_nothing_is_lost() {
+    let gap = gap().await;
     for seed in [1, 2, 3] {
-        assert_survives(Faults::random(seed, 9)).await;
+        assert_survives_on(&gap, Faults::random(seed, 9)).await;
     }
 }
 

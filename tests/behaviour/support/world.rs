@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use deltacompare_testbed::{Options, Postgres, Production, Server};
 use tokio::sync::{Notify, watch};
@@ -73,7 +73,7 @@ pub(super) fn start(tests: Vec<String>) {
 /// A test that will have no gap any more.
 pub(super) fn ended(test: &str) {
     let world = WORLD.get().unwrap();
-    world.expected.lock().unwrap().remove(test);
+    lock(&world.expected).remove(test);
     world.changed.notify_one();
 }
 
@@ -98,11 +98,8 @@ impl World {
         let production = Arc::new(Production::start(&Postgres::find(None)?, options()).await?);
         production.share();
         self.phase.send_replace(Phase::Before(Arc::clone(&production)));
-        self.until(|| {
-            self.expected.lock().unwrap().is_empty() && self.none_is(&[Progress::Before])
-        })
-        .await;
-        if self.gaps.lock().unwrap().is_empty() {
+        self.until(|| lock(&self.expected).is_empty() && self.none_is(&[Progress::Before])).await;
+        if lock(&self.gaps).is_empty() {
             return Ok(());
         }
         production.base_backup().await?;
@@ -118,7 +115,7 @@ impl World {
     }
 
     fn none_is(&self, progress: &[Progress]) -> bool {
-        !self.gaps.lock().unwrap().values().any(|gap| progress.contains(gap))
+        !lock(&self.gaps).values().any(|gap| progress.contains(gap))
     }
 
     async fn until(&self, holds: impl Fn() -> bool) {
@@ -143,6 +140,11 @@ impl World {
     }
 }
 
+/// A test that panics with this in hand leaves it whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A new database in the common production, for one gap. Dereferences to the server in it.
 ///
 /// A test that has several gaps makes them at the same time: all databases must be there before the
@@ -157,15 +159,15 @@ impl Database {
     pub(crate) async fn new() -> Self {
         let world = WORLD.get().expect("this test is listed with `own_servers`");
         let test = harness::name();
+        let late = !matches!(*world.phase.borrow(), Phase::Starting | Phase::Before(_));
+        assert!(!late, "a test makes all its gaps at once, or it needs `own_servers`");
         let number = {
-            let mut gaps = world.gaps.lock().unwrap();
-            let late = !matches!(*world.phase.borrow(), Phase::Starting | Phase::Before(_));
-            assert!(!late, "a test makes all its gaps at once, or it needs `own_servers`");
+            let mut gaps = lock(&world.gaps);
             let number = gaps.last_key_value().map_or(1, |(last, _)| last + 1);
             gaps.insert(number, Progress::Before);
             number
         };
-        world.expected.lock().unwrap().remove(&test);
+        lock(&world.expected).remove(&test);
         // From here on a failure withdraws the gap.
         let mut withdrawn = Withdraw(Some(number));
         let production = world
@@ -210,7 +212,7 @@ impl Database {
 
     fn is(&self, progress: Progress) {
         let world = WORLD.get().unwrap();
-        world.gaps.lock().unwrap().insert(self.number, progress);
+        lock(&world.gaps).insert(self.number, progress);
         world.changed.notify_one();
     }
 }
@@ -235,7 +237,7 @@ struct Withdraw(Option<usize>);
 impl Drop for Withdraw {
     fn drop(&mut self) {
         if let (Some(number), Some(world)) = (self.0, WORLD.get()) {
-            if let Some(gap) = world.gaps.lock().unwrap().get_mut(&number) {
+            if let Some(gap) = lock(&world.gaps).get_mut(&number) {
                 *gap = Progress::Done;
             }
             world.changed.notify_one();
