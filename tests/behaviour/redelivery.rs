@@ -216,7 +216,8 @@ async fn sweep(strategy: &str) {
     worker.assert_completes().await;
     let takes = started.elapsed();
     whole.assert_whole(&gap, &expected, &worker.id().unwrap()).await;
-    let events = Events::read(&whole.file()).0.len();
+    // On a busy machine a lease of a second may run out, and events come twice here too.
+    let events = Events::read(&whole.file()).by_id().len();
     println!("{strategy}: {takes:?}, {events} events");
     // At its end it waits two seconds for the statistics: one instant in them is enough.
     let busy = takes - Duration::from_secs(2);
