@@ -25,7 +25,7 @@ pub(crate) const GUARD: &str = r#"
 "#;
 
 /// How long the emulator may take to listen; it is Node.js, and the machine may be busy.
-const STARTS_WITHIN: Duration = Duration::from_secs(60);
+const STARTS_WITHIN: Duration = Duration::from_secs(120);
 
 /// Blob, queue and table storage of one account on free ports of this machine, held in memory.
 /// Ends when this is dropped, or when this process ends.

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use uuid::Uuid;
 
 use crate::account::Account;
 use crate::binaries::Postgres;
 use crate::production::Options;
 use crate::scratch::Scratch;
+use crate::template::Passwords;
 use crate::tls::{Certificates, Tls};
 
 /// One history of WAL: the programs, the passwords, the archive, and the folder it all lies in.
@@ -19,8 +19,7 @@ pub(crate) struct Cluster {
     pub(crate) postgres: Postgres,
     pub(crate) account: Account,
     pub(crate) options: Options,
-    pub(crate) superuser_password: String,
-    pub(crate) admin_password: String,
+    pub(crate) passwords: Passwords,
     pub(crate) certificates: Option<Certificates>,
     pub(crate) archive: PathBuf,
     pub(crate) sockets: PathBuf,
@@ -29,9 +28,13 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub(crate) fn create(postgres: &Postgres, options: Options) -> Result<Self> {
+    pub(crate) fn create(
+        postgres: &Postgres,
+        options: Options,
+        passwords: Passwords,
+    ) -> Result<Self> {
         let account = Account::choose()?;
-        let scratch = Scratch::create(&account, options.folder.as_deref())?;
+        let scratch = Scratch::create(&account, options.folder.as_deref(), options.space_gib)?;
         let certificates = match options.tls {
             Tls::Off => None,
             Tls::Offered | Tls::Required => {
@@ -40,8 +43,7 @@ impl Cluster {
         };
         Ok(Self {
             postgres: postgres.clone(),
-            superuser_password: Uuid::new_v4().simple().to_string(),
-            admin_password: Uuid::new_v4().simple().to_string(),
+            passwords,
             certificates,
             archive: scratch.subfolder(&account, "archive")?,
             sockets: scratch.subfolder(&account, "s")?,

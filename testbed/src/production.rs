@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
-use sqlx::{AssertSqlSafe, Connection};
 
 use crate::account::Account;
 use crate::binaries::Postgres;
 use crate::cluster::Cluster;
 use crate::scratch::create_private;
 use crate::server::{RestorePoint, Server};
+use crate::template::{self, Template};
 use crate::tls::Tls;
 
 /// How production, and the servers restored from it, are set up.
@@ -27,10 +27,16 @@ pub struct Options {
     pub conf: Vec<String>,
     /// The size of a WAL segment in MB: 1 makes archiving cheap, 16 is PostgreSQL's default.
     pub wal_segment_mb: u32,
-    /// Where the temporary folder is created. By default in `TMPDIR`, else in `/dev/shm` if 4 GiB
-    /// are free there, else in `/tmp`; name a disk for runs that need much space. The account that runs the servers must be able to enter it, and its name may
-    /// hold only letters, digits, `/`, `_`, `.` and `-`.
+    /// Where the temporary folder is created. By default in `TMPDIR`, else in `/dev/shm` if
+    /// [`space_gib`](Self::space_gib) are free there, else in `/tmp`; name a disk for runs that need
+    /// much space. The account that runs the servers must be able to enter it, and its name may hold
+    /// only letters, digits, `/`, `_`, `.` and `-`.
     pub folder: Option<PathBuf>,
+    /// How much space the servers with their backup and archive may need, in GiB.
+    pub space_gib: u64,
+    /// Whether the cluster has a system identifier of its own. Productions of one process have the
+    /// same one otherwise, since they are copies of one template.
+    pub own_identifier: bool,
 }
 
 impl Default for Options {
@@ -41,6 +47,8 @@ impl Default for Options {
             conf: Vec::new(),
             wal_segment_mb: 1,
             folder: None,
+            space_gib: 4,
+            own_identifier: false,
         }
     }
 }
@@ -69,57 +77,35 @@ pub struct Production {
 }
 
 impl Production {
-    /// A new cluster with a system identifier of its own, running, with the roles and the database
-    /// that [`Role`](crate::Role) and [`Options`] tell.
+    /// A new cluster, running, with the roles and the database that [`Role`](crate::Role) and
+    /// [`Options`] tell.
     pub async fn start(postgres: &Postgres, options: Options) -> Result<Self> {
-        let cluster = Arc::new(Cluster::create(postgres, options)?);
+        let template = if options.own_identifier {
+            Arc::new(Template::create(postgres, options.wal_segment_mb).await?)
+        } else {
+            Template::of(postgres, options.wal_segment_mb).await?
+        };
+        let cluster = Arc::new(Cluster::create(postgres, options, template.passwords.clone())?);
         let data = cluster.scratch.path().join("production");
-        let segment = format!("--wal-segsize={}", cluster.options.wal_segment_mb);
-        cluster
-            .run(
-                &postgres.bin().join("initdb"),
-                &[
-                    "--username=postgres",
-                    "--auth-host=scram-sha-256",
-                    "--auth-local=trust",
-                    "--encoding=UTF8",
-                    "--locale=C.UTF-8",
-                    "--data-checksums",
-                    "--no-sync",
-                    &segment,
-                    "-D",
-                    &data.to_string_lossy(),
-                ],
-            )
-            .await?;
+        template.copy_to(&cluster, &data).await?;
         cluster.configure(&data, true, &[])?;
         let server = Server::launch(cluster, data).await?;
-
-        let mut connection = server.connect_to("postgres").await?;
-        let roles = format!(
-            "alter role postgres password '{}';
-             create role azure_admin login createdb createrole replication password '{}';
-             grant pg_monitor, pg_read_all_data, pg_signal_backend
-                to azure_admin with admin option",
-            server.cluster.superuser_password, server.cluster.admin_password,
-        );
-        // By WAL (the default since 15), the whole of it would go to the archive.
-        let strategy = if postgres.major() < 15 { "" } else { "strategy file_copy" };
-        let database = format!(
-            "create database \"{}\" owner azure_admin {strategy}",
-            server.database().replace('"', "\"\"")
-        );
-        for statements in [roles, database] {
-            sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await?;
+        let production = Self { server, backup: Mutex::new(None) };
+        if production.database() != Options::default().database {
+            production.create_database(production.database()).await?;
         }
-        connection.close().await?;
-        Ok(Self { server, backup: Mutex::new(None) })
+        Ok(production)
+    }
+
+    /// Creates another database, owned by `azure_admin` too.
+    pub async fn create_database(&self, name: &str) -> Result<()> {
+        template::create_database(&self.server, name).await
     }
 
     /// Takes the base backup that later restores start from, while the server goes on working.
     /// Taken again, it replaces the earlier one for the restores that follow.
     pub async fn base_backup(&self) -> Result<()> {
-        let cluster = &self.server.cluster;
+        let cluster = self.server.cluster();
         let folder = cluster.scratch.path().join(format!("backup-{}", cluster.next_number()));
         // They would wait for the archive in steps of a second; a restore point waits better.
         let (start, stop) = if cluster.postgres.major() < 15 {
@@ -133,14 +119,14 @@ impl Production {
                 "select labelfile, spcmapfile from pg_backup_stop(false)",
             )
         };
-        let mut connection = self.server.connect().await?;
-        sqlx::query(start).execute(&mut connection).await?;
+        let connection = self.server.connect().await?;
+        connection.sql(start).await?;
         let (from, to) = (self.server.data_dir().to_owned(), folder.clone());
         let account = cluster.account.clone();
         tokio::task::spawn_blocking(move || copy_running(&from, &to, &account)).await??;
-        let (label, tablespaces): (String, String) =
-            sqlx::query_as(stop).fetch_one(&mut connection).await?;
+        let mut stopped: Vec<(String, String)> = connection.rows(stop, &[]).await?;
         connection.close().await?;
+        let (label, tablespaces) = stopped.pop().context("a backup without a label")?;
         ensure!(tablespaces.is_empty(), "the testbed does not back up tablespaces");
         let path = folder.join("backup_label");
         fs::write(&path, label)?;
@@ -158,16 +144,11 @@ impl Production {
     /// A new server that is what the cluster was at this point: promoted, ready for writing, on a
     /// timeline of its own, its statistics empty. Restores may run at the same time.
     pub async fn restore_with(&self, to: &RestorePoint, options: RestoreOptions) -> Result<Server> {
-        let cluster = &self.server.cluster;
+        let cluster = self.server.cluster();
         let backup = self.backup.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let backup = backup.context("take a base backup before the restore point")?;
         let data = cluster.scratch.path().join(format!("restore-{}", cluster.next_number()));
-        cluster
-            .run(
-                Path::new("cp"),
-                &["-a", "--reflink=auto", &backup.to_string_lossy(), &data.to_string_lossy()],
-            )
-            .await?;
+        template::copy(cluster, &backup, &data).await?;
         let mut conf = vec![
             format!("restore_command = 'cp \"{}/%f\" \"%p\"'", cluster.archive.display()),
             format!("recovery_target_name = '{}'", to.name.replace('\'', "''")),
@@ -184,6 +165,15 @@ impl Production {
         Server::launch(Arc::clone(cluster), data)
             .await
             .with_context(|| format!("cannot restore to {}", to.name))
+    }
+}
+
+impl Drop for Production {
+    fn drop(&mut self) {
+        // Restores may live on, and nobody can make another one.
+        if let Some(backup) = &*self.backup.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = fs::remove_dir_all(backup);
+        }
     }
 }
 

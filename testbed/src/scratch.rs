@@ -33,9 +33,6 @@ const GUARD: &str = r#"
     done
 "#;
 
-/// In bytes. Two tests at a time need about 400 MB; docker's default is 64 MB.
-const ENOUGH_MEMORY: u64 = 4 << 30;
-
 /// A folder owned by the servers' account. Removed on drop, and also if this process is killed,
 /// with every server whose data folder lies directly in it.
 #[derive(Debug)]
@@ -45,9 +42,9 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// A new folder in `parent`, by default where [`default_parent`] says.
-    pub(crate) fn create(account: &Account, parent: Option<&Path>) -> Result<Self> {
-        let parent = parent.map_or_else(|| default_parent(account), Path::to_owned);
+    /// A new folder for so many GiB in `parent`, by default where [`default_parent`] says.
+    pub(crate) fn create(account: &Account, parent: Option<&Path>, gib: u64) -> Result<Self> {
+        let parent = parent.map_or_else(|| default_parent(account, gib), Path::to_owned);
         let folder = tempfile::Builder::new()
             .prefix("deltacompare-")
             .tempdir_in(&parent)
@@ -95,12 +92,12 @@ pub(crate) fn create_private(path: &Path) -> Result<()> {
     std::fs::DirBuilder::new().mode(0o700).create(path).map_err(|e: io::Error| e.into())
 }
 
-/// Where folders go unless the caller says: `TMPDIR` if it is set, else memory if there is plenty,
-/// since a server is a thousand small files (a pair comes up three times as fast there), else `/tmp`.
+/// Where folders go unless the caller says: `TMPDIR` if it is set, else memory if it has so many
+/// GiB, since a server is a thousand small files (a pair comes up three times as fast there), else `/tmp`.
 ///
 /// A folder only counts if the account can enter it, if its name needs no quoting in shell and
 /// configuration, and if a socket in it stays within the 107 bytes that Linux allows.
-fn default_parent(account: &Account) -> PathBuf {
+fn default_parent(account: &Account, gib: u64) -> PathBuf {
     let fits = |folder: &PathBuf| {
         account.can_enter(folder)
             && folder.to_str().is_some_and(|name| {
@@ -110,7 +107,7 @@ fn default_parent(account: &Account) -> PathBuf {
     };
     let memory = PathBuf::from("/dev/shm");
     let roomy = rustix::fs::statvfs(&memory)
-        .is_ok_and(|s| s.f_bavail.saturating_mul(s.f_frsize) >= ENOUGH_MEMORY);
+        .is_ok_and(|s| s.f_bavail.saturating_mul(s.f_frsize) >= gib << 30);
     std::env::var_os("TMPDIR")
         .map(PathBuf::from)
         .or(roomy.then_some(memory))

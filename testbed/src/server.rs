@@ -5,18 +5,17 @@ use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::process::{Pid, Signal, kill_process};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow, PgSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, Postgres as Db};
 use uuid::Uuid;
 
 use crate::cluster::Cluster;
+use crate::database::{Connection, FromRow, Value};
 
 /// Whom to connect as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +59,7 @@ pub struct RestorePoint {
 }
 
 /// One change that a logical slot decoded into text.
-#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodedChange {
     /// Where the change lies in the WAL.
     pub lsn: String,
@@ -70,27 +69,53 @@ pub struct DecodedChange {
     pub data: String,
 }
 
-/// A PostgreSQL server of our own, which ends (abruptly) and loses its data folder on drop, and
-/// also when this process is killed. All methods may be called from several tasks at once.
+/// How many servers this process has started.
+static LAUNCHED: AtomicU64 = AtomicU64::new(0);
+
+/// The process of a server, its port and its folder.
 #[derive(Debug)]
-pub struct Server {
+struct Running {
     data: PathBuf,
     log: PathBuf,
     port: AtomicU16,
     postmaster: Mutex<Option<Child>>,
+    shared: AtomicBool,
     // Last, since dropping the last reference removes the folder.
-    pub(crate) cluster: Arc<Cluster>,
+    cluster: Arc<Cluster>,
+}
+
+/// A database of a PostgreSQL server of our own. The server ends (abruptly) and loses its data
+/// folder when its last `Server` is dropped, and also when this process is killed. All methods may
+/// be called from several tasks at once.
+#[derive(Clone, Debug)]
+pub struct Server {
+    running: Arc<Running>,
+    database: String,
 }
 
 impl Server {
+    /// How many servers this process has started so far.
+    pub fn launched() -> u64 {
+        LAUNCHED.load(Ordering::Relaxed)
+    }
+
     /// Starts a server in the configured folder `data`, on a port that is free.
     pub(crate) async fn launch(cluster: Arc<Cluster>, data: PathBuf) -> Result<Self> {
         let log = data.with_extension("log");
-        let server =
-            Self { data, log, port: AtomicU16::new(0), postmaster: Mutex::new(None), cluster };
+        let database = cluster.options.database.clone();
+        let running = Running {
+            data,
+            log,
+            port: AtomicU16::new(0),
+            postmaster: Mutex::new(None),
+            shared: AtomicBool::new(false),
+            cluster,
+        };
+        let server = Self { running: Arc::new(running), database };
+        LAUNCHED.fetch_add(1, Ordering::Relaxed);
         let mut tries = 0;
         loop {
-            server.port.store(free_port()?, Ordering::Relaxed);
+            server.running.port.store(free_port()?, Ordering::Relaxed);
             tries += 1;
             match server.start().await {
                 Ok(()) => return Ok(server),
@@ -101,37 +126,62 @@ impl Server {
         }
     }
 
+    /// The same server in another of its databases.
+    pub fn in_database(&self, name: &str) -> Self {
+        Self { running: Arc::clone(&self.running), database: name.to_owned() }
+    }
+
+    /// Says that several tests use this server at once: from now on stopping it panics.
+    pub fn share(&self) {
+        self.running.shared.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether several tests use this server at once.
+    pub fn is_shared(&self) -> bool {
+        self.running.shared.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn cluster(&self) -> &Arc<Cluster> {
+        &self.running.cluster
+    }
+
     /// Starts the server again after [`stop`](Self::stop), on the same port, and waits until it is
     /// out of recovery. Does nothing if it runs.
     pub async fn start(&self) -> Result<()> {
         if self.child().is_none() {
-            let log = File::options().create(true).append(true).open(&self.log)?;
-            let mut command =
-                self.cluster.account.command(self.cluster.postgres.bin().join("postgres"));
-            command.arg("-D").arg(&self.data).args(["-p", &self.port().to_string()]);
+            let log = File::options().create(true).append(true).open(&self.running.log)?;
+            let cluster = self.cluster();
+            let mut command = cluster.account.command(cluster.postgres.bin().join("postgres"));
+            command.arg("-D").arg(self.data_dir()).args(["-p", &self.port().to_string()]);
             command.stdout(log.try_clone()?).stderr(log);
             *self.child() = Some(command.spawn().context("cannot start postgres")?);
         }
         // No limit of time: replaying a long archive takes as long as it takes.
         while !self.is_ready() {
-            if let Some(status) = self.poll_exit()? {
-                bail!("the server in {} ended with {status}:\n{}", self.data.display(), self.log());
+            if let Some(status) = self.running.poll_exit()? {
+                let folder = self.data_dir().display();
+                bail!("the server in {folder} ended with {status}:\n{}", self.log());
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         Ok(())
     }
 
-    /// Stops the server and waits for its end. Does nothing if it does not run.
+    /// Stops the server and waits for its end. Does nothing if it does not run. Panics if the
+    /// server is [shared](Self::share).
     pub async fn stop(&self, mode: StopMode) -> Result<()> {
+        assert!(
+            !self.is_shared(),
+            "other tests use this server too: a test that stops a server needs its own ones"
+        );
         let signal = match mode {
             StopMode::Fast => Signal::INT,
             StopMode::Immediate => Signal::QUIT,
         };
-        self.signal(signal)?;
+        self.running.signal(signal)?;
         let since = Instant::now();
         while self.child().is_some() {
-            self.poll_exit()?;
+            self.running.poll_exit()?;
             if since.elapsed() > Duration::from_secs(60) {
                 bail!("the server did not stop within a minute:\n{}", self.log());
             }
@@ -147,19 +197,19 @@ impl Server {
 
     /// The TCP port, which it keeps over restarts.
     pub fn port(&self) -> u16 {
-        self.port.load(Ordering::Relaxed)
+        self.running.port.load(Ordering::Relaxed)
     }
 
-    /// The database that the tests use, owned by `azure_admin`: by default `shop`.
+    /// The database that all of this is about, owned by `azure_admin`: by default `shop`.
     pub fn database(&self) -> &str {
-        &self.cluster.options.database
+        &self.database
     }
 
     /// The password of a role; the same on production and all restores.
     pub fn password(&self, role: Role) -> &str {
         match role {
-            Role::Superuser => &self.cluster.superuser_password,
-            Role::Admin => &self.cluster.admin_password,
+            Role::Superuser => &self.cluster().passwords.superuser,
+            Role::Admin => &self.cluster().passwords.admin,
         }
     }
 
@@ -186,17 +236,18 @@ impl Server {
 
     /// The certificate of the authority that vouches for the server, if it speaks TLS.
     pub fn ca_pem_path(&self) -> Option<&Path> {
-        self.cluster.certificates.as_ref().map(|c| c.authority.as_path())
+        self.cluster().certificates.as_ref().map(|c| c.authority.as_path())
     }
 
     /// The data folder.
     pub fn data_dir(&self) -> &Path {
-        &self.data
+        &self.running.data
     }
 
     /// All that the server has logged so far.
     pub fn log(&self) -> String {
-        fs::read(&self.log).map(|l| String::from_utf8_lossy(&l).into_owned()).unwrap_or_default()
+        let log = fs::read(&self.running.log);
+        log.map(|l| String::from_utf8_lossy(&l).into_owned()).unwrap_or_default()
     }
 
     /// The process id of the postmaster, if it runs.
@@ -204,65 +255,49 @@ impl Server {
         self.child().as_ref().map(Child::id)
     }
 
-    /// A new connection to the tests' database as superuser, over the server's socket.
-    pub async fn connect(&self) -> Result<PgConnection> {
-        self.connect_to(self.database()).await
+    /// A new connection to the database as superuser, over the server's socket.
+    pub async fn connect(&self) -> Result<Connection> {
+        let (cluster, user) = (self.cluster(), Role::Superuser.name());
+        Connection::over_socket(&cluster.sockets, self.port(), user, &self.database)
+            .await
+            .with_context(|| {
+                let folder = self.data_dir().display();
+                format!("cannot connect to {} of the server in {folder}", self.database)
+            })
     }
 
-    /// A new connection to another database as superuser, over the server's socket.
-    pub async fn connect_to(&self, database: &str) -> Result<PgConnection> {
-        let options = PgConnectOptions::new_without_pgpass()
-            .socket(&self.cluster.sockets)
-            .port(self.port())
-            .username(Role::Superuser.name())
-            .database(database)
-            .ssl_mode(PgSslMode::Disable)
-            .disable_statement_logging();
-        PgConnection::connect_with(&options).await.with_context(|| {
-            format!("cannot connect to {database} of the server in {}", self.data.display())
-        })
+    /// The same to another database.
+    pub async fn connect_to(&self, database: &str) -> Result<Connection> {
+        self.in_database(database).connect().await
     }
 
-    /// A new connection to the tests' database over TCP, by the role's [`url`](Self::url).
-    pub async fn connect_as(&self, role: Role) -> Result<PgConnection> {
-        Ok(PgConnection::connect(&self.url(role)).await?)
+    /// A new connection to the database over TCP, by the role's [`url`](Self::url).
+    pub async fn connect_as(&self, role: Role) -> Result<Connection> {
+        Connection::open(&self.url(role)).await
     }
 
     /// Runs statements as superuser on a connection of their own. Several statements without a
     /// transaction command are one transaction.
     pub async fn sql(&self, statements: impl Into<String>) -> Result<()> {
-        let statements = statements.into();
-        let mut connection = self.connect().await?;
-        sqlx::raw_sql(AssertSqlSafe(statements.as_str()))
-            .execute(&mut connection)
-            .await
-            .with_context(|| format!("in: {statements}"))?;
-        Ok(connection.close().await?)
+        let connection = self.connect().await?;
+        connection.sql(&statements.into()).await?;
+        connection.close().await
     }
 
-    /// The rows that a query yields for the superuser: tuples, or what derives `sqlx::FromRow`.
-    pub async fn rows<T>(&self, query: impl Into<String>) -> Result<Vec<T>>
-    where
-        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
-    {
-        let query = query.into();
-        let mut connection = self.connect().await?;
-        let rows = sqlx::query_as(AssertSqlSafe(query.as_str()))
-            .fetch_all(&mut connection)
-            .await
-            .with_context(|| format!("in: {query}"))?;
+    /// The rows that a query yields for the superuser, as tuples.
+    pub async fn rows<T: FromRow>(&self, query: impl Into<String>) -> Result<Vec<T>> {
+        let connection = self.connect().await?;
+        let rows = connection.rows(&query.into(), &[]).await?;
         connection.close().await?;
         Ok(rows)
     }
 
     /// The one value that a query yields for the superuser. Fails if there is no row.
-    pub async fn value<T>(&self, query: impl Into<String>) -> Result<T>
-    where
-        T: for<'r> sqlx::Decode<'r, Db> + sqlx::Type<Db> + Send + Unpin,
-    {
-        let query = query.into();
-        let mut rows = self.rows::<(T,)>(query.as_str()).await?;
-        Ok(rows.pop().with_context(|| format!("no row: {query}"))?.0)
+    pub async fn value<T: Value>(&self, query: impl Into<String>) -> Result<T> {
+        let connection = self.connect().await?;
+        let value = connection.value(&query.into(), &[]).await?;
+        connection.close().await?;
+        Ok(value)
     }
 
     /// Does what Azure does when its administrator creates `postgres_fdw`, which on stock
@@ -281,19 +316,20 @@ impl Server {
         if self.value::<String>("show archive_mode").await? == "off" {
             bail!("this server does not archive: restore it with `archive: true`");
         }
-        let name = format!("{name}-{}", self.cluster.next_number());
-        let mut connection = self.connect().await?;
-        let (lsn, file): (String, String) = sqlx::query_as(
-            "select lsn::text, pg_walfile_name(lsn) from pg_create_restore_point($1) lsn",
-        )
-        .bind(&name)
-        .fetch_one(&mut connection)
-        .await?;
-        sqlx::query("select pg_switch_wal()").execute(&mut connection).await?;
+        let name = format!("{name}-{}", self.cluster().next_number());
+        let connection = self.connect().await?;
+        let mut points: Vec<(String, String)> = connection
+            .rows(
+                "select lsn::text, pg_walfile_name(lsn) from pg_create_restore_point($1) lsn",
+                &[&name],
+            )
+            .await?;
+        let (lsn, file) = points.pop().context("a restore point without a place")?;
+        connection.sql("select pg_switch_wal()").await?;
         connection.close().await?;
 
         let since = Instant::now();
-        while !self.cluster.archive.join(&file).exists() {
+        while !self.cluster().archive.join(&file).exists() {
             if since.elapsed() > Duration::from_secs(120) {
                 bail!("{file} was not archived within two minutes:\n{}", self.log());
             }
@@ -304,48 +340,51 @@ impl Server {
         Ok(RestorePoint { name, lsn, timeline })
     }
 
-    /// Creates a logical slot in the tests' database, and yields its consistent point.
+    /// Creates a logical slot in the database, and yields its consistent point.
     pub async fn create_logical_slot(&self, name: &str, plugin: &str) -> Result<String> {
-        let mut connection = self.connect().await?;
-        let lsn =
-            sqlx::query_scalar("select lsn::text from pg_create_logical_replication_slot($1, $2)")
-                .bind(name)
-                .bind(plugin)
-                .fetch_one(&mut connection)
-                .await?;
+        let connection = self.connect().await?;
+        let create = "select lsn::text from pg_create_logical_replication_slot($1, $2)";
+        let lsn = connection.value(create, &[&name, &plugin]).await?;
         connection.close().await?;
         Ok(lsn)
     }
 
     /// Consumes what a slot of `test_decoding` has, in the order of commits.
     pub async fn decode_changes(&self, slot: &str) -> Result<Vec<DecodedChange>> {
-        let mut connection = self.connect().await?;
-        let changes = sqlx::query_as(
-            "select lsn::text, xid::text, data from pg_logical_slot_get_changes($1, null, null)",
-        )
-        .bind(slot)
-        .fetch_all(&mut connection)
-        .await?;
+        let connection = self.connect().await?;
+        let query =
+            "select lsn::text, xid::text, data from pg_logical_slot_get_changes($1, null, null)";
+        let changes = connection.rows(query, &[&slot]).await?;
         connection.close().await?;
-        Ok(changes)
+        Ok(changes.into_iter().map(|(lsn, xid, data)| DecodedChange { lsn, xid, data }).collect())
     }
 
     /// Consumes what a slot of `pgoutput` has for this publication: one protocol message each
     /// (protocol version 1).
     pub async fn decode_messages(&self, slot: &str, publication: &str) -> Result<Vec<Vec<u8>>> {
-        let mut connection = self.connect().await?;
-        let messages = sqlx::query_scalar(
-            "select data from pg_logical_slot_get_binary_changes(
-                 $1, null, null, 'proto_version', '1', 'publication_names', quote_ident($2))",
-        )
-        .bind(slot)
-        .bind(publication)
-        .fetch_all(&mut connection)
-        .await?;
+        let connection = self.connect().await?;
+        let query = "select data from pg_logical_slot_get_binary_changes(
+                 $1, null, null, 'proto_version', '1', 'publication_names', quote_ident($2))";
+        let messages = connection.values(query, &[&slot, &publication]).await?;
         connection.close().await?;
         Ok(messages)
     }
 
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        self.running.child()
+    }
+
+    /// Whether the postmaster says so in its pid file: the process in line 1, the status in line 8.
+    fn is_ready(&self) -> bool {
+        let Ok(text) = fs::read_to_string(self.data_dir().join("postmaster.pid")) else {
+            return false;
+        };
+        let mut lines = text.lines().map(str::trim);
+        lines.next().and_then(|pid| pid.parse().ok()) == self.pid() && lines.nth(6) == Some("ready")
+    }
+}
+
+impl Running {
     fn child(&self) -> MutexGuard<'_, Option<Child>> {
         self.postmaster.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -360,13 +399,6 @@ impl Server {
         Ok(status)
     }
 
-    /// Whether the postmaster says so in its pid file: the process in line 1, the status in line 8.
-    fn is_ready(&self) -> bool {
-        let Ok(text) = fs::read_to_string(self.data.join("postmaster.pid")) else { return false };
-        let mut lines = text.lines().map(str::trim);
-        lines.next().and_then(|pid| pid.parse().ok()) == self.pid() && lines.nth(6) == Some("ready")
-    }
-
     fn signal(&self, signal: Signal) -> Result<()> {
         // While we hold the child unreaped, its process id is nobody else's.
         if let Some(child) = self.child().as_ref() {
@@ -377,11 +409,11 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.signal(Signal::QUIT);
         let since = Instant::now();
-        while self.pid().is_some() {
+        while self.child().is_some() {
             if self.poll_exit().is_err() {
                 break;
             }

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use deltacompare_testbed::{Options, Postgres, Production};
+use deltacompare_testbed::Postgres;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Events, Gap, Hosted, Program, Run, assert_events_turn_base_into_head, deltacompare,
+    Database, Events, Gap, Hosted, Program, Run, assert_events_turn_base_into_head, deltacompare,
     hold_the_sink, until, waiting_for_the_sink,
 };
 
@@ -103,8 +103,7 @@ const SOUND: &[(&str, &str, &str, &str)] = &[
 ];
 
 async fn sound() -> Gap {
-    let production =
-        Production::start(&Postgres::find(None).unwrap(), Options::default()).await.unwrap();
+    let production = Database::new().await;
     for (_, before, ..) in SOUND {
         production.sql(*before).await.unwrap();
     }
@@ -133,7 +132,6 @@ async fn sound() -> Gap {
     .await
 }
 
-#[tokio::test]
 async fn what_is_right_balances_in_every_strategy() {
     let gap = sound().await;
     let filters = Postgres::find(None).unwrap().major() >= 15;
@@ -216,7 +214,6 @@ async fn damaged() -> Gap {
     Gap::between(&before, &during).await
 }
 
-#[tokio::test]
 async fn rows_that_an_index_hides_do_not_balance() {
     let gap = damaged().await;
     let run = program(&gap, &["--strategy", "content"]).run().await;
@@ -245,7 +242,6 @@ async fn rows_that_an_index_hides_do_not_balance() {
 }
 
 /// Fails, is repaired, and is counted anew.
-#[tokio::test]
 async fn a_table_that_failed_its_account_is_retried_from_the_beginning() {
     let gap = damaged().await;
     let app = Hosted::start(&gap, 1, &[]).await;
@@ -271,7 +267,6 @@ async fn a_table_that_failed_its_account_is_retried_from_the_beginning() {
 }
 
 /// Writes are accepted, so that nobody refuses these; but what is there was not compared.
-#[tokio::test]
 async fn rows_that_vanish_behind_the_comparison_do_not_balance() {
     let gap = Gap::between(
         "create table first (id int primary key, v text);
@@ -302,7 +297,6 @@ async fn rows_that_vanish_behind_the_comparison_do_not_balance() {
 }
 
 /// A checkpoint has the rows so far with it: counted by a statement at the end, they are the same.
-#[tokio::test]
 async fn an_account_goes_on_at_its_checkpoint() {
     // Several windows of blocks.
     let gap = Gap::between(
@@ -360,7 +354,6 @@ async fn an_account_goes_on_at_its_checkpoint() {
 
 /// Where a table is large, its row versions were counted already; where they are few for its size, or
 /// where that is asked for, a statement counts.
-#[tokio::test]
 async fn large_tables_are_counted_on_the_way() {
     // Pages that are nearly empty: 70 MB each.
     let create = |table: &str| {
@@ -409,4 +402,13 @@ async fn large_tables_are_counted_on_the_way() {
         assert_events_turn_base_into_head(&gap, &["large", "hollow"], &run.events("events")).await;
     }
     assert_eq!(counted, [(false, true), (true, true)]);
+}
+
+tests! {
+    what_is_right_balances_in_every_strategy,
+    rows_that_an_index_hides_do_not_balance,
+    a_table_that_failed_its_account_is_retried_from_the_beginning,
+    rows_that_vanish_behind_the_comparison_do_not_balance,
+    an_account_goes_on_at_its_checkpoint,
+    large_tables_are_counted_on_the_way,
 }

@@ -1,6 +1,7 @@
 //! A restore that is no longer what it was when it was made: what a record shows to have changed is
 //! refused by name, and without a record nothing is called proven.
 
+use deltacompare_testbed::Options;
 use serde_json::Value;
 
 use crate::support::{
@@ -213,7 +214,8 @@ async fn altered_later() -> Gap {
     let names = tables.join(", ");
     let during: String =
         tables.iter().map(|table| format!("update {table} set v = 'b' where id <= 5;")).collect();
-    Gap::between(
+    Gap::own(
+        Options::default(),
         &format!("{SHAPED} {before} create publication p for table {names}; create publication q"),
         &during,
     )
@@ -254,7 +256,6 @@ async fn run_sql(gap: &Gap, side: &str, statements: &str) {
     }
 }
 
-#[tokio::test]
 async fn what_was_altered_since_it_was_recorded_is_refused_by_name() {
     let gap = altered_later().await;
     let (lost_at, new_slot) = ends(&gap).await;
@@ -311,9 +312,9 @@ async fn what_was_altered_since_it_was_recorded_is_refused_by_name() {
     assert!(accepted["warnings"].to_string().contains("public.truncated has another file"));
 }
 
-#[tokio::test]
 async fn a_selection_meets_what_concerns_it_and_nothing_else() {
-    let gap = Gap::between(
+    let gap = Gap::own(
+        Options::default(),
         "create table t (id int primary key, v text); create table u (id int primary key, v text);
          create table root (id int primary key) partition by range (id);
          create table leaf partition of root for values from (0) to (1000);
@@ -352,9 +353,9 @@ async fn a_selection_meets_what_concerns_it_and_nothing_else() {
 }
 
 /// What a recovery creates on the restores, keeps there and removes again is no alteration.
-#[tokio::test]
 async fn recoveries_leave_nothing_that_counts_as_altered() {
-    let gap = Gap::between(
+    let gap = Gap::own(
+        Options::default(),
         "create table t (id int primary key, v text); create table keyless (v text);
          create table parent (id int primary key); create table child () inherits (parent);
          insert into t select i, 'a' from generate_series(1, 200) i;
@@ -388,15 +389,15 @@ async fn recoveries_leave_nothing_that_counts_as_altered() {
         );
         assert_eq!(run.counts("report", "public.t"), (0, 5, 0));
     }
-    deltacompare(&gap, &["cleanup"]).run().await.assert_completed();
+    deltacompare(&gap, &["cleanup", "--yes"]).run().await.assert_completed();
     let after = planned(&plan(&gap, &positions).await);
     assert_eq!(after["gap"]["verdict"], "proven", "{after:#}");
 }
 
 /// By the strategy that looks at no file nodes; what was read before may have been right or not.
-#[tokio::test]
 async fn what_is_altered_while_it_is_compared_fails() {
-    let gap = Gap::between(
+    let gap = Gap::own(
+        Options::default(),
         "create table t (id int primary key, v text); create table u (id int primary key, v text);
          create table root (id int primary key, v text) partition by range (id);
          create table leaf partition of root for values from (0) to (1000);
@@ -429,7 +430,7 @@ async fn what_is_altered_while_it_is_compared_fails() {
                 run_sql(&gap, "head", "truncate leaf"),
             )
         };
-        let (_, closed) = tokio::join!(altering, sqlx::Connection::close(held));
+        let (_, closed) = tokio::join!(altering, held.close());
         closed.unwrap();
     });
     assert_eq!(run.code, Some(1), "{}{}", run.stdout, run.stderr);
@@ -443,4 +444,11 @@ async fn what_is_altered_while_it_is_compared_fails() {
         assert!(found["error"].as_str().unwrap().contains(says), "{found:#}");
     }
     assert_eq!(run.table("report", "public.kept")["state"], "completed");
+}
+
+tests! {
+    what_was_altered_since_it_was_recorded_is_refused_by_name: own_servers,
+    a_selection_meets_what_concerns_it_and_nothing_else: own_servers,
+    recoveries_leave_nothing_that_counts_as_altered: own_servers,
+    what_is_altered_while_it_is_compared_fails: own_servers,
 }

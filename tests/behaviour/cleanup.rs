@@ -1,6 +1,7 @@
 //! `cleanup` says what it would remove, and removes it only on demand; an app that runs meanwhile
 //! goes on.
 
+use deltacompare_testbed::Options;
 use serde_json::{Value, json};
 
 use crate::functions_faults;
@@ -13,9 +14,8 @@ const SCHEMA: &str = r#"
 
 const GAP: &str = "update t set v = 'w' where id > 60";
 
-#[tokio::test]
 async fn nothing_is_removed_without_yes() {
-    let gap = Gap::between(SCHEMA, GAP).await;
+    let gap = Gap::own(Options::default(), SCHEMA, GAP).await;
     let run = ["run", "--sink", "delta-table", "--table", "public.t", "--keep-objects"];
     for _ in 0..2 {
         deltacompare(&gap, &run).run().await.assert_completed();
@@ -74,9 +74,8 @@ async fn nothing_is_removed_without_yes() {
     assert!(nothing.stdout.contains("nothing to remove"), "{}", nothing.stdout);
 }
 
-#[tokio::test]
 async fn an_app_whose_status_was_removed_makes_it_again() {
-    let gap = Gap::between(SCHEMA, GAP).await;
+    let gap = Gap::own(Options::default(), SCHEMA, GAP).await;
     let app = functions_faults::start(&gap, 1, &[]).await;
     let request = json!({"sinks": ["delta-table"], "format": "landing", "tables": ["public.t"]});
     let id = app.begin(&request).await;
@@ -112,4 +111,9 @@ async fn an_app_whose_status_was_removed_makes_it_again() {
     assert_eq!(healthy().await, (200, "ok".to_owned()));
     let id = app.begin(&request).await;
     app.completed(&id).await;
+}
+
+tests! {
+    nothing_is_removed_without_yes: own_servers,
+    an_app_whose_status_was_removed_makes_it_again: own_servers,
 }

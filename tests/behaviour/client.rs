@@ -59,7 +59,6 @@ const BEFORE: &str = "create table orders (id int primary key, v text);
 const DURING: &str = "update orders set v = 'w' where id <= 10; delete from orders where id > 995;
     update customers set v = 'w' where id = 1";
 
-#[tokio::test]
 async fn a_recovery_is_begun_watched_retried_and_cancelled_from_a_terminal() {
     let gap = Gap::between(BEFORE, DURING).await;
     let app = Hosted::start(&gap, 1, &[]).await;
@@ -146,7 +145,6 @@ async fn a_recovery_is_begun_watched_retried_and_cancelled_from_a_terminal() {
     assert_eq!(say(&["watch", id]).await.code, Some(1));
 }
 
-#[tokio::test]
 async fn every_option_of_start_is_one_of_the_app() {
     let gap = Gap::between(BEFORE, DURING).await;
     let app = Hosted::start(&gap, 1, &[]).await;
@@ -185,7 +183,6 @@ async fn every_option_of_start_is_one_of_the_app() {
     assert_eq!(preview.code, Some(0), "{}", preview.stderr);
 }
 
-#[tokio::test]
 async fn what_cannot_work_is_said_with_the_next_step() {
     let gap = Gap::between("create table t (id int primary key)", "select 1").await;
     let app = Hosted::start(&gap, 1, &[]).await;
@@ -226,7 +223,6 @@ async fn what_cannot_work_is_said_with_the_next_step() {
     }
 }
 
-#[tokio::test]
 async fn shells_and_man_know_the_program() {
     let folder = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
@@ -243,4 +239,11 @@ async fn shells_and_man_know_the_program() {
     assert!(folder.path().join("deltacompare.1").exists());
     let gone = say("http://localhost", KEYLESS, &["man", "/nowhere/at/all"]).await;
     assert_eq!(gone.code, Some(2));
+}
+
+tests! {
+    a_recovery_is_begun_watched_retried_and_cancelled_from_a_terminal,
+    every_option_of_start_is_one_of_the_app,
+    what_cannot_work_is_said_with_the_next_step,
+    shells_and_man_know_the_program: own_servers,
 }

@@ -3,9 +3,9 @@
 
 use std::fmt::Write as _;
 
-use deltacompare_testbed::{Options, Postgres, Production};
+use deltacompare_testbed::Postgres;
 
-use crate::support::{Gap, Run, assert_events_turn_base_into_head, deltacompare};
+use crate::support::{Database, Gap, Run, assert_events_turn_base_into_head, deltacompare};
 
 /// A type, a value, and another that differs from it only in what hash functions, `=` or a
 /// canonical form may lose.
@@ -169,7 +169,6 @@ fn assert_content(run: &Run, tables: &[(String, String)]) {
     }
 }
 
-#[tokio::test]
 async fn every_difference_of_images_is_one_update() {
     // One row changes there, one back, one stays, one is null.
     let (gap, tables) = gap_of_pairs(
@@ -186,7 +185,6 @@ async fn every_difference_of_images_is_one_update() {
     assert_content(&content, &tables);
 }
 
-#[tokio::test]
 async fn every_difference_is_seen_among_equal_rows_without_a_key() {
     let (gap, tables) = gap_of_pairs(
         "create table TABLE (v TYPE); alter table TABLE replica identity full;
@@ -202,7 +200,6 @@ async fn every_difference_is_seen_among_equal_rows_without_a_key() {
 
 /// Two rows or two columns that exchange a value leave every sum of theirs as it was. Few do, each far
 /// from the next: nothing else may give the rows around them away.
-#[tokio::test]
 async fn exchanged_values_are_seen() {
     let gap = Gap::between(
         "create table two_rows (id int primary key, a text, b text);
@@ -225,7 +222,6 @@ async fn exchanged_values_are_seen() {
 
 /// A value moves to a column of another type, or goes from two columns at once: hashes of integer
 /// types are the same function, and terms of an xor may cancel.
-#[tokio::test]
 async fn values_that_move_between_columns_are_seen() {
     let columns = ["s int2", "i int4", "l int8", "o oid", "b bool", "m int8"];
     let set = |of: fn(usize) -> String| {
@@ -369,7 +365,6 @@ const SHAPES: &[(&str, &str, &str, &str, &str)] = &[
     ("ends", "k int", "k", "select i, 0 from generate_series(-500, 2000) i", "select i, 0 from generate_series(0, 2500) i"),
 ];
 
-#[tokio::test]
 async fn keys_of_every_shape_are_walked_once() {
     let mut before =
         "create collation folding (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
@@ -384,8 +379,7 @@ async fn keys_of_every_shape_are_walked_once() {
         write!(during, "truncate {table}; insert into {table} {at_head};").unwrap();
     }
     before += "create publication shop for all tables;";
-    let production =
-        Production::start(&Postgres::find(None).unwrap(), Options::default()).await.unwrap();
+    let production = Database::new().await;
     production.sql(before).await.unwrap();
     let gap = Gap::over(production, async |production| {
         production.sql(during).await.unwrap();
@@ -408,7 +402,6 @@ async fn keys_of_every_shape_are_walked_once() {
 /// Ranges of keys hold the same rows on both sides only where both are known to sort alike. Others are
 /// compared by a hash of the key. Restores on machines with other versions of a collation look like
 /// these.
-#[tokio::test]
 async fn keys_that_sort_in_two_ways_have_no_ranges() {
     let gap = Gap::between(
         "create type size as enum ('s', 'l');
@@ -451,7 +444,6 @@ async fn keys_that_sort_in_two_ways_have_no_ranges() {
 
 /// Where head has few rows or none, a step ends where base has enough: what is left of base is not
 /// read again at each step.
-#[tokio::test]
 async fn rows_that_only_base_has_are_read_a_few_times() {
     const ROWS: i64 = 300_000;
     let gap = Gap::between(
@@ -471,4 +463,14 @@ async fn rows_that_only_base_has_are_read_a_few_times() {
     let read = "select idx_tup_read from pg_stat_user_indexes where indexrelname = 't_pkey'";
     let read: i64 = gap.base.value(read).await.unwrap();
     assert!((ROWS..6 * ROWS).contains(&read), "{read} of {ROWS}");
+}
+
+tests! {
+    every_difference_of_images_is_one_update: majors seconds(600),
+    every_difference_is_seen_among_equal_rows_without_a_key: seconds(600),
+    exchanged_values_are_seen: seconds(600),
+    values_that_move_between_columns_are_seen: seconds(600),
+    keys_of_every_shape_are_walked_once: seconds(600),
+    keys_that_sort_in_two_ways_have_no_ranges: seconds(600),
+    rows_that_only_base_has_are_read_a_few_times: seconds(600),
 }

@@ -4,11 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use deltacompare_testbed::{Options, Postgres, Production};
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::support::{Gap, Hosted};
+use crate::support::{Database, Gap, Hosted};
 
 /// Tables of different sizes, each with changes.
 fn shop(tables: &[(&str, u32)]) -> (String, String) {
@@ -70,7 +69,6 @@ async fn browse(app: &Hosted, scenario: &str, id: &str, tables: usize) {
     assert!(ended.success(), "{scenario}: see above\n{}", app.said());
 }
 
-#[tokio::test]
 async fn a_recovery_is_followed_retried_and_saved() {
     let tables = [
         ("orders", 30_000),
@@ -83,8 +81,7 @@ async fn a_recovery_is_followed_retried_and_saved() {
         ("visits", 40_000),
     ];
     let (before, during) = shop(&tables);
-    let postgres = Postgres::find(None).unwrap();
-    let production = Production::start(&postgres, Options::default()).await.unwrap();
+    let production = Database::new().await;
     production.sql(before).await.unwrap();
     // Where two slots could have stood.
     let mut slots = Vec::<String>::new();
@@ -109,7 +106,6 @@ async fn a_recovery_is_followed_retried_and_saved() {
     assert_eq!(app.status(&id).await["state"], "completed");
 }
 
-#[tokio::test]
 async fn a_recovery_is_cancelled_once_that_is_confirmed() {
     let (before, during) = shop(&[("orders", 60_000), ("visits", 60_000)]);
     let gap = Gap::between(&before, &during).await;
@@ -124,7 +120,6 @@ async fn a_recovery_is_cancelled_once_that_is_confirmed() {
     }
 }
 
-#[tokio::test]
 async fn five_thousand_tables_and_wrong_keys() {
     let (before, during) = shop(&[("orders", 100)]);
     let gap = Gap::between(&before, &during).await;
@@ -154,7 +149,6 @@ async fn five_thousand_tables_and_wrong_keys() {
     browse(&app, "many", &id, 5000).await;
 }
 
-#[tokio::test]
 async fn the_page_is_open_to_all_and_holds_no_data() {
     let gap = Gap::between("create table t (id int primary key)", "insert into t values (1)").await;
     let app = Hosted::start(&gap, 1, &[]).await;
@@ -173,4 +167,11 @@ async fn the_page_is_open_to_all_and_holds_no_data() {
         // But for the name of a namespace, which nobody asks for.
         assert!(!pages[0].replace("http://www.w3.org/2000/svg", "").contains(secret), "{secret}");
     }
+}
+
+tests! {
+    a_recovery_is_followed_retried_and_saved: browser seconds(300),
+    a_recovery_is_cancelled_once_that_is_confirmed: browser seconds(300),
+    five_thousand_tables_and_wrong_keys: browser seconds(300),
+    the_page_is_open_to_all_and_holds_no_data,
 }

@@ -211,7 +211,6 @@ fn set_len(file: &Path, length: u64) {
     std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(length).unwrap();
 }
 
-#[tokio::test]
 async fn a_file_that_is_not_as_it_was_left_is_not_gone_on_with() {
     let gap = gap().await;
 
@@ -262,7 +261,6 @@ async fn a_file_that_is_not_as_it_was_left_is_not_gone_on_with() {
     recovery.completes(&gap).await;
 }
 
-#[tokio::test]
 async fn a_file_that_goes_away_while_it_is_written_stops_the_recovery() {
     let gap = gap().await;
 
@@ -290,7 +288,6 @@ async fn a_file_that_goes_away_while_it_is_written_stops_the_recovery() {
     recovery.completes(&gap).await;
 }
 
-#[tokio::test]
 async fn a_delta_table_that_has_lost_rows_is_not_gone_on_with() {
     let gap = gap().await;
     let sql = async |statement: &str| gap.head.sql(statement).await.unwrap();
@@ -347,7 +344,6 @@ async fn a_delta_table_that_has_lost_rows_is_not_gone_on_with() {
     recovery.completes(&gap).await;
 }
 
-#[tokio::test]
 async fn the_app_fails_a_recovery_whose_delta_table_was_emptied() {
     let gap = Gap::between(SCHEMA, GAP).await;
     let app = functions_faults::start(&gap, 1, &[]).await;
@@ -370,4 +366,11 @@ async fn the_app_fails_a_recovery_whose_delta_table_was_emptied() {
     for word in ["the delta table", "of the 1700 events", "begin a new recovery"] {
         assert!(error.contains(word), "{error}");
     }
+}
+
+tests! {
+    a_file_that_is_not_as_it_was_left_is_not_gone_on_with,
+    a_file_that_goes_away_while_it_is_written_stops_the_recovery,
+    a_delta_table_that_has_lost_rows_is_not_gone_on_with,
+    the_app_fails_a_recovery_whose_delta_table_was_emptied,
 }

@@ -79,7 +79,6 @@ fn assert_has_all(events: &[StoredEvent], expected: &BTreeMap<Vec<u8>, usize>) {
     assert_eq!(ids.len(), bodies.len());
 }
 
-#[tokio::test]
 async fn every_event_arrives_with_its_properties() {
     let gap = gap().await;
     let hub = EventHubs::start(HubOptions::default()).await.unwrap();
@@ -113,4 +112,9 @@ async fn every_event_arrives_with_its_properties() {
     // Filled, not one by one; a connection to look whether the hub is there, and two to send.
     let (batches, connections, _) = hub.counts();
     assert!(batches < 200 && connections <= 3, "{batches} {connections}");
+}
+
+tests! {
+    [access, faults, interrupted, official_client, partitions, sizes]
+    every_event_arrives_with_its_properties,
 }

@@ -120,7 +120,6 @@ async fn story() -> (Gap, Server) {
     (Gap::of(base, head).await, downstream)
 }
 
-#[tokio::test]
 async fn downstream_ends_equal_to_production_however_often_it_is_told() {
     let (gap, downstream) = story().await;
     let run = deltacompare(
@@ -173,7 +172,6 @@ async fn downstream_ends_equal_to_production_however_often_it_is_told() {
 
 /// Out of an event hub, by Microsoft's client. The consumer is killed once it has begun, begins again
 /// at the start, and reads the recovery twice.
-#[tokio::test]
 async fn it_reads_an_event_hub_and_may_be_killed() {
     let (gap, downstream) = story().await;
     let hub = EventHubs::start(HubOptions::default()).await.unwrap();
@@ -222,4 +220,9 @@ async fn it_reads_an_event_hub_and_may_be_killed() {
     }
     let parked: i64 = downstream.value("select count(*) from landing.parked").await.unwrap();
     assert_eq!(parked, 0);
+}
+
+tests! {
+    downstream_ends_equal_to_production_however_often_it_is_told: own_servers,
+    it_reads_an_event_hub_and_may_be_killed: own_servers,
 }

@@ -4,9 +4,9 @@
 mod size;
 mod values;
 
-use deltacompare_testbed::Role;
+use deltacompare_testbed::{Options, Role};
 
-use crate::support::{Gap, Run, deltacompare, url};
+use crate::support::{Gap, Run, deltacompare, skip, url};
 
 /// `full`, and whatever else the product would choose, proved by `full`.
 const STRATEGIES: [&[&str]; 2] = [&["--strategy", "full"], &["--verify", "full"]];
@@ -52,7 +52,6 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-#[tokio::test]
 async fn hostile_identifiers() {
     let long = "é".repeat(31) + "x";
     assert_eq!(long.len(), 63);
@@ -100,7 +99,7 @@ async fn hostile_identifiers() {
         );
         expected.push((schema.to_owned(), (*name).to_owned()));
     }
-    let gap = Gap::between(&before, &during).await;
+    let gap = Gap::own(Options::default(), &before, &during).await;
     for strategy in STRATEGIES {
         let run = run(&gap, &[strategy, &["--publication", "all\"; --"]].concat()).await;
         let report = run.report("report");
@@ -124,7 +123,6 @@ async fn hostile_identifiers() {
     assert_eq!(left, names.len() as i64);
 }
 
-#[tokio::test]
 async fn tables_of_every_shape() {
     let before = "
         create publication others for all tables;
@@ -210,10 +208,9 @@ async fn tables_of_every_shape() {
     }
 }
 
-#[tokio::test]
 async fn what_publications_let_through() {
     if deltacompare_testbed::Postgres::find(None).unwrap().major() < 15 {
-        println!("skipped: column lists and row filters came with PostgreSQL 15");
+        skip("column lists and row filters came with PostgreSQL 15");
         return;
     }
     let before = "
@@ -278,7 +275,6 @@ async fn what_publications_let_through() {
     }
 }
 
-#[tokio::test]
 async fn rights_of_another_role() {
     // The owner of tables, not of the database.
     let before = "create table t (id int primary key); insert into t values (1);
@@ -286,7 +282,7 @@ async fn rights_of_another_role() {
                   create role \"o'dd \"\"role\" login createrole replication password 'pw';
                   grant create on database shop to \"o'dd \"\"role\";
                   grant pg_read_all_data to \"o'dd \"\"role\" with admin option;";
-    let gap = Gap::between(before, "insert into t values (2)").await;
+    let gap = Gap::own(Options::default(), before, "insert into t values (2)").await;
     gap.head
         .sql("grant usage on foreign data wrapper postgres_fdw to \"o'dd \"\"role\"")
         .await
@@ -299,4 +295,12 @@ async fn rights_of_another_role() {
     run.assert_completed();
     assert_counts(&run, &[("public.t", (1, 0, 0))]);
     assert!(!run.stderr.contains(gap.base.password(Role::Admin)));
+}
+
+tests! {
+    [size, values]
+    hostile_identifiers: own_servers,
+    tables_of_every_shape: majors,
+    what_publications_let_through,
+    rights_of_another_role: own_servers,
 }

@@ -10,7 +10,6 @@ use base64::engine::general_purpose::STANDARD;
 use deltacompare_testbed::functions_host::{HostOptions, Queue};
 use deltacompare_testbed::{Options, Postgres, Production, Proxy, Role, Server, StopMode};
 use serde_json::{Value, json};
-use sqlx::Connection;
 
 use crate::support::{
     Events, Gap, Hosted, assert_events_turn_base_into_head, hold_the_sink, until,
@@ -146,7 +145,6 @@ pub(super) async fn assert_whole_of(gap: &Gap, app: &Hosted, id: &str, tables: &
 }
 
 /// The connection breaks between a result and its checkpoint, and the handler lives.
-#[tokio::test]
 async fn a_status_database_that_fails_at_any_write_loses_nothing() {
     let gap = gap().await;
     let app = start(&gap, 1, &[]).await;
@@ -158,7 +156,8 @@ async fn a_status_database_that_fails_at_any_write_loses_nothing() {
             .head
             .value(
                 "select count(pg_terminate_backend(pid)) from pg_stat_activity
-                  where application_name = 'deltacompare status' and state = 'active'",
+                  where application_name = 'deltacompare status' and state = 'active'
+                    and datname = current_database()",
             )
             .await
             .unwrap();
@@ -170,7 +169,6 @@ async fn a_status_database_that_fails_at_any_write_loses_nothing() {
 }
 
 /// Another recovery that nobody can read does not keep the watchdog from this one.
-#[tokio::test]
 async fn messages_that_are_lost_are_sent_again() {
     let gap = gap().await;
     let app = start(&gap, 2, &[]).await;
@@ -194,7 +192,6 @@ async fn messages_that_are_lost_are_sent_again() {
 }
 
 /// Every message many times, in the wrong order, to two instances: an item is claimed once.
-#[tokio::test]
 async fn messages_that_come_again_and_in_any_order_do_nothing_twice() {
     let gap = gap().await;
     let app = start(&gap, 2, &[("DELTACOMPARE_LEASE_SECONDS", "30")]).await;
@@ -232,9 +229,8 @@ async fn at_work(gap: &Gap) {
     }
 }
 
-#[tokio::test]
 async fn base_and_head_may_be_restarted() {
-    let gap = gap().await;
+    let gap = Gap::own(Options::default(), &schema(60_000), &changes(7)).await;
     let app = start(&gap, 2, &[]).await;
     slow_down(&gap, 0.3).await;
     let id = app.begin(&request("content")).await;
@@ -247,7 +243,6 @@ async fn base_and_head_may_be_restarted() {
     assert_whole(&gap, &app, &id).await;
 }
 
-#[tokio::test]
 async fn a_network_that_breaks_or_stands_still_loses_nothing() {
     let gap = gap().await;
     let base = Proxy::to(gap.base.port()).await.unwrap();
@@ -280,7 +275,6 @@ async fn a_network_that_breaks_or_stands_still_loses_nothing() {
     assert_whole(&gap, &app, &id).await;
 }
 
-#[tokio::test]
 async fn a_table_may_take_many_continuations() {
     // A step holds fewer rows the wider they are: a dozen steps at least.
     let wide = schema(30_000).replace("'v' || i", "rpad('v' || i, 400, 'x')");
@@ -297,7 +291,6 @@ async fn a_table_may_take_many_continuations() {
     assert!(most > 20, "{most} attempts are fewer than ten continuations");
 }
 
-#[tokio::test]
 async fn a_message_that_was_given_up_fails_its_item_and_no_other() {
     let gap = gap().await;
     let app = start(&gap, 1, &[]).await;
@@ -325,13 +318,11 @@ async fn a_message_that_was_given_up_fails_its_item_and_no_other() {
     assert_whole(&gap, &app, &id).await;
 }
 
-#[tokio::test]
 async fn hundreds_of_tables_in_one_recovery() {
     many_tables(500).await;
 }
 
-/// On demand: `cargo nextest run --profile many-tables --workspace`.
-#[tokio::test]
+/// On demand: some minutes.
 async fn thousands_of_tables_in_one_recovery() {
     many_tables(5000).await;
 }
@@ -355,7 +346,7 @@ async fn many_tables(tables: usize) {
         .await
         .unwrap();
     production.sql("create publication shop for all tables").await.unwrap();
-    let gap = Gap::over(production, async |production| {
+    let gap = Gap::own_over(production, async |production| {
         let change = each("execute format('update t%s set v = %s where id = 2', t, t + 9);");
         production.sql(change).await.unwrap();
     })
@@ -365,7 +356,7 @@ async fn many_tables(tables: usize) {
     request["parallel"] = json!(8);
     let id = app.begin(&request).await;
     let since = Instant::now();
-    let within = Duration::from_secs(120) * tables.div_ceil(500) as u32;
+    let within = Duration::from_secs(240) * tables.div_ceil(500) as u32;
     while ["planning", "running"].contains(&state(&gap, &id).await.as_str()) {
         assert!(since.elapsed() < within, "{}", app.said());
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -386,4 +377,16 @@ async fn many_tables(tables: usize) {
         .unwrap();
     assert_eq!(with_event, tables as i64);
     assert_whole_of(&gap, &app, &id, &[]).await;
+}
+
+tests! {
+    a_status_database_that_fails_at_any_write_loses_nothing,
+    messages_that_are_lost_are_sent_again,
+    messages_that_come_again_and_in_any_order_do_nothing_twice,
+    base_and_head_may_be_restarted: own_servers,
+    a_network_that_breaks_or_stands_still_loses_nothing,
+    a_table_may_take_many_continuations,
+    a_message_that_was_given_up_fails_its_item_and_no_other,
+    hundreds_of_tables_in_one_recovery: own_servers,
+    thousands_of_tables_in_one_recovery: own_servers on_demand seconds(1800),
 }

@@ -21,7 +21,6 @@ async fn started_again(host: &FunctionsHost, instance: usize, was: u32) -> u32 {
     }
 }
 
-#[tokio::test]
 async fn the_package_starts_and_is_started_again() {
     let app = TempDir::new().unwrap();
     package(app.path());
@@ -59,4 +58,8 @@ async fn the_package_starts_and_is_started_again() {
         .map(|line| line.text)
         .collect();
     assert_eq!(alerts, Vec::<String>::new());
+}
+
+tests! {
+    the_package_starts_and_is_started_again: own_servers,
 }

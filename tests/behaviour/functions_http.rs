@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use crate::support::{Gap, Hosted};
 use service::Service;
 
-#[tokio::test]
 async fn it_answers_at_once_before_anything_is_configured() {
     let since = Instant::now();
     let service = Service::start(&[]).await;
@@ -60,7 +59,6 @@ async fn id_of(answer: Response) -> String {
     id
 }
 
-#[tokio::test]
 async fn what_cannot_be_used_is_a_problem_that_says_what_to_do() {
     let service = Service::start(&[]).await;
     assert_problem(service.get("/api/nothing").await, 404, "nothing at this address").await;
@@ -94,7 +92,6 @@ async fn what_cannot_be_used_is_a_problem_that_says_what_to_do() {
     assert_problem(unknown, 404, "there is no recovery seven").await;
 }
 
-#[tokio::test]
 async fn a_recovery_is_begun_once() {
     let gap = Gap::between("create table t (id int primary key)", "insert into t values (1)").await;
     let azurite = Azurite::start().unwrap();
@@ -148,7 +145,6 @@ async fn a_recovery_is_begun_once() {
     assert!(!status.to_string().contains(gap.head.password(Role::Admin)), "{status:#}");
 }
 
-#[tokio::test]
 async fn lists_come_in_parts_and_with_a_tag() {
     let gap = Gap::between("create table t (id int primary key)", "insert into t values (1)").await;
     let azurite = Azurite::start().unwrap();
@@ -219,7 +215,6 @@ const ONLY_ON_THE_COMMAND_LINE: [&str; 19] = [
 
 const ONLY_IN_A_REQUEST: [&str; 3] = ["database", "allow_concurrent", "dry_run"];
 
-#[tokio::test]
 async fn the_document_describes_every_http_function_and_the_options_of_the_command_line() {
     let service = Service::start(&[]).await;
     let document: Value = service.get("/api/openapi.json").await.json().await.unwrap();
@@ -282,7 +277,6 @@ async fn the_document_describes_every_http_function_and_the_options_of_the_comma
 
 /// Through the host, as callers meet it; so another method is not a known function there. What is
 /// well formed may be refused for what the servers are like.
-#[tokio::test]
 async fn a_fuzzer_finds_no_answer_that_the_document_does_not_describe() {
     let gap = Gap::between("create table t (id int primary key)", "insert into t values (1)").await;
     let app = Hosted::start(&gap, 1, &[]).await;
@@ -306,4 +300,13 @@ async fn a_fuzzer_finds_no_answer_that_the_document_does_not_describe() {
     let said = String::from_utf8_lossy(&fuzzed.stdout);
     assert!(fuzzed.status.success(), "{said}\n{}", app.said());
     println!("{said}");
+}
+
+tests! {
+    it_answers_at_once_before_anything_is_configured: own_servers,
+    what_cannot_be_used_is_a_problem_that_says_what_to_do: own_servers,
+    a_recovery_is_begun_once,
+    lists_come_in_parts_and_with_a_tag,
+    the_document_describes_every_http_function_and_the_options_of_the_command_line: own_servers,
+    a_fuzzer_finds_no_answer_that_the_document_does_not_describe: seconds(600),
 }

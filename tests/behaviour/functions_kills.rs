@@ -4,9 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-use deltacompare_testbed::Server;
+use deltacompare_testbed::{Connection, Options, Server};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 
 use crate::functions_faults::{TABLES, assert_whole_of, changes, request, schema, start};
 use crate::support::{Gap, Hosted, hold_the_sink, until, waiting_for_the_sink};
@@ -22,26 +23,58 @@ const GATE: i32 = 77;
 /// Each test takes one write in so many.
 const TESTS: i32 = 6;
 
-macro_rules! tests {
+macro_rules! at_writes {
     ($($name:ident $first:literal),*; $stored:literal) => {
         $(
-            #[tokio::test]
             async fn $name() {
                 super::die_at_writes($first, $stored).await;
             }
         )*
+        tests! { $($name: kills seconds(900)),* }
     };
 }
-use tests;
 
 /// The handler dies while a transaction ends, so that the write is stored and nobody hears of it.
 mod stored {
-    super::tests! { first 1, second 2, third 3, fourth 4, fifth 5, sixth 6; true }
+    at_writes! { first 1, second 2, third 3, fourth 4, fifth 5, sixth 6; true }
 }
 
 /// It dies before the transaction ends, and the write is not stored.
 mod not_stored {
-    super::tests! { first 1, second 2, third 3, fourth 4, fifth 5, sixth 6; false }
+    at_writes! { first 1, second 2, third 3, fourth 4, fifth 5, sixth 6; false }
+}
+
+/// How long to go on drawing kills; without it, three are drawn.
+fn kill_seconds() -> Option<u64> {
+    let text = std::env::var("DELTACOMPARE_KILL_SECONDS").ok()?;
+    Some(text.parse().expect("DELTACOMPARE_KILL_SECONDS"))
+}
+
+/// Some of the kills, by a seed that is printed; `DELTACOMPARE_TEST_SEED` draws the same again.
+async fn drawn_at_random() {
+    let seed: u64 = std::env::var("DELTACOMPARE_TEST_SEED")
+        .map_or_else(|_| rand::random(), |text| text.parse().expect("DELTACOMPARE_TEST_SEED"));
+    std::println!("kills are drawn by DELTACOMPARE_TEST_SEED={seed}");
+    let mut dice = StdRng::seed_from_u64(seed);
+    let gap = gap().await;
+    let app = start(&gap, 1, &[]).await;
+    count_writes(&gap.head).await;
+    assert!(!dies_at(&gap, &app, i32::MAX, true).await);
+    let writes = gap.head.value::<i64>("select last_value from public.writes").await.unwrap();
+    assert!(writes > 20, "only {writes} writes");
+    let since = Instant::now();
+    for drawn in 0.. {
+        let ended = match kill_seconds() {
+            Some(seconds) => since.elapsed() > Duration::from_secs(seconds),
+            None => drawn == 3,
+        };
+        if ended {
+            break;
+        }
+        let (write, stored) = (dice.random_range(1..=writes), dice.random_bool(0.5));
+        println!("write {write}, stored: {stored}");
+        dies_at(&gap, &app, i32::try_from(write).unwrap(), stored).await;
+    }
 }
 
 async fn die_at_writes(first: i32, stored: bool) {
@@ -59,12 +92,12 @@ async fn die_at_writes(first: i32, stored: bool) {
 /// A recovery whose handler dies at this write. Says whether there were so many.
 async fn dies_at(gap: &Gap, app: &Hosted, write: i32, stored: bool) -> bool {
     let begun = Instant::now();
-    let mut gate = gate(&gap.head).await;
+    let gate = gate(&gap.head).await;
     let lock = format!(
         "select pg_advisory_lock({GATE}); alter sequence public.writes restart;
          alter function public.gate() set gate.write = {write}"
     );
-    raw_sql(AssertSqlSafe(lock)).execute(&mut gate).await.unwrap();
+    gate.sql(&lock).await.unwrap();
     let id = app.begin(&whole_tables()).await;
     let waiting = format!("l.locktype = 'advisory' and l.objid = {GATE}");
     let met = met(gap, app, &id, &gap.head, &waiting).await;
@@ -78,9 +111,9 @@ async fn dies_at(gap: &Gap, app: &Hosted, write: i32, stored: bool) -> bool {
 }
 
 /// A session that a recovery does not take for somebody who may have written.
-async fn gate(on: &Server) -> PgConnection {
-    let mut gate = on.connect().await.unwrap();
-    raw_sql("set application_name = 'deltacompare gate'").execute(&mut gate).await.unwrap();
+async fn gate(on: &Server) -> Connection {
+    let gate = on.connect().await.unwrap();
+    gate.sql("set application_name = 'deltacompare gate'").await.unwrap();
     gate
 }
 
@@ -105,16 +138,13 @@ async fn met(gap: &Gap, app: &Hosted, id: &str, on: &Server, lock: &str) -> Opti
         format!("select cleaned_at is not null from deltacompare.recovery where id = '{id}'");
     let waiting = format!(
         "select l.pid, a.application_name || ': ' || left(a.query, 60)
-           from pg_locks l join pg_stat_activity a using (pid) where {lock} and not l.granted"
+           from pg_locks l join pg_stat_activity a using (pid)
+          where {lock} and not l.granted and a.datname = current_database()"
     );
-    let (mut there, mut head) = (gate(on).await, gate(&gap.head).await);
+    let (there, head) = (gate(on).await, gate(&gap.head).await);
     loop {
-        let found: Option<(i32, String)> = sqlx::query_as(AssertSqlSafe(waiting.clone()))
-            .fetch_optional(&mut there)
-            .await
-            .unwrap();
-        let over: bool =
-            sqlx::query_scalar(AssertSqlSafe(over.clone())).fetch_one(&mut head).await.unwrap();
+        let found = there.rows::<(i32, String)>(&waiting, &[]).await.unwrap().pop();
+        let over: bool = head.value(&over, &[]).await.unwrap();
         if over || found.is_some() {
             there.close().await.unwrap();
             head.close().await.unwrap();
@@ -140,18 +170,16 @@ const ON_HEAD: [&str; 4] =
     ["pg_namespace", "pg_foreign_server", "pg_user_mapping", "pg_foreign_table"];
 const ON_BASE: [&str; 1] = ["pg_authid"];
 
-#[tokio::test]
 async fn a_planner_that_dies_at_any_object_leaves_none() {
     die_at_objects(false).await;
 }
 
-#[tokio::test]
 async fn a_clean_up_that_dies_at_any_object_leaves_none() {
     die_at_objects(true).await;
 }
 
 async fn die_at_objects(dropped: bool) {
-    let gap = gap().await;
+    let gap = Gap::own(Options::default(), &schema(20_000), &changes(70)).await;
     let app = start(&gap, 1, &[]).await;
     let on_head = ON_HEAD.map(|catalog| (&gap.head, catalog));
     for (number, (server, catalog)) in
@@ -162,21 +190,20 @@ async fn die_at_objects(dropped: bool) {
         let lock = format!("begin; lock table pg_catalog.{catalog} in share mode");
         let held = if dropped { Some(hold_the_sink(&gap).await) } else { None };
         if !dropped {
-            raw_sql(AssertSqlSafe(lock.clone())).execute(&mut gate).await.unwrap();
+            gate.sql(&lock).await.unwrap();
         }
         let id = app.begin(&whole_tables()).await;
         if let Some(held) = held {
             until(&gap, &waiting_for_the_sink(1)).await;
-            raw_sql(AssertSqlSafe(lock.clone())).execute(&mut gate).await.unwrap();
+            gate.sql(&lock).await.unwrap();
             held.close().await.unwrap();
         }
         let waiting = format!("l.relation = 'pg_catalog.{catalog}'::regclass");
         let mut waits = met(&gap, &app, &id, server, &waiting).await.expect("it came by the gate");
         // What the preflight tries it takes back by itself. Whoever comes next is met, too.
         while waits.query.starts_with("deltacompare preflight") {
-            let mut next = self::gate(server).await;
-            let locking = raw_sql(AssertSqlSafe(lock.clone())).execute(&mut next);
-            let (locked, ()) = tokio::join!(locking, async {
+            let next = self::gate(server).await;
+            let (locked, ()) = tokio::join!(next.sql(&lock), async {
                 let both =
                     format!("select count(*) > 1 from pg_locks l where {waiting} and not granted");
                 while !server.value::<bool>(both.clone()).await.unwrap() {}
@@ -229,4 +256,11 @@ async fn count_writes(head: &Server) {
     ))
     .await
     .unwrap();
+}
+
+tests! {
+    [stored, not_stored]
+    drawn_at_random: seconds(300 + kill_seconds().unwrap_or(0)),
+    a_planner_that_dies_at_any_object_leaves_none: own_servers kills seconds(600),
+    a_clean_up_that_dies_at_any_object_leaves_none: own_servers kills seconds(600),
 }

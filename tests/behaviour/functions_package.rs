@@ -55,8 +55,7 @@ fn told(function: &Function) -> Value {
     json!({ "bindings": bindings })
 }
 
-#[test]
-fn the_functions_of_the_package_are_those_of_the_code() {
+async fn the_functions_of_the_package_are_those_of_the_code() {
     let app = TempDir::new().unwrap();
     package(app.path());
     let expected: BTreeMap<String, Value> =
@@ -65,8 +64,7 @@ fn the_functions_of_the_package_are_those_of_the_code() {
     assert_eq!(found(app.path()), expected);
 }
 
-#[test]
-fn every_queue_has_somebody_for_what_failed_too_often() {
+async fn every_queue_has_somebody_for_what_failed_too_often() {
     let queues: Vec<&str> = FUNCTIONS
         .iter()
         .filter_map(|function| match function.trigger {
@@ -82,8 +80,7 @@ fn every_queue_has_somebody_for_what_failed_too_often() {
     }
 }
 
-#[test]
-fn the_host_can_start_what_is_packaged() {
+async fn the_host_can_start_what_is_packaged() {
     let app = TempDir::new().unwrap();
     package(app.path());
     let host = json_of(&app.path().join("host.json"));
@@ -100,8 +97,7 @@ fn the_host_can_start_what_is_packaged() {
     assert!(host["extensions"]["queues"]["maxDequeueCount"].as_u64().unwrap() > 5);
 }
 
-#[test]
-fn a_folder_in_use_is_not_laid_over() {
+async fn a_folder_in_use_is_not_laid_over() {
     let app = TempDir::new().unwrap();
     std::fs::write(app.path().join("mine"), "").unwrap();
     let output =
@@ -109,4 +105,11 @@ fn a_folder_in_use_is_not_laid_over() {
     let error = output.unwrap_err().to_string();
     assert!(error.contains("not empty"), "{error}");
     assert_eq!(std::fs::read_dir(app.path()).unwrap().count(), 1);
+}
+
+tests! {
+    the_functions_of_the_package_are_those_of_the_code: own_servers,
+    every_queue_has_somebody_for_what_failed_too_often: own_servers,
+    the_host_can_start_what_is_packaged: own_servers,
+    a_folder_in_use_is_not_laid_over: own_servers,
 }

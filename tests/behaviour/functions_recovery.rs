@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use deltacompare_testbed::{Options, Postgres, Production, Role, Server};
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::Connection;
 
 use crate::support::{
     Events, Gap, Hosted, assert_events_turn_base_into_head, deltacompare, hold_the_sink, until,
@@ -49,7 +48,6 @@ async fn value(gap: &Gap, query: &str) -> i64 {
     gap.head.value(query).await.unwrap()
 }
 
-#[tokio::test]
 async fn instances_share_the_work_and_the_events_turn_base_into_head() {
     let gap = Gap::between(SHOP, GAP).await;
     let app = Hosted::start(&gap, 2, &[]).await;
@@ -90,7 +88,6 @@ async fn instances_share_the_work_and_the_events_turn_base_into_head() {
     assert_eq!(leftovers(&gap).await, Vec::<String>::new());
 }
 
-#[tokio::test]
 async fn what_failed_is_tried_again_and_nothing_else() {
     let gap = Gap::between(SHOP, GAP).await;
     let app = Hosted::start(&gap, 1, &[]).await;
@@ -139,7 +136,6 @@ async fn what_failed_is_tried_again_and_nothing_else() {
     assert_eq!(again.status(), 409);
 }
 
-#[tokio::test]
 async fn a_recovery_of_the_command_line_that_is_cancelled_leaves_nothing() {
     let gap = Gap::between(SHOP, GAP).await;
     let app = Hosted::start(&gap, 1, &[]).await;
@@ -158,7 +154,6 @@ async fn a_recovery_of_the_command_line_that_is_cancelled_leaves_nothing() {
     assert_eq!(leftovers(&gap).await, Vec::<String>::new());
 }
 
-#[tokio::test]
 async fn a_cancelled_recovery_stops_within_seconds_and_leaves_nothing() {
     let gap = Gap::between(SHOP, GAP).await;
     let app = Hosted::start(&gap, 2, &[]).await;
@@ -204,7 +199,6 @@ async fn a_cancelled_recovery_stops_within_seconds_and_leaves_nothing() {
 }
 
 /// What the preflight refuses is said in the status, and nothing was changed for it.
-#[tokio::test]
 async fn what_cannot_be_planned_says_why() {
     let gap = Gap::between(SHOP, GAP).await;
     let app = Hosted::start(&gap, 1, &[]).await;
@@ -221,13 +215,12 @@ async fn what_cannot_be_planned_says_why() {
 }
 
 /// The status stays where the settings say; what is compared is what the request says.
-#[tokio::test]
 async fn a_request_may_name_another_database_than_the_settings() {
     let production =
         Production::start(&Postgres::find(None).unwrap(), Options::default()).await.unwrap();
     production.sql(SHOP).await.unwrap();
     production.sql("create database control owner azure_admin").await.unwrap();
-    let gap = Gap::after(production, GAP).await;
+    let gap = Gap::own_after(production, GAP).await;
     let control = |server: &Server| {
         let shop = format!("/{}?", server.database());
         server.url(Role::Admin).replace(&shop, "/control?")
@@ -243,13 +236,20 @@ async fn a_request_may_name_another_database_than_the_settings() {
         .await;
     let status = app.completed(&id).await;
     assert_eq!(status["database"], gap.head.database());
-    let mut session = gap.head.connect_to("control").await.unwrap();
-    let lines: Vec<String> = sqlx::query_scalar("select event::text from deltacompare.delta")
-        .fetch_all(&mut session)
-        .await
-        .unwrap();
+    let session = gap.head.connect_to("control").await.unwrap();
+    let lines: Vec<String> =
+        session.values("select event::text from deltacompare.delta", &[]).await.unwrap();
     session.close().await.unwrap();
     let events = Events::parse(lines.iter().map(String::as_str));
     assert_events_turn_base_into_head(&gap, &TABLES, &events).await;
     assert_eq!(leftovers(&gap).await, Vec::<String>::new());
+}
+
+tests! {
+    instances_share_the_work_and_the_events_turn_base_into_head,
+    what_failed_is_tried_again_and_nothing_else,
+    a_recovery_of_the_command_line_that_is_cancelled_leaves_nothing,
+    a_cancelled_recovery_stops_within_seconds_and_leaves_nothing,
+    what_cannot_be_planned_says_why,
+    a_request_may_name_another_database_than_the_settings: own_servers,
 }

@@ -127,7 +127,6 @@ async fn assert_verdict(gap: &Gap, run: &Run, verdict: &str) -> Value {
     report["gap"].clone()
 }
 
-#[tokio::test]
 async fn restores_around_both_slots_are_proven_to_cover_the_gap_after_any_restart() {
     let story = story().await;
     let gap = restored(&story.production, &story.before_lost, &story.after_new).await;
@@ -169,7 +168,6 @@ async fn restores_around_both_slots_are_proven_to_cover_the_gap_after_any_restar
     assert_eq!(plan["gap_wal_bytes"], wal);
 }
 
-#[tokio::test]
 async fn a_gap_that_is_not_covered_is_refused_and_named_to_the_byte() {
     let story = story().await;
     let late = bytes(&story.production, &story.lost_at, &story.after_lost.lsn).await;
@@ -205,7 +203,6 @@ async fn a_gap_that_is_not_covered_is_refused_and_named_to_the_byte() {
     }
 }
 
-#[tokio::test]
 async fn what_cannot_be_known_is_said() {
     let story = story().await;
     let gap = restored(&story.production, &story.before_lost, &story.after_new).await;
@@ -228,7 +225,6 @@ async fn what_cannot_be_known_is_said() {
 }
 
 /// The consumer had confirmed what the old primary never shipped to the new one.
-#[tokio::test]
 async fn changes_confirmed_beyond_a_failover_are_not_provable() {
     let story = story().await;
     let production = &story.production;
@@ -257,7 +253,6 @@ async fn changes_confirmed_beyond_a_failover_are_not_provable() {
     assert!(beyond.stderr.contains("failover"), "{}", beyond.stderr);
 }
 
-#[tokio::test]
 async fn a_restore_that_was_written_to_proves_nothing() {
     let story = story().await;
     let gap = restored(&story.production, &story.before_lost, &story.after_new).await;
@@ -271,4 +266,12 @@ async fn a_restore_that_was_written_to_proves_nothing() {
     run.assert_completed();
     let proof = assert_verdict(&gap, &run, "not_provable").await;
     assert!(proof["why"].as_str().unwrap().contains("written to"), "{proof}");
+}
+
+tests! {
+    restores_around_both_slots_are_proven_to_cover_the_gap_after_any_restart: own_servers,
+    a_gap_that_is_not_covered_is_refused_and_named_to_the_byte: own_servers,
+    what_cannot_be_known_is_said: own_servers,
+    changes_confirmed_beyond_a_failover_are_not_provable: own_servers,
+    a_restore_that_was_written_to_proves_nothing: own_servers,
 }

@@ -29,7 +29,6 @@ const GAP: &str = r#"
 
 const TABLES: [&str; 3] = ["customer", "line", "log"];
 
-#[tokio::test]
 async fn changes_come_out_and_nothing_else() {
     let gap = Gap::between(SHOP, GAP).await;
     for strategy in ["auto", "identity", "content", "full"] {
@@ -77,4 +76,8 @@ async fn changes_come_out_and_nothing_else() {
 /// Of customers 30 to 39, those whose note was not null before.
 fn events_with_notes() -> u64 {
     (30..40).filter(|i| i % 3 != 0).count() as u64
+}
+
+tests! {
+    changes_come_out_and_nothing_else: majors,
 }

@@ -9,9 +9,11 @@ mod undisturbed;
 mod unproved;
 mod wraparound;
 
-use deltacompare_testbed::{Options, Postgres, Production};
+use deltacompare_testbed::{Options, Postgres, Production, Server};
 
-use crate::support::{Events, Gap, Program, Run, assert_events_turn_base_into_head, deltacompare};
+use crate::support::{
+    Database, Events, Gap, Program, Run, assert_events_turn_base_into_head, deltacompare,
+};
 
 /// A table with what happens to it before and in the gap, statement by statement, and how it must
 /// be diffed. Its name stands for itself in the statements.
@@ -27,17 +29,26 @@ struct Case {
 }
 
 /// Runs all cases in one pair of restores.
-async fn gap_of(options: Options, cases: &[Case]) -> Gap {
+async fn gap_of(cases: &[Case]) -> Gap {
+    let production = Database::new().await;
+    all(&production, cases.iter().flat_map(|case| case.before)).await;
+    let during = cases.iter().flat_map(|case| case.during);
+    Gap::over(production, async |production| all(production, during).await).await
+}
+
+/// The same on servers of its own.
+async fn own_gap_of(options: Options, cases: &[Case]) -> Gap {
     let production = Production::start(&Postgres::find(None).unwrap(), options).await.unwrap();
-    for statement in cases.iter().flat_map(|case| case.before) {
-        production.sql(*statement).await.unwrap();
+    all(&production, cases.iter().flat_map(|case| case.before)).await;
+    let during = cases.iter().flat_map(|case| case.during);
+    Gap::own_over(production, async |production| all(production, during).await).await
+}
+
+/// Runs statements one by one.
+async fn all(server: &Server, statements: impl Iterator<Item = &&'static str>) {
+    for statement in statements {
+        server.sql(*statement).await.unwrap();
     }
-    Gap::over(production, async |production| {
-        for statement in cases.iter().flat_map(|case| case.during) {
-            production.sql(*statement).await.unwrap();
-        }
-    })
-    .await
 }
 
 /// `deltacompare run` with landing events, a report, and `full` as the second judge.
@@ -108,4 +119,8 @@ fn assert_same_changes(runs: &[Run]) {
     for run in &runs[1..] {
         assert_eq!(changes(run), first);
     }
+}
+
+tests! {
+    [disturbed, keys, plans, ranges, undisturbed, unproved, wraparound]
 }

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use deltacompare_testbed::{Options, Postgres, Production};
-
-use crate::support::{Gap, Program, Run, assert_events_turn_base_into_head, deltacompare};
+use crate::support::{
+    Database, Gap, Program, Run, assert_events_turn_base_into_head, deltacompare,
+};
 
 /// Tables, what happens to them, and the inserts and deletes that must come out. All are rewritten,
 /// so that their row versions cannot be compared.
@@ -114,10 +114,8 @@ async fn run(gap: &Gap, more: &[&str]) -> Run {
     deltacompare(gap, &arguments).run().await
 }
 
-#[tokio::test]
 async fn multisets_are_compared_by_counts_and_sums() {
-    let production =
-        Production::start(&Postgres::find(None).unwrap(), Options::default()).await.unwrap();
+    let production = Database::new().await;
     for (table, before, ..) in CASES {
         production.sql(*before).await.unwrap();
         let table = name(table);
@@ -160,7 +158,6 @@ async fn multisets_are_compared_by_counts_and_sums() {
 }
 
 /// Where too much differs, the database counts, and the report and the status say so.
-#[tokio::test]
 async fn large_changes_are_counted_by_the_database() {
     let gap = Gap::between(
         "create table many (a int); alter table many replica identity full;
@@ -183,7 +180,6 @@ async fn large_changes_are_counted_by_the_database() {
 }
 
 /// Killed between two batches, it goes on behind what is durable, and nothing comes out wrong.
-#[tokio::test]
 async fn a_multiset_goes_on_at_its_checkpoint() {
     // Four batches: three quarters of a million rows in buckets that differ.
     let gap = Gap::between(
@@ -246,4 +242,10 @@ async fn killed_behind_a_checkpoint(gap: &Gap) -> (Program, String, i64) {
         .unwrap()
         .remove(0);
     (program, id, done)
+}
+
+tests! {
+    multisets_are_compared_by_counts_and_sums: majors,
+    large_changes_are_counted_by_the_database,
+    a_multiset_goes_on_at_its_checkpoint,
 }

@@ -48,9 +48,8 @@ async fn plan(gap: &Gap, recorded: &Run) -> Value {
     serde_json::from_str(&plan.stdout).unwrap()
 }
 
-#[tokio::test]
 async fn a_record_says_what_came_before_it() {
-    let gap = Gap::after(
+    let gap = Gap::own_after(
         production().await,
         "update t set v = 'b' where id <= 5; insert into u values (1)",
     )
@@ -100,7 +99,6 @@ async fn a_record_says_what_came_before_it() {
     assert!(why.contains("transactions in between are not known"), "{why}");
 }
 
-#[tokio::test]
 async fn two_restores_to_one_place_are_refused() {
     let production = production().await;
     production.base_backup().await.unwrap();
@@ -136,4 +134,9 @@ async fn two_restores_to_one_place_are_refused() {
         server.sql("alter role azure_admin noreplication").await.unwrap();
     }
     assert_refused(&run(&[]).await);
+}
+
+tests! {
+    a_record_says_what_came_before_it: own_servers,
+    two_restores_to_one_place_are_refused: own_servers,
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use deltacompare_testbed::{Options, Postgres, Production, Server, python};
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use crate::example_consumer::consume;
 use crate::support::{Gap, Run, Streamed, deltacompare, read_stream};
@@ -83,17 +82,14 @@ async fn fed(downstream: &Server, name: &str, events: &[&Value]) -> BTreeMap<i32
     let text: String = events.iter().map(|event| format!("{event}\n")).collect();
     std::fs::write(&path, text).unwrap();
     consume(downstream, name, &path).await.unwrap();
-    let mut connection = downstream.connect_to(name).await.unwrap();
-    let rows: Vec<(i32, String)> = sqlx::query_as("select id, document::text from document")
-        .fetch_all(&mut connection)
-        .await
-        .unwrap();
+    let connection = downstream.connect_to(name).await.unwrap();
+    let rows: Vec<(i32, String)> =
+        connection.rows("select id, document::text from document", &[]).await.unwrap();
     connection.close().await.unwrap();
     downstream.sql(format!("drop database {name}")).await.unwrap();
     rows.into_iter().collect()
 }
 
-#[tokio::test]
 async fn streamed_events_beat_recovered_ones_in_every_order() {
     python().unwrap();
     let production =
@@ -123,13 +119,13 @@ async fn streamed_events_beat_recovered_ones_in_every_order() {
     let around = divisor;
     let flight = divisor * AROUND_HEAD;
     let in_flight = |yes: i32| format!("and i / {flight} % {IN_FLIGHT} = {yes}");
-    let mut open = production.connect().await.unwrap();
-    let mut transaction = open.begin().await.unwrap();
+    let transaction = production.connect().await.unwrap();
+    transaction.sql("begin").await.unwrap();
     let statements = phase(AROUND_HEAD, around, &in_flight(1), "flight");
-    transaction.execute(sqlx::raw_sql(AssertSqlSafe(statements))).await.unwrap();
+    transaction.sql(&statements).await.unwrap();
     let back = production.restore_point("back").await.unwrap();
     production.sql(phase(AROUND_HEAD, around, &in_flight(0), "late")).await.unwrap();
-    transaction.commit().await.unwrap();
+    transaction.sql("commit").await.unwrap();
     let later = flight * IN_FLIGHT;
     for (what, of) in [(1, 1), (3, 2)] {
         production.sql(act(what, &format!("i / {later} % {LATER} = {of}"), "last")).await.unwrap();
@@ -265,4 +261,8 @@ async fn streamed_events_beat_recovered_ones_in_every_order() {
     }
     let order: Vec<&Value> = streamed.iter().chain(&unguarded).collect();
     assert_ne!(fed(&downstream, "unguarded", &order).await, expected);
+}
+
+tests! {
+    streamed_events_beat_recovered_ones_in_every_order: own_servers seconds(600),
 }

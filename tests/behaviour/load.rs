@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use deltacompare_testbed::Server;
+use deltacompare_testbed::{Options, Server};
+use futures_util::future::join_all;
 
 use crate::support::{Gap, Program, Run, deltacompare};
 
@@ -35,7 +36,6 @@ fn assert_strategy(run: &Run, strategy: &str) {
 }
 
 /// Only `full` needs room for a table on head; `work_mem` is PostgreSQL's default.
-#[tokio::test]
 async fn comparing_writes_no_temporary_files() {
     let gap = Gap::between(
         "create table keyed (id int, grp text, v text, pad text, primary key (grp, id));
@@ -65,9 +65,9 @@ async fn comparing_writes_no_temporary_files() {
 
 /// One session on either server for each of `--parallel`; besides, on head, one that says that the
 /// process is there, four for the status, and one to set up and prove; on base one of these.
-#[tokio::test]
 async fn sessions_are_as_many_as_documented() {
-    let gap = Gap::between(
+    let gap = Gap::own(
+        Options::default(),
         "create table keyed (id int primary key, v text, pad text);
          create table keyless (id int, v text);
          alter table keyless replica identity full;
@@ -110,15 +110,15 @@ async fn peak(mut program: Program) -> u64 {
 
 /// Rows of 96 kB, and 200,000 keys behind a hole that a step of integers jumps over at once; and the
 /// same with statistics that are missing, or wrong by a thousand.
-#[tokio::test]
 async fn memory_is_bounded_for_wide_rows_and_holes_in_keys() {
-    for statistics in [
+    let statistics = [
         "",
         "; analyze",
         "; analyze; update pg_class set reltuples = reltuples * 1000
            where relname in ('wide', 'holes', 'wide_keyless')",
-    ] {
-        let gap = Gap::between(
+    ];
+    let gaps = statistics.map(async |statistics| {
+        Gap::between(
             &format!(
                 "create table wide (id int primary key, v text) with (autovacuum_enabled = off);
                  alter table wide alter v set storage external;
@@ -137,12 +137,20 @@ async fn memory_is_bounded_for_wide_rows_and_holes_in_keys() {
              update wide_keyless set v = repeat('z', 96000);
              update holes set v = repeat('w', 100)",
         )
-        .await;
+        .await
+    });
+    for (gap, statistics) in join_all(gaps).await.iter().zip(statistics) {
         for strategy in ["identity", "content"] {
-            let peak = peak(program(&gap, strategy, &["--parallel", "1"])).await;
+            let peak = peak(program(gap, strategy, &["--parallel", "1"])).await;
             println!("{strategy}{statistics}: {peak} kB");
             assert!(peak > 1000, "not measured");
             assert!(peak < 150_000, "{strategy}{statistics}: {peak} kB");
         }
     }
+}
+
+tests! {
+    comparing_writes_no_temporary_files,
+    sessions_are_as_many_as_documented: own_servers,
+    memory_is_bounded_for_wide_rows_and_holes_in_keys: seconds(600),
 }

@@ -6,6 +6,9 @@
     reason = "a test that cannot go on fails, and tells how far it came"
 )]
 
+#[macro_use]
+mod support;
+
 mod account;
 mod altered_restores;
 mod cleanup;
@@ -51,10 +54,68 @@ mod secrets;
 mod session_settings;
 mod side_by_side;
 mod slot_oracle;
-mod support;
 mod telemetry;
 mod tls;
 mod user_casts;
 mod value_roundtrip;
 mod vault;
 mod verification;
+
+fn main() -> std::process::ExitCode {
+    support::main(
+        [
+            account::tests(),
+            altered_restores::tests(),
+            cleanup::tests(),
+            client::tests(),
+            content::tests(),
+            dashboard::tests(),
+            delivered_events::tests(),
+            event_hub::tests(),
+            example_consumer::tests(),
+            fdw_traps::tests(),
+            functions_faults::tests(),
+            functions_hosted::tests(),
+            functions_http::tests(),
+            functions_kills::tests(),
+            functions_package::tests(),
+            functions_recovery::tests(),
+            gap_proof::tests(),
+            gap_recovery::tests(),
+            identity::tests(),
+            keyless::tests(),
+            late_record::tests(),
+            live_stream::tests(),
+            load::tests(),
+            message_keys::tests(),
+            network_trouble::tests(),
+            orders::tests(),
+            own_names::tests(),
+            partition_identity::tests(),
+            pooler::tests(),
+            progress_and_report::tests(),
+            publication_semantics::tests(),
+            publications_together::tests(),
+            random_publications::tests(),
+            random_schemas::tests(),
+            readme::tests(),
+            record::tests(),
+            redelivery::tests(),
+            refusals::tests(),
+            restored_servers::tests(),
+            rights::tests(),
+            runbook::tests(),
+            secrets::tests(),
+            session_settings::tests(),
+            side_by_side::tests(),
+            slot_oracle::tests(),
+            telemetry::tests(),
+            tls::tests(),
+            user_casts::tests(),
+            value_roundtrip::tests(),
+            vault::tests(),
+            verification::tests(),
+        ]
+        .concat(),
+    )
+}

@@ -25,7 +25,6 @@ fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-#[tokio::test]
 async fn keys_stand_beside_events_and_tombstones_behind_deletes() {
     let gap = Gap::between(SHOP, GAP).await;
     // numeric(5,2) under precise: the unscaled integer's bytes in base64.
@@ -120,4 +119,8 @@ async fn keys_stand_beside_events_and_tombstones_behind_deletes() {
     let refused = deltacompare(&gap, &arguments).run().await;
     assert_eq!(refused.code, Some(2), "{}", refused.stderr);
     assert!(refused.stderr.contains("--ndjson-keys"), "{}", refused.stderr);
+}
+
+tests! {
+    keys_stand_beside_events_and_tombstones_behind_deletes,
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use deltacompare_testbed::{Proxy, Role, Server, StopMode};
+use deltacompare_testbed::{Options, Proxy, Role, Server, StopMode};
 use tempfile::TempDir;
 
 use crate::support::{
@@ -44,8 +44,7 @@ struct Recovery {
 }
 
 impl Recovery {
-    async fn new() -> Self {
-        let gap = Gap::between(SCHEMA, GAP).await;
+    async fn new(gap: Gap) -> Self {
         let base = Proxy::to(gap.base.port()).await.unwrap();
         let head = Proxy::to(gap.head.port()).await.unwrap();
         Self { gap, base, head, folder: tempfile::tempdir().unwrap() }
@@ -120,9 +119,8 @@ impl Recovery {
     }
 }
 
-#[tokio::test]
 async fn connections_that_break_lose_nothing() {
-    let recovery = Recovery::new().await;
+    let recovery = Recovery::new(Gap::between(SCHEMA, GAP).await).await;
     recovery.survives(async || recovery.base.drop_connections()).await;
     recovery.survives(async || recovery.head.drop_connections()).await;
     recovery
@@ -136,9 +134,8 @@ async fn connections_that_break_lose_nothing() {
         .await;
 }
 
-#[tokio::test]
 async fn a_network_that_stands_still_longer_than_a_lease_loses_nothing() {
-    let recovery = Recovery::new().await;
+    let recovery = Recovery::new(Gap::between(SCHEMA, GAP).await).await;
     recovery
         .survives(async || {
             recovery.base.stall();
@@ -160,9 +157,9 @@ async fn a_network_that_stands_still_longer_than_a_lease_loses_nothing() {
         .await;
 }
 
-#[tokio::test]
 async fn base_or_head_may_be_restarted() {
-    let recovery = Recovery::new().await;
+    let gap = Gap::own(Options::default(), SCHEMA, GAP).await;
+    let recovery = Recovery::new(gap).await;
     for server in [&recovery.gap.base, &recovery.gap.head] {
         recovery
             .survives(async || {
@@ -171,4 +168,10 @@ async fn base_or_head_may_be_restarted() {
             })
             .await;
     }
+}
+
+tests! {
+    connections_that_break_lose_nothing,
+    a_network_that_stands_still_longer_than_a_lease_loses_nothing,
+    base_or_head_may_be_restarted: own_servers,
 }

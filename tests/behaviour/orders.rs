@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use deltacompare_testbed::{Options, Postgres, Production};
+use deltacompare_testbed::Postgres;
 use serde_json::Value;
 
-use crate::support::{Gap, Run, assert_events_turn_base_into_head, deltacompare};
+use crate::support::{Database, Gap, Run, assert_events_turn_base_into_head, deltacompare};
 
 /// Two ICU collations whose order changes later, as it does with another version of the library:
 /// `mix` keeps its version, `aged` says that it had another one.
@@ -104,10 +104,8 @@ const ALL_WAYS: &[(&str, &[&str])] = &[
 ];
 
 /// The index of a text key is in the order of an older library: it finds a part of the keys only.
-#[tokio::test]
 async fn a_stale_index_decides_nothing() {
-    let production =
-        Production::start(&Postgres::find(None).unwrap(), Options::default()).await.unwrap();
+    let production = Database::new().await;
     let mut before = COLLATIONS.to_owned();
     before += &mixed_rows("updated", "k text collate mix primary key", 5000);
     before += &mixed_rows("scattered", "k text collate mix primary key", 5000);
@@ -191,10 +189,8 @@ async fn a_stale_index_decides_nothing() {
 
 /// Rows with one key got in through a stale index. They come out as the stream sent them, with a
 /// warning that has their number.
-#[tokio::test]
 async fn duplicate_keys_are_counted_and_sent_as_they_are() {
-    let production =
-        Production::start(&Postgres::find(None).unwrap(), Options::default()).await.unwrap();
+    let production = Database::new().await;
     let mut before = COLLATIONS.to_owned();
     before += &mixed_rows("came", "k text collate mix primary key", 3000);
     // Updates stay in the block, so that no index is asked whether the key is there.
@@ -258,7 +254,6 @@ async fn duplicate_keys_are_counted_and_sent_as_they_are() {
 
 /// The order of these keys follows the catalog, which changed in the gap: keys are matched by what
 /// they print.
-#[tokio::test]
 async fn an_order_that_follows_the_catalog_is_not_walked() {
     let swap = "alter type sw rename value 'a' to 'tmp'; alter type sw rename value 'b' to 'a';
                 alter type sw rename value 'tmp' to 'b';";
@@ -323,7 +318,6 @@ async fn an_order_that_follows_the_catalog_is_not_walked() {
 
 /// Keys that are equal by `=` and print otherwise: the delete comes first, or a consumer that
 /// compares by `=` loses the row.
-#[tokio::test]
 async fn deletes_of_equal_keys_come_first() {
     let gap = Gap::between(
         "create collation folding (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
@@ -345,7 +339,6 @@ async fn deletes_of_equal_keys_come_first() {
 
 /// A key whose index does not keep it unique, though the catalog says so: the table fails by name,
 /// and the walk does not begin at one key again and again.
-#[tokio::test]
 async fn a_walk_that_does_not_get_on_fails_its_table() {
     let gap = Gap::between(
         "create table wrong (k text collate \"C\" not null, v int);
@@ -370,4 +363,12 @@ async fn a_walk_that_does_not_get_on_fails_its_table() {
         assert!(error.contains("public.wrong") && error.contains("reindex"), "{error}");
         assert_eq!(run.counts("report", "public.sound"), (0, 10000, 0));
     }
+}
+
+tests! {
+    a_stale_index_decides_nothing: majors,
+    duplicate_keys_are_counted_and_sent_as_they_are: majors,
+    an_order_that_follows_the_catalog_is_not_walked: majors,
+    deletes_of_equal_keys_come_first: majors,
+    a_walk_that_does_not_get_on_fails_its_table: majors,
 }

@@ -256,7 +256,6 @@ impl Tables<'_> {
 
 /// In every strategy; and, in the statements that the servers have logged, every relation of the
 /// user's has our alias and every column is qualified.
-#[tokio::test]
 async fn no_name_of_the_users_is_taken_for_one_of_ours() {
     let words = Words::collect();
     let major = deltacompare_testbed::Postgres::find(None).unwrap().major();
@@ -366,4 +365,8 @@ fn assert_statements_are_qualified(server: &Server, tables: &Tables<'_>) -> usiz
         }
     }
     read
+}
+
+tests! {
+    no_name_of_the_users_is_taken_for_one_of_ours: majors,
 }

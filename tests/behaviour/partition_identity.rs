@@ -89,13 +89,12 @@ fn streamed(stream: &[Streamed], table: &TableName) -> Told {
     told
 }
 
-#[tokio::test]
 async fn old_rows_are_told_as_the_partition_says() {
     let production =
         Production::start(&Postgres::find(None).unwrap(), Options::default()).await.unwrap();
     production.sql(schema()).await.unwrap();
     let mut streams = BTreeMap::new();
-    let gap = Gap::over(production, async |production| {
+    let gap = Gap::own_over(production, async |production| {
         for publication in ["roots", "partitions"] {
             production.create_logical_slot(publication, "pgoutput").await.unwrap();
         }
@@ -176,4 +175,8 @@ async fn old_rows_are_told_as_the_partition_says() {
             }
         }
     }
+}
+
+tests! {
+    old_rows_are_told_as_the_partition_says: own_servers majors,
 }

@@ -23,7 +23,6 @@ fn pin() -> String {
     settings.map(|(name, value)| format!("set {name} = '{value}'; ")).collect()
 }
 
-#[tokio::test]
 async fn a_pooler_in_front_is_refused() {
     let gap = Gap::between(SCHEMA, GAP).await;
     let before = Fingerprint::of_both(&gap).await;
@@ -62,7 +61,6 @@ async fn a_pooler_in_front_is_refused() {
     deltacompare(&gap, &run).run().await.assert_completed();
 }
 
-#[tokio::test]
 async fn a_pooler_between_head_and_base_is_refused() {
     let gap = Gap::between(SCHEMA, GAP).await;
     // Without a key: read over postgres_fdw.
@@ -83,4 +81,9 @@ async fn a_pooler_between_head_and_base_is_refused() {
         }
         assert_eq!(leftovers(&gap).await, Vec::<String>::new());
     }
+}
+
+tests! {
+    a_pooler_in_front_is_refused,
+    a_pooler_between_head_and_base_is_refused,
 }

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use deltacompare_testbed::{Role, StopMode};
+use deltacompare_testbed::{Options, Role, StopMode};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -96,7 +96,6 @@ async fn assert_failed_alone(gap: &Gap, run: &Run, failed: &str, words: &str) {
     assert_eq!(leftovers(gap).await, Vec::<String>::new());
 }
 
-#[tokio::test]
 async fn the_report_tells_what_was_found() {
     let gap = Gap::between(SCHEMA, GAP).await;
     let run = run_while(&gap, async || ()).await;
@@ -162,7 +161,6 @@ async fn the_report_tells_what_was_found() {
     }
 }
 
-#[tokio::test]
 async fn a_terminal_shows_bars() {
     let gap = Gap::between(SCHEMA, GAP).await;
     let folder = tempfile::tempdir().unwrap();
@@ -188,29 +186,26 @@ async fn a_terminal_shows_bars() {
     }
 }
 
-#[tokio::test]
 async fn a_table_that_vanishes_fails_alone() {
     let gap = Gap::between(SCHEMA, GAP).await;
     let run = run_while(&gap, async || gap.head.sql("drop table small").await.unwrap()).await;
     assert_failed_alone(&gap, &run, "small", "does not exist").await;
 }
 
-#[tokio::test]
 async fn a_table_that_is_written_to_meanwhile_fails_alone() {
-    for side in ["base", "head"] {
-        let gap = Gap::between(SCHEMA, GAP).await;
+    let gaps = tokio::join!(Gap::between(SCHEMA, GAP), Gap::between(SCHEMA, GAP));
+    for (side, gap) in [("base", &gaps.0), ("head", &gaps.1)] {
         let server = if side == "base" { &gap.base } else { &gap.head };
         let write = "update untouched set id = -id where id = 1";
-        let run = run_while(&gap, async || server.sql(write).await.unwrap()).await;
+        let run = run_while(gap, async || server.sql(write).await.unwrap()).await;
         let words = format!("{side} was written to while it was compared");
-        assert_failed_alone(&gap, &run, "untouched", &words).await;
+        assert_failed_alone(gap, &run, "untouched", &words).await;
     }
 }
 
-#[tokio::test]
 async fn a_restart_of_base_is_borne() {
     for mode in [StopMode::Fast, StopMode::Immediate] {
-        let gap = Gap::between(SCHEMA, GAP).await;
+        let gap = Gap::own(Options::default(), SCHEMA, GAP).await;
         let run = run_while(&gap, async || {
             gap.base.stop(mode).await.unwrap();
             gap.base.start().await.unwrap();
@@ -226,7 +221,6 @@ async fn a_restart_of_base_is_borne() {
     }
 }
 
-#[tokio::test]
 async fn a_full_disk_is_no_ones_fault_but_the_disks() {
     let gap = Gap::between(SCHEMA, GAP).await;
     let folder = tempfile::tempdir().unwrap();
@@ -262,7 +256,6 @@ async fn a_full_disk_is_no_ones_fault_but_the_disks() {
     assert_eq!(leftovers(&gap).await, Vec::<String>::new());
 }
 
-#[tokio::test]
 async fn planning_changes_nothing() {
     let gap = Gap::between(SCHEMA, GAP).await;
     let before = Fingerprint::of_both(&gap).await;
@@ -280,4 +273,14 @@ async fn planning_changes_nothing() {
         assert!(planned["bytes"].as_u64().is_some() && planned["strategy"].is_string());
         assert!(plan.stdout.contains(name), "{}", plan.stdout);
     }
+}
+
+tests! {
+    the_report_tells_what_was_found,
+    a_terminal_shows_bars,
+    a_table_that_vanishes_fails_alone,
+    a_table_that_is_written_to_meanwhile_fails_alone,
+    a_restart_of_base_is_borne: own_servers,
+    a_full_disk_is_no_ones_fault_but_the_disks,
+    planning_changes_nothing,
 }

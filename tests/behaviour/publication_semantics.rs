@@ -1,19 +1,6 @@
-//! What publications let through, on every PostgreSQL: production decodes the gap with `pgoutput`
+//! What publications let through: production decodes the gap with `pgoutput`
 //! under the same publications through a real slot; reduced to its net effect that must be what the
 //! events say. Where stream and state cannot agree, the state wins and a warning is named for it.
-
-macro_rules! on_every_major {
-    ($on:ident $($name:ident $major:literal)*) => {
-        $(
-            #[tokio::test]
-            async fn $name() {
-                if let Some(postgres) = postgres_of($major) {
-                    $on(&postgres).await;
-                }
-            }
-        )*
-    };
-}
 
 mod altered;
 mod drift;
@@ -27,7 +14,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 
 use crate::support::{
     Events, Gap, NetChange, Run, State, Streamed, TableName, assert_recovered, deltacompare,
-    net_of_stream, postgres_of, read_stream,
+    net_of_stream, read_stream,
 };
 
 /// A table as a publication covers it, in the test's own words.
@@ -356,16 +343,17 @@ async fn check_old_rows(gap: &Gap) {
     }
 }
 
-async fn on(postgres: &Postgres) {
+async fn events_are_what_the_slot_would_have_said() {
+    let postgres = Postgres::find(None).unwrap();
     let major = postgres.major();
-    let production = Production::start(postgres, Options::default()).await.unwrap();
+    let production = Production::start(&postgres, Options::default()).await.unwrap();
     for statements in gap::schema(major) {
         production.sql(statements).await.unwrap();
     }
     let subscriptions = || SUBSCRIPTIONS.iter().filter(|of| of.since <= major);
     let mut streams = Vec::new();
     let mut partial = Vec::new();
-    let gap = Gap::over(production, async |production| {
+    let gap = Gap::own_over(production, async |production| {
         production.create_logical_slot("slot", "pgoutput").await.unwrap();
         for statement in gap::STATEMENTS {
             production.sql(*statement).await.unwrap();
@@ -420,11 +408,7 @@ async fn deletes_come_first(gap: &Gap, strategy: &str) {
     assert!(deletes.contains('D') && !inserts.contains('D'), "{strategy}: {operations}");
 }
 
-on_every_major! {
-    on
-    events_are_what_the_slot_would_have_said_on_14 14
-    events_are_what_the_slot_would_have_said_on_15 15
-    events_are_what_the_slot_would_have_said_on_16 16
-    events_are_what_the_slot_would_have_said_on_17 17
-    events_are_what_the_slot_would_have_said_on_18 18
+tests! {
+    [altered, drift]
+    events_are_what_the_slot_would_have_said: own_servers majors,
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use deltacompare_testbed::{Options, Postgres, Production};
+use futures_util::future::join_all;
 
 use crate::support::{
     Gap, NetChange, Run, State, Streamed, TableName, deltacompare, net_of_stream, read_stream,
@@ -234,14 +235,13 @@ async fn chosen_by_name(gap: &Gap) {
     assert!(!events.0.is_empty() && events.0.len() == events.of("ta").len(), "{events:?}");
 }
 
-#[tokio::test]
 async fn operations_and_levels_are_combined_as_by_the_slot() {
     let postgres = Postgres::find(None).unwrap();
     let major = postgres.major();
     let production = Production::start(&postgres, Options::default()).await.unwrap();
     production.sql(schema(major)).await.unwrap();
     let mut streams = Vec::new();
-    let gap = Gap::over(production, async |production| {
+    let gap = Gap::own_over(production, async |production| {
         production.create_logical_slot("slot", "pgoutput").await.unwrap();
         for statement in GAP {
             production.sql(*statement).await.unwrap();
@@ -273,18 +273,19 @@ async fn operations_and_levels_are_combined_as_by_the_slot() {
 
 /// Without `--publication` all are one subscription: one that only truncates and comes or goes in
 /// the gap changes no rows.
-#[tokio::test]
 async fn a_publication_without_rows_that_comes_or_goes_changes_nothing() {
     let major = Postgres::find(None).unwrap().major();
     let over_900 = only(major, "id > 900");
-    for (before, during) in [
+    let cases = [
         ("", "create publication emptied for all tables with (publish = 'truncate');"),
         (
             "create publication emptied for all tables with (publish = 'truncate');",
             "drop publication emptied;",
         ),
-    ] {
-        let gap = Gap::between(
+    ];
+    // Both gaps happen at the same time.
+    let gaps = cases.map(async |(before, during)| {
+        Gap::between(
             &format!(
                 "create table tb (id int primary key, a int);
                  create table other (id int primary key);
@@ -297,7 +298,9 @@ async fn a_publication_without_rows_that_comes_or_goes_changes_nothing() {
                  insert into other values (1)"
             ),
         )
-        .await;
+        .await
+    });
+    for gap in join_all(gaps).await {
         let run = run(&gap, &[], &[]).await;
         run.assert_completed();
         let events = run.events("events");
@@ -307,4 +310,9 @@ async fn a_publication_without_rows_that_comes_or_goes_changes_nothing() {
         assert_eq!((keys.len(), events.0.len()), (all, all), "{keys:?}");
         assert!(warnings(&run, "tb").is_empty());
     }
+}
+
+tests! {
+    operations_and_levels_are_combined_as_by_the_slot: own_servers majors,
+    a_publication_without_rows_that_comes_or_goes_changes_nothing: majors,
 }

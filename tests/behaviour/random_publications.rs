@@ -25,7 +25,6 @@ fn number(variable: &str) -> Option<u64> {
     Some(std::env::var(variable).ok()?.parse().unwrap())
 }
 
-#[tokio::test]
 async fn events_are_what_the_slot_would_have_said() {
     let first = number("DELTACOMPARE_RANDOM_SEED").unwrap_or_else(rand::random);
     for seed in (first..=u64::MAX).take(number("DELTACOMPARE_RANDOM_CASES").unwrap_or(2) as usize) {
@@ -66,7 +65,7 @@ async fn check(seed: u64) {
     }
     let mut subscriptions = Vec::new();
     let (mut done, mut refused) = (0, 0);
-    let gap = Gap::over(production, async |production| {
+    let gap = Gap::own_over(production, async |production| {
         production.create_logical_slot("slot", "pgoutput").await.unwrap();
         for _ in 0..150 {
             let mut next = world.clone();
@@ -260,4 +259,8 @@ async fn check_one(gap: &Gap, world: &World, of: &Subscription, strategy: &str) 
     }
     assert_eq!(events.0.len(), sent, "{what}: events of other tables");
     (covered.len(), streamed)
+}
+
+tests! {
+    events_are_what_the_slot_would_have_said: own_servers seconds(600),
 }

@@ -1,9 +1,8 @@
 //! What the README promises.
 
 use deltacompare_testbed::{Options, Postgres, Production, Role};
-use sqlx::Connection;
 
-use crate::support::{Gap, assert_events_turn_base_into_head, deltacompare, url};
+use crate::support::{Gap, assert_events_turn_base_into_head, deltacompare, skip, url};
 
 const README: &str = include_str!("../../README.md");
 
@@ -42,7 +41,7 @@ async fn gap(postgres: &Postgres, more: &str) -> Gap {
     let filters = postgres.major() >= 15;
     let shop = if filters { SHOP.to_owned() } else { SHOP.replace(" where (vip)", "") };
     production.sql(shop + more).await.unwrap();
-    Gap::after(production, GAP).await
+    Gap::own_after(production, GAP).await
 }
 
 /// Recovers as the roles that the README creates.
@@ -73,7 +72,6 @@ async fn assert_recovers(gap: &Gap) {
     }
 }
 
-#[tokio::test]
 async fn the_rights_in_the_readme_suffice() {
     let gap = gap(&Postgres::find(None).unwrap(), "").await;
     gap.base.sql(sql("On base:")).await.unwrap();
@@ -83,10 +81,9 @@ async fn the_rights_in_the_readme_suffice() {
 
 /// On Azure nobody is a superuser: the administrator has its rights as a member of a group, and
 /// hands them on itself. Before 16 stock PostgreSQL lets only superusers hand on REPLICATION.
-#[tokio::test]
 async fn an_administrator_can_hand_these_rights_on() {
     let Some(postgres) = Postgres::available().into_iter().find(|it| it.major() >= 16) else {
-        println!("skipped: no PostgreSQL 16 or newer is installed (scripts/setup 16)");
+        skip("no PostgreSQL 16 or newer is installed: scripts/setup 16");
         return;
     };
     let as_on_azure = "
@@ -96,18 +93,24 @@ async fn an_administrator_can_hand_these_rights_on() {
         grant azure_pg_admin to azure_admin;";
     let gap = gap(&postgres, as_on_azure).await;
     for (server, side) in [(&gap.base, "On base:"), (&gap.head, "On head:")] {
-        let mut administrator = server.connect_as(Role::Admin).await.unwrap();
-        let powers: bool = sqlx::query_scalar(
-            "select rolsuper or rolbypassrls from pg_roles where rolname = current_user",
-        )
-        .fetch_one(&mut administrator)
-        .await
-        .unwrap();
+        let administrator = server.connect_as(Role::Admin).await.unwrap();
+        let powers: bool = administrator
+            .value(
+                "select rolsuper or rolbypassrls from pg_roles where rolname = current_user",
+                &[],
+            )
+            .await
+            .unwrap();
         assert!(!powers);
-        sqlx::raw_sql(sql(side)).execute(&mut administrator).await.unwrap();
+        administrator.sql(sql(side)).await.unwrap();
         administrator.close().await.unwrap();
     }
     // What creating the extension brings on Azure is a superuser's to hand on here.
     gap.head.sql("grant usage on foreign data wrapper postgres_fdw to recovery").await.unwrap();
     assert_recovers(&gap).await;
+}
+
+tests! {
+    the_rights_in_the_readme_suffice: own_servers majors,
+    an_administrator_can_hand_these_rights_on: own_servers,
 }

@@ -45,7 +45,6 @@ fn ends(run: &Run) -> (Value, String) {
     (plan["ends"].clone(), plan["warnings"].to_string())
 }
 
-#[tokio::test]
 async fn a_record_tells_where_the_restores_ended_when_they_no_longer_can() {
     let (gap, base_end, head_end) = restores().await;
     let recorded = deltacompare(&gap, &["record", "--file", "{dir}/recorded.json"]).run().await;
@@ -86,7 +85,6 @@ async fn a_record_tells_where_the_restores_ended_when_they_no_longer_can() {
     );
 }
 
-#[tokio::test]
 async fn a_record_of_other_restores_and_a_file_that_is_none_are_refused() {
     let (gap, _, _) = restores().await;
     let recorded = deltacompare(&gap, &["record", "--file", "{dir}/recorded.json"]).run().await;
@@ -105,4 +103,9 @@ async fn a_record_of_other_restores_and_a_file_that_is_none_are_refused() {
     let refused = plan(&gap, Some(&other)).await;
     assert_eq!(refused.code, Some(2), "{}", refused.stderr);
     assert!(refused.stderr.contains("is not a record"), "{}", refused.stderr);
+}
+
+tests! {
+    a_record_tells_where_the_restores_ended_when_they_no_longer_can: own_servers,
+    a_record_of_other_restores_and_a_file_that_is_none_are_refused: own_servers,
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use sqlx::Connection;
 use tokio::process::{Child, Command};
 
 use crate::support::{
@@ -217,7 +216,8 @@ async fn sweep(strategy: &str) {
     worker.assert_completes().await;
     let takes = started.elapsed();
     whole.assert_whole(&gap, &expected, &worker.id().unwrap()).await;
-    let events = Events::read(&whole.file()).0.len();
+    // On a busy machine a lease of a second may run out, and events come twice here too.
+    let events = Events::read(&whole.file()).by_id().len();
     println!("{strategy}: {takes:?}, {events} events");
     // At its end it waits two seconds for the statistics: one instant in them is enough.
     let busy = takes - Duration::from_secs(2);
@@ -247,17 +247,14 @@ async fn sweep(strategy: &str) {
     }
 }
 
-#[tokio::test]
 async fn killed_at_any_instant_comparing_row_versions() {
     sweep("auto").await;
 }
 
-#[tokio::test]
 async fn killed_at_any_instant_reading_everything() {
     sweep("full").await;
 }
 
-#[tokio::test]
 async fn killed_again_and_again() {
     let (gap, expected) = gap().await;
     let mut recovery = Recovery::new();
@@ -286,7 +283,6 @@ async fn killed_again_and_again() {
     assert!(events.0.len() > events.by_id().len(), "nothing was sent twice");
 }
 
-#[tokio::test]
 async fn an_interrupted_recovery_says_how_to_go_on() {
     let (gap, expected) = gap().await;
     for signal in ["-INT", "-TERM"] {
@@ -324,7 +320,6 @@ async fn an_interrupted_recovery_says_how_to_go_on() {
     }
 }
 
-#[tokio::test]
 async fn a_recovery_that_nobody_knows_is_refused() {
     let gap = Gap::between("create table t (id int primary key)", "").await;
     let mut recovery = Recovery::new();
@@ -352,7 +347,6 @@ async fn status(gap: &Gap, id: &str) -> Vec<(String,)> {
         .unwrap()
 }
 
-#[tokio::test]
 async fn a_worker_that_lost_its_lease_changes_nothing() {
     let (gap, expected) = gap().await;
     // So that there is a delta table.
@@ -365,7 +359,8 @@ async fn a_worker_that_lost_its_lease_changes_nothing() {
     until(
         &gap,
         "select exists (select from pg_locks
-          where not granted and relation = to_regclass('deltacompare.delta'))",
+          where not granted and relation = to_regclass('deltacompare.delta')
+            and database = (select oid from pg_database where datname = current_database()))",
     )
     .await;
     stopped.signal("-STOP").await;
@@ -384,7 +379,6 @@ async fn a_worker_that_lost_its_lease_changes_nothing() {
     recovery.assert_whole(&gap, &expected, &id).await;
 }
 
-#[tokio::test]
 async fn two_processes_may_work_on_one_recovery() {
     let (gap, expected) = gap().await;
     for strategy in ["auto", "full"] {
@@ -400,4 +394,14 @@ async fn two_processes_may_work_on_one_recovery() {
         assert_eq!((code_one, code_two), (Some(0), Some(0)));
         recovery.assert_whole(&gap, &expected, &id).await;
     }
+}
+
+tests! {
+    killed_at_any_instant_comparing_row_versions: seconds(600),
+    killed_at_any_instant_reading_everything: seconds(600),
+    killed_again_and_again: seconds(600),
+    an_interrupted_recovery_says_how_to_go_on: seconds(600),
+    a_recovery_that_nobody_knows_is_refused: seconds(600),
+    a_worker_that_lost_its_lease_changes_nothing: seconds(600),
+    two_processes_may_work_on_one_recovery: seconds(600),
 }

@@ -95,3 +95,7 @@ async fn write(server: &Server, statement: &str) {
     }
     panic!("{statement} was never counted");
 }
+
+tests! {
+    [activity, logins, selections, servers]
+}

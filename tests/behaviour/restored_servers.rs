@@ -1,8 +1,7 @@
 //! Two copies of production are no playground: what lives on them by itself, what we put there,
 //! and that it goes again.
 
-use deltacompare_testbed::{Options, Role, Server};
-use sqlx::{ConnectOptions, Connection};
+use deltacompare_testbed::{Connection, Options, Role, Server};
 
 use crate::support::{Fingerprint, Gap, Program, Run, deltacompare};
 
@@ -52,7 +51,6 @@ async fn ours(server: &Server) -> Vec<String> {
     names.into_iter().map(|(name,)| name).collect()
 }
 
-#[tokio::test]
 async fn tables_of_one_name_in_many_schemas() {
     let before = format!(
         "{SHOP}
@@ -86,9 +84,8 @@ async fn tables_of_one_name_in_many_schemas() {
     }
 }
 
-#[tokio::test]
 async fn our_own_tables_are_nobodys_changes() {
-    let gap = Gap::between(SHOP, GAP).await;
+    let gap = Gap::own(Options::default(), SHOP, GAP).await;
     let expected = ["public.customer", "public.visit"];
     // FOR ALL TABLES publishes the status tables that the first run leaves, and the foreign and
     // helper schemas of one that keeps them.
@@ -115,10 +112,9 @@ fn throw_away_passwords(log: &str) -> Vec<&str> {
     log.split("password '").skip(1).filter_map(|rest| rest.split('\'').next()).collect()
 }
 
-#[tokio::test]
 async fn heads_login_on_base_is_thrown_away() {
     let options = Options { conf: vec!["log_statement = 'all'".to_owned()], ..Options::default() };
-    let gap = Gap::with_options(options, SHOP, GAP).await;
+    let gap = Gap::own(options, SHOP, GAP).await;
     let before = Fingerprint::of(&gap.base).await;
     deltacompare(&gap, &RUN).run().await.assert_completed();
     before.assert_same(&Fingerprint::of(&gap.base).await, "base");
@@ -146,17 +142,13 @@ async fn heads_login_on_base_is_thrown_away() {
         .value("select rolname::text from pg_roles where rolname like 'deltacompare%'")
         .await
         .unwrap();
-    let login = |password: &str| {
-        sqlx::postgres::PgConnectOptions::new_without_pgpass()
-            .host("127.0.0.1")
-            .port(gap.base.port())
-            .username(&name)
-            .password(password)
-            .database("shop")
-            .ssl_mode(sqlx::postgres::PgSslMode::Disable)
+    let login = async |password: &str| {
+        let (port, database) = (gap.base.port(), gap.base.database());
+        let url = format!("postgres://{name}:{password}@127.0.0.1:{port}/{database}");
+        Connection::open(&url).await
     };
-    login(password).connect().await.unwrap().close().await.unwrap();
-    login("wrong").connect().await.unwrap_err();
+    login(password).await.unwrap().close().await.unwrap();
+    login("wrong").await.unwrap_err();
     let (powers, forever): (bool, bool) = gap
         .base
         .rows(
@@ -168,16 +160,15 @@ async fn heads_login_on_base_is_thrown_away() {
         .unwrap()[0];
     assert!(!powers && !forever, "it may do more than it needs, or for ever");
     deltacompare(&gap, &["cleanup", "--yes"]).run().await.assert_completed();
-    login(password).connect().await.unwrap_err();
+    login(password).await.unwrap_err();
     before.assert_same(&Fingerprint::of(&gap.base).await, "base");
 }
 
-#[tokio::test]
 async fn cleanup_removes_what_is_ours() {
     let parent = "create table parent (id int primary key);
                   create table child () inherits (parent);
                   insert into parent values (1);";
-    let gap = Gap::between(&format!("{SHOP}{parent}"), GAP).await;
+    let gap = Gap::own(Options::default(), &format!("{SHOP}{parent}"), GAP).await;
     gap.head.sql("drop extension postgres_fdw").await.unwrap();
     let (base, head) = Fingerprint::of_both(&gap).await;
     for _ in 0..2 {
@@ -224,9 +215,8 @@ async fn cleanup_removes_what_is_ours() {
     base.assert_same(&Fingerprint::of(&gap.base).await, "base");
 }
 
-#[tokio::test]
 async fn cleanup_leaves_what_is_not_ours() {
-    let gap = Gap::between(SHOP, GAP).await;
+    let gap = Gap::own(Options::default(), SHOP, GAP).await;
     // Theirs: an extension, a server on it, and names like ours.
     let theirs = "
         create role deltacompare_0123456789ab; comment on role deltacompare_0123456789ab is 'mine';
@@ -268,7 +258,6 @@ async fn cleanup_leaves_what_is_not_ours() {
 }
 
 /// Extensions bring event triggers too; nobody can be asked to switch those off.
-#[tokio::test]
 async fn event_triggers_of_extensions_are_told() {
     let gap = Gap::between(SHOP, GAP).await;
     gap.head
@@ -286,7 +275,6 @@ async fn event_triggers_of_extensions_are_told() {
 }
 
 /// Production's foreign servers came along; ours, which an earlier recovery kept, are none of them.
-#[tokio::test]
 async fn foreign_servers_of_the_copies_are_told() {
     let gap = Gap::between(SHOP, GAP).await;
     deltacompare(&gap, &RUN_AND_KEEP).run().await.assert_completed();
@@ -298,4 +286,14 @@ async fn foreign_servers_of_the_copies_are_told() {
     plan.assert_completed();
     assert!(plan.stdout.contains("head has foreign servers (theirs)"), "{}", plan.stdout);
     assert!(!plan.stdout.contains("base has foreign servers"), "{}", plan.stdout);
+}
+
+tests! {
+    tables_of_one_name_in_many_schemas,
+    our_own_tables_are_nobodys_changes: own_servers,
+    heads_login_on_base_is_thrown_away: own_servers,
+    cleanup_removes_what_is_ours: own_servers,
+    cleanup_leaves_what_is_not_ours: own_servers,
+    event_triggers_of_extensions_are_told,
+    foreign_servers_of_the_copies_are_told,
 }

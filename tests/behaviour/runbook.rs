@@ -2,10 +2,8 @@
 //! proves the gap, and its requests recover it.
 
 use deltacompare_testbed::event_hubs::{EventHubs, HubOptions};
-use deltacompare_testbed::{Options, Postgres, Production};
+use deltacompare_testbed::{Options, Postgres, Production, TextRow};
 use serde_json::Value;
-use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, Executor, Row};
 
 use crate::support::{Gap, Hosted, deltacompare};
 use crate::vault::{self, Azure};
@@ -32,9 +30,8 @@ fn blocks(heading: &str) -> Vec<Vec<String>> {
 }
 
 /// What the only row that has any value of this column says.
-fn value(rows: &[PgRow], column: &str) -> String {
-    let row = rows.iter().find(|row| row.try_get_unchecked::<String, _>(column).is_ok()).unwrap();
-    row.try_get_unchecked::<String, _>(column).unwrap()
+fn value(rows: &[TextRow], column: &str) -> String {
+    rows.iter().find_map(|row| row.get(column)).unwrap().to_owned()
 }
 
 /// The lines of the block of shell that has this text.
@@ -69,12 +66,11 @@ impl BadDay {
 
         let blocks = blocks("The bad day");
         assert_eq!(blocks.len(), 3, "{blocks:#?}");
-        let mut session = production.connect().await.unwrap();
-        let mut printed: Vec<Vec<PgRow>> = Vec::new();
+        let session = production.connect().await.unwrap();
+        let mut printed: Vec<Vec<TextRow>> = Vec::new();
         for statement in blocks.iter().flatten() {
             // By the simple protocol, as psql: every value comes as text.
-            let rows = session.fetch_all(sqlx::raw_sql(AssertSqlSafe(statement.as_str()))).await;
-            printed.push(rows.unwrap_or_else(|error| panic!("{statement}: {error}")));
+            printed.push(session.text_rows(statement).await.unwrap());
         }
         let lost = value(&printed[0], "lost");
         let (new_slot, restart) = (value(&printed[3], "new_slot"), value(&printed[3], "restart"));
@@ -98,7 +94,6 @@ impl BadDay {
     }
 }
 
-#[tokio::test]
 async fn what_its_queries_print_proves_the_gap() {
     let day = BadDay::begins().await;
     let lines = day.fill(shell("deltacompare plan"));
@@ -117,7 +112,6 @@ async fn what_its_queries_print_proves_the_gap() {
 
 /// "Without the app": passwords from the vault, events into the hub, both as one identity, which needs
 /// the role that the page names.
-#[tokio::test]
 async fn without_the_app_the_events_are_in_the_hub() {
     let (day, azure) = (BadDay::begins().await, Azure::start(None).await);
     let hub = EventHubs::start(HubOptions::default()).await.unwrap();
@@ -151,7 +145,6 @@ async fn without_the_app_the_events_are_in_the_hub() {
     assert_eq!((&body["op"], &body["after"]["id"]), (&"c".into(), &2.into()), "{body:#}");
 }
 
-#[tokio::test]
 async fn its_requests_recover_the_gap() {
     let day = BadDay::begins().await;
     let app = Hosted::start(&day.gap, 1, &[]).await;
@@ -225,4 +218,10 @@ async fn its_requests_recover_the_gap() {
         .await
         .unwrap();
     assert_eq!(events, [("I".to_owned(), 2)]);
+}
+
+tests! {
+    what_its_queries_print_proves_the_gap: own_servers,
+    without_the_app_the_events_are_in_the_hub: own_servers,
+    its_requests_recover_the_gap: own_servers,
 }

@@ -233,7 +233,6 @@ const DURING: &str = r#"
 "#;
 
 /// With each strategy; and one session's settings are looked at, one by one.
-#[tokio::test]
 async fn settings_of_a_database_or_a_role_change_nothing() {
     let major = deltacompare_testbed::Postgres::find(None).unwrap().major();
     let gap = Gap::between(&before(major >= 15), DURING).await;
@@ -322,4 +321,8 @@ async fn every_setting_was_looked_at(gap: &Gap) {
     let hostile: BTreeSet<&str> = HOSTILE.iter().map(|(name, _)| *name).collect();
     let all: BTreeSet<&str> = SESSION_SETTINGS.iter().map(|(name, _)| *name).collect();
     assert_eq!(hostile, all, "a pinned setting that this test does not try");
+}
+
+tests! {
+    settings_of_a_database_or_a_role_change_nothing: majors,
 }

@@ -2,7 +2,6 @@
 //! what that one is using.
 
 use deltacompare_testbed::{Options, Postgres, Production};
-use sqlx::{AssertSqlSafe, Connection};
 use tokio::process::Child;
 
 use crate::support::{
@@ -17,9 +16,19 @@ const SHOP: &str = "
     insert into two select i, 'v' from generate_series(1, 100) i;
     create publication shop for all tables";
 
+const GAP: &str = "update one set v = 'w' where id < 10; delete from two";
+
 /// A gap on whose head there is a status store already.
 async fn gap() -> Gap {
-    let gap = Gap::between(SHOP, "update one set v = 'w' where id < 10; delete from two").await;
+    with_store(Gap::between(SHOP, GAP).await).await
+}
+
+/// The same on servers of its own.
+async fn own_gap() -> Gap {
+    with_store(Gap::own(Options::default(), SHOP, GAP).await).await
+}
+
+async fn with_store(gap: Gap) -> Gap {
     let run = deltacompare(&gap, &["run", "--sink", "delta-table", "--table", "public.one"]);
     run.run().await.assert_completed();
     gap.head.sql("truncate deltacompare.recovery, deltacompare.delta cascade").await.unwrap();
@@ -66,7 +75,6 @@ const RUN: [&str; 9] = [
 ];
 
 /// Also when the others have no lease at that moment, as between two tables.
-#[tokio::test]
 async fn who_joins_or_leaves_does_not_take_the_link_away() {
     let gap = gap().await;
     let sink = hold_the_sink(&gap).await;
@@ -106,7 +114,6 @@ async fn who_joins_or_leaves_does_not_take_the_link_away() {
 
 /// Whoever ends first proves the result; the others wait, and none takes the foreign tables away
 /// from under the proof.
-#[tokio::test]
 async fn one_process_proves() {
     let gap = gap().await;
     let sink = hold_the_sink(&gap).await;
@@ -119,14 +126,15 @@ async fn one_process_proves() {
     let mut two = second.spawn();
     until(&gap, &waiting_for_the_sink(2)).await;
     // The proof is somebody else's for now.
-    let mut proving = gap.head.connect().await.unwrap();
+    let proving = gap.head.connect().await.unwrap();
     let lock = format!("select pg_advisory_lock(hashtextextended('deltacompare proving {id}', 0))");
-    sqlx::query(AssertSqlSafe(lock)).execute(&mut proving).await.unwrap();
+    proving.sql(&lock).await.unwrap();
     sink.close().await.unwrap();
     until(
         &gap,
         "select count(*) = 2 from pg_stat_activity
-          where application_name = 'deltacompare presence' and wait_event_type = 'Lock'",
+          where application_name = 'deltacompare presence' and wait_event_type = 'Lock'
+            and datname = current_database()",
     )
     .await;
     let state: String = gap.head.value("select state from deltacompare.recovery").await.unwrap();
@@ -139,9 +147,8 @@ async fn one_process_proves() {
     assert_eq!(leftovers(&gap).await, Vec::<String>::new());
 }
 
-#[tokio::test]
 async fn cleanup_is_refused_while_a_recovery_is_at_work() {
-    let gap = gap().await;
+    let gap = own_gap().await;
     let sink = hold_the_sink(&gap).await;
     let mut at_work = program(&gap, &RUN);
     let mut child = at_work.spawn();
@@ -156,9 +163,8 @@ async fn cleanup_is_refused_while_a_recovery_is_at_work() {
 }
 
 /// Between its items, in planning or while it proves, a recovery holds no lease.
-#[tokio::test]
 async fn cleanup_is_refused_while_a_recovery_is_between_items() {
-    let gap = gap().await;
+    let gap = own_gap().await;
     let sink = hold_the_sink(&gap).await;
     let mut at_work = program(&gap, &RUN);
     let mut child = at_work.spawn();
@@ -176,11 +182,11 @@ async fn cleanup_is_refused_while_a_recovery_is_between_items() {
         assert!(cleanup.stderr.contains(&format!("{id} is at work")), "{}", cleanup.stderr);
     };
     // As a process of the command line does.
-    let mut present = gap.head.connect().await.unwrap();
+    let present = gap.head.connect().await.unwrap();
     let lock = format!(
         "select pg_advisory_lock_shared(hashtextextended('deltacompare at work on {id}', 0))"
     );
-    sqlx::query(AssertSqlSafe(lock)).execute(&mut present).await.unwrap();
+    present.sql(&lock).await.unwrap();
     refused().await;
     present.close().await.unwrap();
     // As the app does.
@@ -198,7 +204,6 @@ async fn cleanup_is_refused_while_a_recovery_is_between_items() {
     assert_eq!(leftovers(&gap).await, Vec::<String>::new());
 }
 
-#[tokio::test]
 async fn two_recoveries_cannot_take_one_new_file() {
     let gap = gap().await;
     let folder = tempfile::tempdir().unwrap();
@@ -216,7 +221,6 @@ async fn two_recoveries_cannot_take_one_new_file() {
     assert_events_turn_base_into_head(&gap, &["one", "two"], &events).await;
 }
 
-#[tokio::test]
 async fn a_recovery_goes_on_with_its_own_restores_only() {
     let production =
         Production::start(&Postgres::find(None).unwrap(), Options::default()).await.unwrap();
@@ -269,4 +273,13 @@ async fn a_recovery_goes_on_with_its_own_restores_only() {
         .await
         .unwrap();
     assert_eq!(deletes, 100);
+}
+
+tests! {
+    who_joins_or_leaves_does_not_take_the_link_away,
+    one_process_proves,
+    cleanup_is_refused_while_a_recovery_is_at_work: own_servers,
+    cleanup_is_refused_while_a_recovery_is_between_items: own_servers,
+    two_recoveries_cannot_take_one_new_file,
+    a_recovery_goes_on_with_its_own_restores_only: own_servers,
 }

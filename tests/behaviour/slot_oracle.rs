@@ -168,7 +168,7 @@ async fn decoded() -> (Gap, [(&'static str, Vec<Streamed>); 2]) {
     let production = Production::start(&Postgres::find(None).unwrap(), options).await.unwrap();
     production.sql(SCHEMA).await.unwrap();
     let mut streams = [("leaves", Vec::new()), ("root", Vec::new())];
-    let gap = Gap::over(production, async |production| {
+    let gap = Gap::own_over(production, async |production| {
         for publication in ["leaves", "root"] {
             production.create_logical_slot(publication, "pgoutput").await.unwrap();
         }
@@ -184,7 +184,6 @@ async fn decoded() -> (Gap, [(&'static str, Vec<Streamed>); 2]) {
     (gap, streams)
 }
 
-#[tokio::test]
 async fn events_are_the_net_effect_of_the_stream() {
     let (gap, streams) = decoded().await;
     let partitions = ["measured_1", "measured_2", "measured_x", "shipped_a", "shipped_b"];
@@ -247,4 +246,8 @@ async fn events_are_the_net_effect_of_the_stream() {
             println!("{publication}, {strategy}: {} streamed, {compared} events", stream.len());
         }
     }
+}
+
+tests! {
+    events_are_the_net_effect_of_the_stream: own_servers majors,
 }

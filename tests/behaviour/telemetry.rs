@@ -16,7 +16,6 @@ fn lines(app: &Hosted) -> Vec<Value> {
         .collect()
 }
 
-#[tokio::test]
 async fn every_item_has_a_span_and_its_figures_and_shows_no_row() {
     let gap = Gap::between(
         "create table by_block (id int primary key, v text);
@@ -71,4 +70,9 @@ async fn every_item_has_a_span_and_its_figures_and_shows_no_row() {
             assert!(!line.text.contains(data), "{}", line.text);
         }
     }
+}
+
+tests! {
+    [otlp]
+    every_item_has_a_span_and_its_figures_and_shows_no_row,
 }

@@ -16,7 +16,7 @@ async fn gap(tls: Tls) -> Gap {
         conf: vec!["log_connections = on".to_owned()],
         ..Options::default()
     };
-    Gap::with_options(options, SHOP, "insert into t values (2)").await
+    Gap::own(options, SHOP, "insert into t values (2)").await
 }
 
 /// A URL with other TLS parameters.
@@ -57,7 +57,6 @@ fn heads_logins(log: &str, from: usize) -> Vec<bool> {
         .collect()
 }
 
-#[tokio::test]
 async fn every_mode_between_all_three() {
     let gap = gap(Tls::Offered).await;
     let authority = gap.base.ca_pem_path().unwrap().to_owned();
@@ -104,7 +103,6 @@ async fn every_mode_between_all_three() {
     }
 }
 
-#[tokio::test]
 async fn certificates_that_are_not_trusted() {
     let gap = gap(Tls::Required).await;
     let authority = gap.base.ca_pem_path().unwrap().to_owned();
@@ -160,4 +158,9 @@ async fn certificates_that_are_not_trusted() {
     // As it should be, it works, and the sessions are encrypted.
     let fdw = ["--fdw-sslrootcert", authority.to_str().unwrap()];
     program(&gap, "localhost", "verify-full", ca, &fdw).run().await.assert_completed();
+}
+
+tests! {
+    every_mode_between_all_three: own_servers,
+    certificates_that_are_not_trusted: own_servers,
 }

@@ -237,7 +237,6 @@ fn during() -> String {
 }
 
 /// With each strategy.
-#[tokio::test]
 async fn values_are_printed_and_read_by_their_types_own_functions() {
     let gap = Gap::between(&before(), &during()).await;
     let tables = tables();
@@ -299,4 +298,8 @@ async fn values_are_printed_and_read_by_their_types_own_functions() {
             );
         }
     }
+}
+
+tests! {
+    values_are_printed_and_read_by_their_types_own_functions: majors,
 }

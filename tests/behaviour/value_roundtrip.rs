@@ -6,11 +6,13 @@ mod values;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use deltacompare_testbed::{Options, Postgres, Production};
+use deltacompare_testbed::{Postgres, Server};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::support::{Gap, Run, State, TableName, assert_recovered, deltacompare, literal};
+use crate::support::{
+    Database, Gap, Run, State, TableName, assert_recovered, deltacompare, literal,
+};
 
 /// A line of the recordings: the text of a value, and what the connector wrote under six settings.
 #[derive(Deserialize)]
@@ -81,7 +83,7 @@ fn recordings() -> Vec<Recording> {
 }
 
 /// Everything that this server has a type for; says what it has not.
-async fn all_values(production: &Production) -> Vec<Values> {
+async fn all_values(production: &Server) -> Vec<Values> {
     let mut all = BTreeMap::<String, (Vec<Recording>, Vec<&str>)>::new();
     for recording in recordings() {
         all.entry(recording.declared.clone()).or_default().0.push(recording);
@@ -119,7 +121,7 @@ async fn all_values(production: &Production) -> Vec<Values> {
 /// Row `i` comes, row `1000 + i` changes, each to the i-th value.
 async fn gap_with_all_values() -> (Gap, Vec<Values>) {
     let postgres = Postgres::find(None).unwrap();
-    let production = Production::start(&postgres, Options::default()).await.unwrap();
+    let production = Database::new().await;
     for extension in EXTENSIONS {
         if postgres.has_extension(extension) {
             production.sql(format!("create extension {extension}")).await.unwrap();
@@ -160,7 +162,6 @@ async fn recover(gap: &Gap, format: &str, options: &[&str]) -> Run {
     run
 }
 
-#[tokio::test]
 async fn every_value_comes_back_from_landing() {
     let (gap, all) = gap_with_all_values().await;
     for strategy in ["auto", "full"] {
@@ -187,7 +188,6 @@ fn read(value: &Value, name: &str) -> Value {
     }
 }
 
-#[tokio::test]
 async fn every_value_is_written_as_the_connector_wrote_it() {
     let (gap, all) = gap_with_all_values().await;
     // The recorded text is what this server prints too.
@@ -254,7 +254,6 @@ async fn every_value_is_written_as_the_connector_wrote_it() {
 }
 
 /// 50 MB in one value: it is read, encoded and written in bounded time and memory.
-#[tokio::test]
 async fn a_value_of_fifty_megabytes() {
     let gap = Gap::between(
         "create table blob (id int primary key, data bytea);
@@ -301,18 +300,27 @@ async fn a_value_of_fifty_megabytes() {
     }
 }
 
-#[tokio::test]
 async fn large_objects_are_said_not_to_be_covered() {
     let table = "create table t (id int primary key, o oid); create publication p for all tables;";
-    let none = Gap::between(table, "insert into t values (1, 0)").await;
+    let large = "insert into t select 1, lo_from_bytea(0, 'x')";
+    let (none, some) = tokio::join!(
+        Gap::between(table, "insert into t values (1, 0)"),
+        Gap::between(table, large)
+    );
     let plan = deltacompare(&none, &["plan"]).run().await;
     plan.assert_completed();
     assert!(!plan.stdout.contains("large objects"), "{}", plan.stdout);
-    let some = Gap::between(table, "insert into t select 1, lo_from_bytea(0, 'x')").await;
     let run = deltacompare(&some, &["run", "--sink", "delta-table", "--report", "{dir}/report"])
         .run()
         .await;
     run.assert_completed();
     assert!(run.report("report")["warnings"].to_string().contains("large objects"));
     assert_eq!(run.counts("report", "public.t"), (1, 0, 0));
+}
+
+tests! {
+    every_value_comes_back_from_landing: majors seconds(600),
+    every_value_is_written_as_the_connector_wrote_it: seconds(600),
+    a_value_of_fifty_megabytes: seconds(600),
+    large_objects_are_said_not_to_be_covered: seconds(600),
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deltacompare_testbed::{IdentityEndpoint, KeyVault, Role, Server, Trouble};
+use deltacompare_testbed::{IdentityEndpoint, KeyVault, Options, Role, Server, Trouble};
 
 use crate::support::{Gap, Program, deltacompare};
 
@@ -53,7 +53,7 @@ async fn set_password(server: &Server, password: &str) {
 
 /// Base and head with these passwords, which the vault has.
 pub(super) async fn gap(azure: &Azure) -> Gap {
-    let gap = Gap::between(BEFORE, DURING).await;
+    let gap = Gap::own(Options::default(), BEFORE, DURING).await;
     keep_passwords(azure, &gap).await;
     gap
 }
@@ -69,7 +69,6 @@ pub(super) async fn keep_passwords(azure: &Azure, gap: &Gap) {
 
 const RUN: [&str; 5] = ["run", "--sink", "delta-table", "--report", "{dir}/report"];
 
-#[tokio::test]
 async fn passwords_come_from_the_vault() {
     let azure = Azure::start(None).await;
     let gap = gap(&azure).await;
@@ -81,7 +80,6 @@ async fn passwords_come_from_the_vault() {
     assert_eq!(azure.vault.reads(), 2);
 }
 
-#[tokio::test]
 async fn a_pinned_version_stays_and_the_latest_is_the_default() {
     let azure = Azure::start(Some("11111111-2222-3333-4444-555555555555")).await;
     let gap = gap(&azure).await;
@@ -104,7 +102,6 @@ async fn a_pinned_version_stays_and_the_latest_is_the_default() {
     assert_eq!(pinned.code, Some(0), "{}", pinned.stderr);
 }
 
-#[tokio::test]
 async fn a_secret_may_hold_the_whole_url() {
     let azure = Azure::start(None).await;
     let gap = gap(&azure).await;
@@ -125,7 +122,6 @@ async fn a_secret_may_hold_the_whole_url() {
     assert!(!refused.stderr.contains("Walrus9"), "{}", refused.stderr);
 }
 
-#[tokio::test]
 async fn a_password_may_change_in_the_middle() {
     let azure = Azure::start(None).await;
     let before = "create table t1 (id int primary key, v text);
@@ -137,7 +133,7 @@ async fn a_password_may_change_in_the_middle() {
         })
         .collect();
     let during = (1..=8).map(|n| format!("update t{n} set v = 'new';")).collect::<String>();
-    let gap = Gap::between(&format!("{before}{}", tables.concat()), &during).await;
+    let gap = Gap::own(Options::default(), &format!("{before}{}", tables.concat()), &during).await;
     for (server, name) in [(&gap.base, "base-password"), (&gap.head, "head-password")] {
         set_password(server, "first-Walrus9").await;
         azure.vault.set(name, "first-Walrus9");
@@ -188,7 +184,6 @@ async fn a_password_may_change_in_the_middle() {
     assert!(azure.vault.reads() >= 4, "{}", azure.vault.reads());
 }
 
-#[tokio::test]
 async fn each_trouble_with_the_vault_names_the_next_step() {
     let azure = Azure::start(None).await;
     let gap = gap(&azure).await;
@@ -231,7 +226,6 @@ async fn each_trouble_with_the_vault_names_the_next_step() {
     assert_eq!(schemas[0].0, 0);
 }
 
-#[tokio::test]
 async fn two_places_for_a_password_are_refused() {
     let azure = Azure::start(None).await;
     let gap = gap(&azure).await;
@@ -258,7 +252,6 @@ async fn two_places_for_a_password_are_refused() {
     assert!(no_vault.stderr.contains("--vault"), "{}", no_vault.stderr);
 }
 
-#[tokio::test]
 async fn a_token_is_not_sent_where_others_could_read_it() {
     let azure = Azure::start(None).await;
     let gap = gap(&azure).await;
@@ -276,9 +269,8 @@ async fn a_token_is_not_sent_where_others_could_read_it() {
     }
 }
 
-#[tokio::test]
 async fn a_desk_may_use_a_password_file() {
-    let gap = Gap::between(BEFORE, DURING).await;
+    let gap = Gap::own(Options::default(), BEFORE, DURING).await;
     for server in [&gap.base, &gap.head] {
         set_password(server, "file-Walrus9").await;
     }
@@ -314,10 +306,9 @@ async fn a_desk_may_use_a_password_file() {
     assert!(both.stderr.contains("DELTACOMPARE_BASE_PASSWORD; the one in"), "{}", both.stderr);
 }
 
-#[tokio::test]
 async fn a_token_serves_as_password() {
     let azure = Azure::start(None).await;
-    let gap = Gap::between(BEFORE, DURING).await;
+    let gap = Gap::own(Options::default(), BEFORE, DURING).await;
     // Stock PostgreSQL cannot check tokens, so the token is made the role's password.
     azure.identity.tokens().issue("token-Walrus9");
     for server in [&gap.base, &gap.head] {
@@ -335,4 +326,16 @@ async fn a_token_serves_as_password() {
     assert_eq!(run.counts("report", "public.t"), (0, 500, 0));
     let resources = azure.identity.tokens().resources();
     assert_eq!(resources, ["https://ossrdbms-aad.database.windows.net"]);
+}
+
+tests! {
+    passwords_come_from_the_vault: own_servers,
+    a_pinned_version_stays_and_the_latest_is_the_default: own_servers,
+    a_secret_may_hold_the_whole_url: own_servers,
+    a_password_may_change_in_the_middle: own_servers,
+    each_trouble_with_the_vault_names_the_next_step: own_servers,
+    two_places_for_a_password_are_refused: own_servers,
+    a_token_is_not_sent_where_others_could_read_it: own_servers,
+    a_desk_may_use_a_password_file: own_servers,
+    a_token_serves_as_password: own_servers,
 }

@@ -34,7 +34,7 @@ async fn gap() -> Gap {
             .unwrap();
     }
     production.sql("create publication shop for all tables").await.unwrap();
-    Gap::after(
+    Gap::own_after(
         production,
         "update keyed set v = 'new' where id % 5000 = 0;
          update keyless set v = 'new' where id % 5000 = 0;
@@ -67,7 +67,6 @@ fn assert_failed(run: &Run, table: &str) {
     assert!(error.contains("--strategy"), "{error}");
 }
 
-#[tokio::test]
 async fn a_restore_that_was_tampered_with_is_found_out_by_sampling() {
     let gap = gap().await;
     let sound = program(&gap, &["--verify", "sample"]).run().await;
@@ -101,4 +100,8 @@ async fn a_restore_that_was_tampered_with_is_found_out_by_sampling() {
     run.assert_completed();
     assert_events_turn_base_into_head(&gap, &tables, &run.events("events")).await;
     assert_eq!(run.counts("report", "public.keyed"), (0, 5, 0));
+}
+
+tests! {
+    a_restore_that_was_tampered_with_is_found_out_by_sampling: own_servers,
 }

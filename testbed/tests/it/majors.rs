@@ -32,9 +32,8 @@ async fn smoke(postgres: &Postgres) -> Result<()> {
     head.allow_postgres_fdw().await?;
     for (server, rows) in [(&base, 1), (&head, 2)] {
         for role in [Role::Superuser, Role::Admin] {
-            let mut connection = server.connect_as(role).await?;
-            let count: i64 =
-                sqlx::query_scalar("select count(*) from t").fetch_one(&mut connection).await?;
+            let connection = server.connect_as(role).await?;
+            let count: i64 = connection.value("select count(*) from t", &[]).await?;
             assert_eq!(count, rows);
         }
         assert_eq!(lineage(server).await?.1, 2);

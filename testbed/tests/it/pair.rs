@@ -67,16 +67,15 @@ async fn a_restore_is_untouched_and_writable() -> Result<()> {
 async fn the_admin_is_no_superuser_but_reads_all_and_owns_the_database() -> Result<()> {
     let (production, lost, _) = gap(Options::default()).await?;
     let base = production.restore(&lost).await?;
-    let mut admin = base.connect_as(Role::Admin).await?;
-    let rows: i64 =
-        sqlx::query_scalar("select count(*) from public.t").fetch_one(&mut admin).await?;
+    let admin = base.connect_as(Role::Admin).await?;
+    let rows: i64 = admin.value("select count(*) from public.t", &[]).await?;
     assert_eq!(rows, 1);
-    assert!(sqlx::query("insert into public.t values (9)").execute(&mut admin).await.is_err());
-    assert!(sqlx::query("create extension postgres_fdw").execute(&mut admin).await.is_err());
-    sqlx::query("create schema own").execute(&mut admin).await?;
+    assert!(admin.sql("insert into public.t values (9)").await.is_err());
+    assert!(admin.sql("create extension postgres_fdw").await.is_err());
+    admin.sql("create schema own").await?;
 
     base.allow_postgres_fdw().await?;
-    sqlx::query("create server s foreign data wrapper postgres_fdw").execute(&mut admin).await?;
+    admin.sql("create server s foreign data wrapper postgres_fdw").await?;
     Ok(())
 }
 
@@ -86,12 +85,12 @@ async fn the_head_reads_the_base_over_fdw_as_the_admin() -> Result<()> {
         let (production, lost, back) = gap(Options { tls, ..Options::default() }).await?;
         let (base, head) = tokio::try_join!(production.restore(&lost), production.restore(&back))?;
         head.allow_postgres_fdw().await?;
-        let mut admin = head.connect_as(Role::Admin).await?;
+        let admin = head.connect_as(Role::Admin).await?;
         let ssl = base.ca_pem_path().map_or_else(
             || "sslmode 'disable'".to_owned(),
             |path| format!("sslmode 'verify-full', sslrootcert '{}'", path.display()),
         );
-        sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+        let link = format!(
             "create schema far;
              create server base foreign data wrapper postgres_fdw
                 options (host '{}', port '{}', dbname '{}', {ssl});
@@ -103,11 +102,9 @@ async fn the_head_reads_the_base_over_fdw_as_the_admin() -> Result<()> {
             base.database(),
             Role::Admin.name(),
             base.password(Role::Admin),
-        )))
-        .execute(&mut admin)
-        .await?;
-        let ids: Vec<i32> =
-            sqlx::query_scalar("select id from far.t").fetch_all(&mut admin).await?;
+        );
+        admin.sql(&link).await?;
+        let ids: Vec<i32> = admin.values("select id from far.t", &[]).await?;
         assert_eq!(ids, [1]);
     }
     Ok(())
@@ -115,8 +112,8 @@ async fn the_head_reads_the_base_over_fdw_as_the_admin() -> Result<()> {
 
 #[tokio::test]
 async fn two_productions_are_two_systems() -> Result<()> {
-    let ((one, ..), (two, ..)) =
-        tokio::try_join!(gap(Options::default()), gap(Options::default()))?;
+    let own = || Options { own_identifier: true, ..Options::default() };
+    let ((one, ..), (two, ..)) = tokio::try_join!(gap(own()), gap(own()))?;
     let id = "select system_identifier from pg_control_system()";
     assert_ne!(one.value::<i64>(id).await?, two.value::<i64>(id).await?);
     Ok(())

@@ -1,8 +1,7 @@
 //! Servers that speak TLS.
 
 use anyhow::Result;
-use deltacompare_testbed::{Options, Role, Tls};
-use sqlx::{Connection, PgConnection};
+use deltacompare_testbed::{Connection, Options, Role, Tls};
 
 use crate::{gap, pair};
 
@@ -14,18 +13,18 @@ async fn a_restore_proves_its_name_to_a_client_that_verifies_fully() -> Result<(
     let base = production.restore(&lost).await?;
     for role in [Role::Superuser, Role::Admin] {
         assert!(base.url(role).contains("sslmode=verify-full"));
-        let mut connection = base.connect_as(role).await?;
-        assert!(sqlx::query_scalar::<_, bool>(IS_TLS).fetch_one(&mut connection).await?);
+        let connection = base.connect_as(role).await?;
+        assert!(connection.value::<bool>(IS_TLS, &[]).await?);
         let by_name = base.url(role).replace("@127.0.0.1:", "@localhost:");
-        PgConnection::connect(&by_name).await?;
+        Connection::open(&by_name).await?;
     }
     assert_eq!(pair::lineage(&base).await?.1, 2);
 
     let url = base.url(Role::Admin);
     let plain = url.replace("sslmode=verify-full", "sslmode=disable");
-    assert!(PgConnection::connect(&plain).await.is_err(), "plain connections are refused");
+    assert!(Connection::open(&plain).await.is_err(), "plain connections are refused");
     let (stranger, ..) = url.split_once("&sslrootcert").unwrap();
-    assert!(PgConnection::connect(stranger).await.is_err(), "the authority is nobody else's");
+    assert!(Connection::open(stranger).await.is_err(), "the authority is nobody else's");
     Ok(())
 }
 
@@ -34,8 +33,8 @@ async fn a_server_that_offers_tls_takes_plain_connections_too() -> Result<()> {
     let (production, ..) = gap(Options { tls: Tls::Offered, ..Options::default() }).await?;
     let url = production.url(Role::Admin);
     for (url, tls) in [(url.replace("verify-full", "disable"), false), (url, true)] {
-        let mut connection = PgConnection::connect(&url).await?;
-        let is: bool = sqlx::query_scalar(IS_TLS).fetch_one(&mut connection).await?;
+        let connection = Connection::open(&url).await?;
+        let is: bool = connection.value(IS_TLS, &[]).await?;
         assert_eq!(is, tls);
     }
     Ok(())

@@ -9,7 +9,6 @@ use super::{assert_has_all, gap, lines, run};
 use crate::support::deltacompare;
 use crate::vault::{self, Azure};
 
-#[tokio::test]
 async fn an_identity_is_enough() {
     let gap = gap().await;
     let hub = EventHubs::start(HubOptions::default()).await.unwrap();
@@ -42,7 +41,6 @@ async fn an_identity_is_enough() {
     assert_eq!(identity.tokens().resources(), ["https://eventhubs.azure.net"]);
 }
 
-#[tokio::test]
 async fn a_hub_that_is_not_there_is_refused() {
     let gap = gap().await;
     let hub = EventHubs::start(HubOptions::default()).await.unwrap();
@@ -52,7 +50,6 @@ async fn a_hub_that_is_not_there_is_refused() {
     assert!(run.stderr.contains("check that the hub exists"), "{}", run.stderr);
 }
 
-#[tokio::test]
 async fn a_wrong_key_is_refused_and_not_shown() {
     let gap = gap().await;
     let hub = EventHubs::start(HubOptions::default()).await.unwrap();
@@ -71,7 +68,6 @@ async fn a_wrong_key_is_refused_and_not_shown() {
     assert!(!run.stderr.contains("sig="), "a signature is in the log");
 }
 
-#[tokio::test]
 async fn connections_are_tls_and_the_certificate_counts() {
     let gap = gap().await;
     let hub = EventHubs::start(HubOptions { tls: true, ..HubOptions::default() }).await.unwrap();
@@ -103,7 +99,6 @@ async fn connections_are_tls_and_the_certificate_counts() {
 }
 
 /// A policy's connection string in the vault, whose key is changed in the middle.
-#[tokio::test]
 async fn a_policys_key_may_change_while_it_is_used() {
     let azure = Azure::start(None).await;
     let gap = vault::gap(&azure).await;
@@ -148,4 +143,12 @@ async fn a_policys_key_may_change_while_it_is_used() {
     assert_eq!(wrong.code, Some(2), "{}", wrong.stderr);
     assert!(wrong.stderr.contains("it has no Endpoint"), "{}", wrong.stderr);
     assert!(!wrong.stderr.contains("Walrus9"), "{}", wrong.stderr);
+}
+
+tests! {
+    an_identity_is_enough,
+    a_hub_that_is_not_there_is_refused,
+    a_wrong_key_is_refused_and_not_shown,
+    connections_are_tls_and_the_certificate_counts,
+    a_policys_key_may_change_while_it_is_used: own_servers,
 }

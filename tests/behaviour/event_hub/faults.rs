@@ -7,33 +7,34 @@ use deltacompare_testbed::Collector;
 use deltacompare_testbed::event_hubs::{EventHubs, Fault, Faults, HubOptions};
 
 use super::{assert_has_all, gap, lines, program, run};
+use crate::support::Gap;
 
 /// Every kind of trouble, each often enough that every run meets it.
 async fn assert_survives(faults: Faults) {
-    let gap = gap().await;
+    assert_survives_on(&gap().await, faults).await;
+}
+
+async fn assert_survives_on(gap: &Gap, faults: Faults) {
     let options = HubOptions { largest_message: 20_000, ..HubOptions::default() };
     let hub = EventHubs::start(options).await.unwrap();
     hub.inject(faults);
-    let run = run(&gap, &hub, &[]).await;
+    let run = run(gap, &hub, &[]).await;
     run.assert_completed();
     assert_has_all(&hub.events(), &lines(&run));
     let (batches, ..) = hub.counts();
     assert!(batches > 60, "{batches}: too few to meet the fault");
 }
 
-#[tokio::test]
 async fn rejections_that_are_not_acceptance_do_not_count() {
     let faults = Faults::default().every(7, Fault::Modified).every(5, Fault::Released);
     assert_survives(faults).await;
 }
 
-#[tokio::test]
 async fn a_busy_service_is_waited_for() {
     assert_survives(Faults::default().every(50, Fault::ServerBusy)).await;
 }
 
 /// The metrics have the service's own count of what it stored, and how often it was asked again.
-#[tokio::test]
 async fn what_the_service_did_is_measured() {
     let gap = gap().await;
     let collector = Collector::start("key").await.unwrap();
@@ -76,13 +77,11 @@ async fn what_the_service_did_is_measured() {
     assert!(sum("deltacompare.retries", Some(("of", "send"))) > throttles);
 }
 
-#[tokio::test]
 async fn links_are_attached_again() {
     let faults = Faults::default().every(11, Fault::Detach).every(13, Fault::Unauthorized);
     assert_survives(faults).await;
 }
 
-#[tokio::test]
 async fn connections_are_made_again() {
     let faults = Faults::default()
         .every(17, Fault::Cut)
@@ -100,7 +99,6 @@ async fn hub_with_short_tokens() -> EventHubs {
     EventHubs::start(options).await.unwrap()
 }
 
-#[tokio::test]
 async fn tokens_are_renewed_before_they_end() {
     let gap = gap().await;
     let hub = hub_with_short_tokens().await;
@@ -112,7 +110,6 @@ async fn tokens_are_renewed_before_they_end() {
 }
 
 /// At the first token of a connection as well as at a later one.
-#[tokio::test]
 async fn a_connection_may_break_while_a_token_is_shown() {
     let gap = gap().await;
     let hub = hub_with_short_tokens().await;
@@ -126,7 +123,6 @@ async fn a_connection_may_break_while_a_token_is_shown() {
     assert!(connections > 3, "{connections}: none was cut");
 }
 
-#[tokio::test]
 async fn a_message_that_the_service_finds_too_large_is_cut() {
     assert_survives(Faults::default().every(31, Fault::TooLarge)).await;
 }
@@ -141,7 +137,6 @@ async fn has_some(hub: &EventHubs) {
 /// So many that the run goes on while something happens to the hub.
 const SLOWLY: [&str; 2] = ["--max-events-per-second", "800"];
 
-#[tokio::test]
 async fn a_hub_that_vanishes_for_a_while_costs_time_only() {
     let gap = gap().await;
     let hub = EventHubs::start(HubOptions::default()).await.unwrap();
@@ -163,7 +158,6 @@ async fn a_hub_that_vanishes_for_a_while_costs_time_only() {
 }
 
 /// Whoever waits is told in time, and what is not accepted does not count.
-#[tokio::test]
 async fn a_hub_that_stays_away_fails_the_table_in_time() {
     let gap = gap().await;
     let hub = EventHubs::start(HubOptions::default()).await.unwrap();
@@ -182,7 +176,6 @@ async fn a_hub_that_stays_away_fails_the_table_in_time() {
     assert!(error.contains("check that the hub exists and is enabled"), "{error}");
 }
 
-#[tokio::test]
 async fn a_partition_that_stalls_holds_back_no_other() {
     let gap = gap().await;
     let hub = EventHubs::start(HubOptions::default()).await.unwrap();
@@ -203,7 +196,6 @@ async fn a_partition_that_stalls_holds_back_no_other() {
     assert_has_all(&hub.events(), &lines(&run));
 }
 
-#[tokio::test]
 async fn a_partition_that_stalls_for_good_fails_the_table_in_time() {
     let gap = gap().await;
     let hub = EventHubs::start(HubOptions::default()).await.unwrap();
@@ -226,9 +218,25 @@ async fn a_partition_that_stalls_for_good_fails_the_table_in_time() {
 }
 
 /// Each fault in turn, out of a hat: the same hat for the same seed.
-#[tokio::test]
 async fn whatever_happens_nothing_is_lost() {
+    let gap = gap().await;
     for seed in [1, 2, 3] {
-        assert_survives(Faults::random(seed, 9)).await;
+        assert_survives_on(&gap, Faults::random(seed, 9)).await;
     }
+}
+
+tests! {
+    rejections_that_are_not_acceptance_do_not_count,
+    a_busy_service_is_waited_for,
+    what_the_service_did_is_measured,
+    links_are_attached_again,
+    connections_are_made_again,
+    tokens_are_renewed_before_they_end,
+    a_connection_may_break_while_a_token_is_shown,
+    a_message_that_the_service_finds_too_large_is_cut,
+    a_hub_that_vanishes_for_a_while_costs_time_only,
+    a_hub_that_stays_away_fails_the_table_in_time,
+    a_partition_that_stalls_holds_back_no_other,
+    a_partition_that_stalls_for_good_fails_the_table_in_time,
+    whatever_happens_nothing_is_lost,
 }

@@ -22,7 +22,6 @@ async fn assert_whole(gap: &Gap, hub: &EventHubs, id: &str) {
 
 /// Throttled without end, a message ends in its time, before the host kills the app; the table waits
 /// and does not fail, and once the hub takes events again it has them all.
-#[tokio::test]
 async fn a_throttled_hub_does_not_outlast_a_message() {
     let gap = gap().await;
     let hub = EventHubs::start(HubOptions::default()).await.unwrap();
@@ -53,7 +52,6 @@ async fn a_throttled_hub_does_not_outlast_a_message() {
 }
 
 /// Killed while it sends: what counts is in the hub, and who goes on sends the rest.
-#[tokio::test]
 async fn what_counts_after_a_kill_is_in_the_hub() {
     let gap = gap().await;
     let options = HubOptions { largest_message: 20_000, ..HubOptions::default() };
@@ -92,4 +90,9 @@ async fn what_counts_after_a_kill_is_in_the_hub() {
     assert_whole(&gap, &hub, &id).await;
     assert_eq!(run.counts("report", "public.big"), (0, 3000, 120));
     assert_eq!(run.counts("report", "public.log"), (2, 0, 0));
+}
+
+tests! {
+    a_throttled_hub_does_not_outlast_a_message,
+    what_counts_after_a_kill_is_in_the_hub,
 }

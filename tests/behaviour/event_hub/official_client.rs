@@ -12,7 +12,6 @@ use crate::support::deltacompare;
 const EMULATOR: &str = "DELTACOMPARE_EVENT_HUBS_EMULATOR";
 
 /// Body, properties, content type, message id, and the service's annotations.
-#[tokio::test]
 async fn the_official_client_reads_what_was_sent() {
     let gap = gap().await;
     let emulator = std::env::var(EMULATOR).ok();
@@ -73,7 +72,6 @@ async fn the_official_client_reads_what_was_sent() {
 
 /// A row's recovered event is where the stream's, sent by Microsoft's own client under the row's
 /// key, is.
-#[tokio::test]
 async fn keys_meet_in_their_partition() {
     let gap = gap().await;
     let hub =
@@ -104,4 +102,9 @@ async fn keys_meet_in_their_partition() {
     for (key, partition) in streamed {
         assert_eq!(ours[&key], partition, "{key}");
     }
+}
+
+tests! {
+    the_official_client_reads_what_was_sent,
+    keys_meet_in_their_partition,
 }

@@ -7,7 +7,6 @@ use deltacompare_testbed::event_hubs::{EventHubs, Fault, Faults, HubOptions};
 use super::{assert_has_all, gap, lines, lines_of, program, run};
 use crate::support::{deltacompare, until};
 
-#[tokio::test]
 async fn by_table_a_table_is_in_one_partition() {
     let gap = gap().await;
     let hub =
@@ -24,7 +23,6 @@ async fn by_table_a_table_is_in_one_partition() {
 }
 
 /// The largest hub that the service has.
-#[tokio::test]
 async fn a_hub_may_have_a_thousand_partitions() {
     let gap = gap().await;
     let hub =
@@ -39,7 +37,6 @@ async fn a_hub_may_have_a_thousand_partitions() {
     assert!(connections <= 3, "{connections}: some were given up");
 }
 
-#[tokio::test]
 async fn round_robin_is_even_and_a_repeat_is_where_the_first_is() {
     let gap = gap().await;
     let hub = EventHubs::start(HubOptions { largest_message: 20_000, ..HubOptions::default() })
@@ -66,7 +63,6 @@ async fn round_robin_is_even_and_a_repeat_is_where_the_first_is() {
 
 /// Grows from 4 to 8 partitions between a kill and the resumption: what is sent again is where it
 /// was, and the report tells. One that was deleted and made anew has lost what it was given.
-#[tokio::test]
 async fn a_recovery_keeps_the_partitions_that_it_began_with() {
     let gap = gap().await;
     for replaced in [false, true] {
@@ -123,4 +119,11 @@ async fn a_recovery_keeps_the_partitions_that_it_began_with() {
         assert!(events.iter().all(|event| event.partition < 4));
         assert_has_all(&events, &lines_of(&folder.join("events")));
     }
+}
+
+tests! {
+    by_table_a_table_is_in_one_partition,
+    a_hub_may_have_a_thousand_partitions,
+    round_robin_is_even_and_a_repeat_is_where_the_first_is,
+    a_recovery_keeps_the_partitions_that_it_began_with,
 }

@@ -7,7 +7,6 @@ use deltacompare_testbed::event_hubs::{EventHubs, HubOptions, StoredEvent};
 use super::{assert_has_all, gap, lines, run};
 use crate::support::Gap;
 
-#[tokio::test]
 async fn an_event_that_is_too_large_goes_by_claim_check() {
     let gap = Gap::between(
         "create table wide (id int primary key, v text); create publication shop for all tables",
@@ -60,7 +59,6 @@ async fn filling(hub: &EventHubs, done: &tokio::sync::Notify) -> Duration {
     }
 }
 
-#[tokio::test]
 async fn caps_leave_the_live_stream_its_share() {
     let gap = gap().await;
     // 3,122 events, of some 700 bytes: a second's worth may go at once, the rest takes its time.
@@ -82,4 +80,9 @@ async fn caps_leave_the_live_stream_its_share() {
         assert_has_all(&hub.events(), &lines(&run));
         assert!(took >= least, "{cap:?}: {took:?}");
     }
+}
+
+tests! {
+    an_event_that_is_too_large_goes_by_claim_check,
+    caps_leave_the_live_stream_its_share,
 }

@@ -7,7 +7,6 @@ use deltacompare_testbed::{Options, Server};
 use super::{STRATEGIES, assert_counts, run};
 use crate::support::{Gap, assert_events_turn_base_into_head};
 
-#[tokio::test]
 async fn tables_of_1600_columns() {
     let columns: Vec<String> = (1..1600).map(|i| format!("c{i} int2")).collect();
     let before = format!(
@@ -57,7 +56,6 @@ async fn watch_memory(server: &Server) -> u64 {
 
 static PEAK: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
-#[tokio::test]
 async fn rows_of_50_megabytes() {
     // What compresses to next to nothing is the harder one: the server's sizes say little of it.
     let before = "
@@ -70,7 +68,7 @@ async fn rows_of_50_megabytes() {
     let during = "update plain set v = 'y' || v where id = 3;
                   update squeezed set v = 'y' || v where id = 3;";
     let options = Options { wal_segment_mb: 16, ..Options::default() };
-    let gap = Gap::with_options(options, before, during).await;
+    let gap = Gap::own(options, before, during).await;
     let arguments = ["--strategy", "full", "--parallel", "1"];
     let run = tokio::select! {
         run = run(&gap, &arguments) => run,
@@ -81,4 +79,9 @@ async fn rows_of_50_megabytes() {
     println!("head's session took {peak} MB at most");
     // Some copies of one row, not of all rows.
     assert!(peak > 0 && peak < 700, "{peak} MB");
+}
+
+tests! {
+    tables_of_1600_columns: seconds(600),
+    rows_of_50_megabytes: own_servers seconds(600),
 }

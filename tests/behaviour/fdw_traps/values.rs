@@ -1,6 +1,6 @@
 //! Values that print strangely, and servers that are set to print them differently.
 
-use deltacompare_testbed::Server;
+use deltacompare_testbed::{Options, Server};
 
 use super::{Expected, STRATEGIES, assert_counts, run};
 use crate::support::{Gap, assert_events_turn_base_into_head};
@@ -129,14 +129,13 @@ async fn unsettle(server: &Server, way: usize) {
             statements += &format!("alter {whose} set {name} = {list};");
         }
     }
-    let mut postgres = server.connect_to("postgres").await.unwrap();
+    let postgres = server.connect_to("postgres").await.unwrap();
     let statements = format!("begin read write; {statements} commit");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(statements.as_str())).execute(&mut postgres).await.unwrap();
+    postgres.sql(&statements).await.unwrap();
 }
 
-#[tokio::test]
 async fn values_that_print_strangely() {
-    let gap = Gap::between(ODD, "create table elsewhere (id int)").await;
+    let gap = Gap::own(Options::default(), ODD, "create table elsewhere (id int)").await;
     let nothing: Expected<'_> = &[
         ("public.odd", (0, 0, 0)),
         ("public.odd_keyless", (0, 0, 0)),
@@ -155,7 +154,6 @@ async fn values_that_print_strangely() {
     assert_counts(&run(&gap, STRATEGIES[0]).await, nothing);
 }
 
-#[tokio::test]
 async fn values_that_are_equal_and_differ() {
     let during = r#"
         update odd set a_float8 = '0' where id = 5;
@@ -188,7 +186,6 @@ async fn values_that_are_equal_and_differ() {
     }
 }
 
-#[tokio::test]
 async fn collations_that_fold() {
     let before = "
         create collation nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
@@ -217,4 +214,10 @@ async fn collations_that_fold() {
             ],
         );
     }
+}
+
+tests! {
+    values_that_print_strangely: own_servers majors,
+    values_that_are_equal_and_differ: majors,
+    collations_that_fold,
 }

@@ -335,12 +335,15 @@ const CASES: &[Case] = &[
     },
 ];
 
-#[tokio::test]
 async fn whatever_changes_files_or_meanings_falls_to_contents() {
-    let gap = gap_of(Options::default(), CASES).await;
+    let gap = gap_of(CASES).await;
     let (auto, full) =
         tokio::join!(program(&gap, "auto", &[]).run(), program(&gap, "full", &[]).run(),);
     assert_cases(&gap, &auto, CASES).await;
     full.assert_completed();
     assert_same_changes(&[auto, full]);
+}
+
+tests! {
+    whatever_changes_files_or_meanings_falls_to_contents: majors seconds(600),
 }

@@ -59,10 +59,9 @@ const KEYS: &[(&str, &str)] = &[
     ("x.isbn13", "x.isbn13('978' || lpad(i::text, 9, '0') || '?')"),
 ];
 
-#[tokio::test]
 async fn keys_of_every_type_are_found() {
     let postgres = Postgres::find(None).unwrap();
-    let production = Production::start(&postgres, Options::default()).await.unwrap();
+    let production = Database::new().await;
     let has_extensions = ["citext", "ltree", "isn"].iter().all(|name| postgres.has_extension(name));
     let mut tables = vec!["pair".to_owned()];
     let mut before = "
@@ -130,7 +129,6 @@ async fn keys_of_every_type_are_found() {
 }
 
 /// Indexes that are no keys, and keys that no operator takes as they are.
-#[tokio::test]
 async fn a_key_is_what_identifies_a_row() {
     let gap = Gap::between(
         "create collation folding (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
@@ -164,4 +162,9 @@ async fn a_key_is_what_identifies_a_row() {
     assert_eq!(run.counts("report", "public.folded"), (101, 0, 1));
     assert_eq!(run.counts("report", "public.by_size"), (1, 4, 2));
     assert_eq!(run.counts("report", "public.root"), (1, 0, 0));
+}
+
+tests! {
+    keys_of_every_type_are_found: majors seconds(600),
+    a_key_is_what_identifies_a_row: seconds(600),
 }

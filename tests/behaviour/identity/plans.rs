@@ -92,7 +92,6 @@ fn assert_plans(sides: &[(&str, Plans)], table: &str, text: &str, nodes: &[&str]
     }
 }
 
-#[tokio::test]
 async fn plans_do_not_depend_on_statistics() {
     let conf = [
         "session_preload_libraries = 'auto_explain'",
@@ -136,7 +135,7 @@ async fn plans_do_not_depend_on_statistics() {
     for statement in forge {
         production.sql(statement).await.unwrap();
     }
-    let gap = Gap::after(production, &during).await;
+    let gap = Gap::own_after(production, &during).await;
     let names: Vec<&str> = tables.iter().map(String::as_str).collect();
 
     let (identity, content, full) = tokio::join!(
@@ -195,4 +194,8 @@ async fn plans_do_not_depend_on_statistics() {
         assert!(plan.contains("Sample Scan on"), "{plan}");
         assert!(!plan.contains("Seq Scan on") && !plan.contains("Index"), "{plan}");
     }
+}
+
+tests! {
+    plans_do_not_depend_on_statistics: own_servers seconds(600),
 }

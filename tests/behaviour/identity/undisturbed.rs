@@ -345,9 +345,8 @@ const CASES: &[Case] = &[
     ),
 ];
 
-#[tokio::test]
 async fn row_versions_stay_comparable() {
-    let gap = gap_of(Options::default(), CASES).await;
+    let gap = gap_of(CASES).await;
     let (auto, ranges, content) = tokio::join!(
         program(&gap, "auto", &[]).run(),
         program(&gap, "identity", &["--range-blocks", "6", "--parallel", "3"]).run(),
@@ -414,10 +413,14 @@ const IN_DOUBT: &[Case] = &[
     ),
 ];
 
-#[tokio::test]
 async fn transactions_in_doubt_are_not_part_of_a_restore() {
     let conf = vec!["max_prepared_transactions = 10".to_owned()];
-    let gap = gap_of(Options { conf, ..Options::default() }, IN_DOUBT).await;
+    let gap = own_gap_of(Options { conf, ..Options::default() }, IN_DOUBT).await;
     let auto = program(&gap, "auto", &[]).run().await;
     assert_cases(&gap, &auto, IN_DOUBT).await;
+}
+
+tests! {
+    row_versions_stay_comparable: majors seconds(600),
+    transactions_in_doubt_are_not_part_of_a_restore: own_servers seconds(600),
 }

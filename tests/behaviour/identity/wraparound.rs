@@ -5,17 +5,17 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use deltacompare_testbed::{Role, StopMode};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use deltacompare_testbed::{Connection, Role, StopMode};
 
 use super::*;
+use crate::support::skip;
 
 /// PostgreSQL as npm has it comes without the tool for this.
 fn postgres_with_resetwal() -> Option<Postgres> {
     let postgres = Postgres::find(None).unwrap();
     let has = postgres.bin().join("pg_resetwal").exists();
     if !has {
-        println!("not tested: {} has no pg_resetwal", postgres.bin().display());
+        skip(format!("{} has no pg_resetwal", postgres.bin().display()));
     }
     has.then_some(postgres)
 }
@@ -50,17 +50,13 @@ async fn move_on(production: &Production, postgres: &Postgres, epoch: u32, next:
         let url = production
             .url(Role::Superuser)
             .replace(&format!("/{}?", production.database()), &format!("/{database}?"));
-        let mut connection = PgConnection::connect(&url).await.unwrap();
-        sqlx::raw_sql(AssertSqlSafe("vacuum freeze".to_owned()))
-            .execute(&mut connection)
-            .await
-            .unwrap();
+        let connection = Connection::open(&url).await.unwrap();
+        connection.sql("vacuum freeze").await.unwrap();
         connection.close().await.unwrap();
     }
     production.sql("checkpoint").await.unwrap();
 }
 
-#[tokio::test]
 async fn transaction_ids_past_two_billion_and_past_the_wrap() {
     let Some(postgres) = postgres_with_resetwal() else { return };
     let production = Production::start(&postgres, Options::default()).await.unwrap();
@@ -124,7 +120,6 @@ async fn transaction_ids_past_two_billion_and_past_the_wrap() {
 
 /// After the wrap a transaction of the gap can have the number of one from long ago, and put a row
 /// where that one's was.
-#[tokio::test]
 async fn a_number_that_comes_again_is_not_taken_for_the_same_transaction() {
     const XMIN: &str = "select xmin::text::int8 from t where id = 1";
     const PLACES: &str = "select string_agg(ctid::text || xmin::text, ' ' order by ctid) from t";
@@ -161,4 +156,9 @@ async fn a_number_that_comes_again_is_not_taken_for_the_same_transaction() {
     assert_eq!(run.table("report", "public.t")["strategy"], "identity");
     assert_eq!(run.counts("report", "public.t"), (0, 5, 0));
     assert_events_turn_base_into_head(&gap, &["t"], &run.events("events")).await;
+}
+
+tests! {
+    transaction_ids_past_two_billion_and_past_the_wrap: own_servers seconds(300),
+    a_number_that_comes_again_is_not_taken_for_the_same_transaction: own_servers seconds(300),
 }

@@ -38,13 +38,12 @@ fn moves(table: &str, from: u32) -> String {
     )
 }
 
-#[tokio::test]
 async fn publications_altered_in_the_gap() {
     let production =
         Production::start(&Postgres::find(None).unwrap(), Options::default()).await.unwrap();
     production.sql(BEFORE).await.unwrap();
     let mut streams = Vec::new();
-    let gap = Gap::over(production, async |production| {
+    let gap = Gap::own_over(production, async |production| {
         production.create_logical_slot("slot", "pgoutput").await.unwrap();
         for sql in [
             "update member set a = -a where id <= 5; update member set a = 0 where id = 12".to_owned(),
@@ -169,4 +168,8 @@ async fn regrouped(gap: &Gap, run: &Run, stream: &[Streamed], root: &str, sent_a
     applied.apply(rows(|e| e.before_row()).iter().map(|row| NetChange::Delete(key.key_of(row))));
     applied.apply(rows(|e| e.after_row()).into_iter().map(NetChange::Insert));
     assert_eq!(applied, head);
+}
+
+tests! {
+    publications_altered_in_the_gap: own_servers,
 }

@@ -8,11 +8,11 @@ mod tables;
 
 use std::collections::BTreeSet;
 
-use deltacompare_testbed::{Options, Postgres, Production, Server};
+use deltacompare_testbed::{Postgres, Server};
 use futures_util::future::join_all;
 
 use super::run;
-use crate::support::{Events, Gap, NetChange, State, TableName, postgres_of};
+use crate::support::{Database, Events, Gap, NetChange, State, TableName};
 
 /// What of a table is compared on one side: columns, from where, and which rows.
 type Side = (&'static [&'static str], &'static str, &'static str);
@@ -169,9 +169,9 @@ async fn check(gap: &Gap, publication: &str, strategy: &str, major: u32) {
     }
 }
 
-async fn on(postgres: &Postgres) {
-    let major = postgres.major();
-    let production = Production::start(postgres, Options::default()).await.unwrap();
+async fn drift_is_named_and_bridged() {
+    let major = Postgres::find(None).unwrap().major();
+    let production = Database::new().await;
     production.sql(PRELUDE).await.unwrap();
     for case in cases(major) {
         production.sql(case.before).await.unwrap();
@@ -194,11 +194,6 @@ async fn on(postgres: &Postgres) {
     join_all(runs.map(|(publication, strategy)| check(&gap, publication, strategy, major))).await;
 }
 
-on_every_major! {
-    on
-    drift_is_named_and_bridged_on_14 14
-    drift_is_named_and_bridged_on_15 15
-    drift_is_named_and_bridged_on_16 16
-    drift_is_named_and_bridged_on_17 17
-    drift_is_named_and_bridged_on_18 18
+tests! {
+    drift_is_named_and_bridged: majors,
 }

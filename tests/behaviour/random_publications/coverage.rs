@@ -33,18 +33,11 @@ struct Relation {
     columns: BTreeMap<String, i16>,
 }
 
-#[derive(sqlx::FromRow)]
-struct RelationRow {
-    schema: String,
-    name: String,
-    oid: i64,
-    parent: bool,
-    columns: Vec<String>,
-    numbers: Vec<i16>,
-}
+/// Schema, name, oid, whether it is a parent, and its columns with their numbers.
+type RelationRow = (String, String, i64, bool, Vec<String>, Vec<i16>);
 
 /// A publication that publishes the rows of a relation as those of a table.
-#[derive(Clone, Debug, sqlx::FromRow)]
+#[derive(Clone, Debug)]
 struct SentRow {
     relation: i64,
     sent_as: i64,
@@ -60,6 +53,41 @@ struct SentRow {
     columns: Vec<String>,
 }
 
+/// The fields of a [`SentRow`].
+type SentColumns =
+    (i64, i64, String, String, i64, bool, bool, bool, bool, Option<String>, Vec<String>);
+
+impl From<SentColumns> for SentRow {
+    fn from(columns: SentColumns) -> Self {
+        let (
+            relation,
+            sent_as,
+            schema,
+            name,
+            level,
+            inserts,
+            updates,
+            deletes,
+            truncates,
+            filter,
+            columns,
+        ) = columns;
+        Self {
+            relation,
+            sent_as,
+            schema,
+            name,
+            level,
+            inserts,
+            updates,
+            deletes,
+            truncates,
+            filter,
+            columns,
+        }
+    }
+}
+
 /// A server's tables and what publications cover of them.
 pub(super) struct Side<'a> {
     server: &'a Server,
@@ -72,11 +100,10 @@ impl<'a> Side<'a> {
     pub(super) async fn of(server: &'a Server, major: u32, publications: &[String]) -> Self {
         let rows: Vec<RelationRow> = server
             .rows(
-                "select n.nspname::text as schema, c.relname::text as name, c.oid::int8 as oid,
-                        c.relkind = 'r' and exists (select from pg_inherits where inhparent = c.oid)
-                          as parent,
-                        array_agg(a.attname::text order by a.attnum) as columns,
-                        array_agg(a.attnum order by a.attnum) as numbers
+                "select n.nspname::text, c.relname::text, c.oid::int8,
+                        c.relkind = 'r' and exists (select from pg_inherits where inhparent = c.oid),
+                        array_agg(a.attname::text order by a.attnum),
+                        array_agg(a.attnum order by a.attnum)
                    from pg_class c join pg_namespace n on n.oid = c.relnamespace
                    join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
                         and not a.attisdropped and a.attgenerated = ''
@@ -87,10 +114,9 @@ impl<'a> Side<'a> {
             .unwrap();
         let relations = rows
             .into_iter()
-            .map(|row| {
-                let columns = row.columns.into_iter().zip(row.numbers).collect();
-                let relation = Relation { oid: row.oid, parent: row.parent, columns };
-                (TableName::new(&row.schema, &row.name), relation)
+            .map(|(schema, name, oid, parent, columns, numbers)| {
+                let columns = columns.into_iter().zip(numbers).collect();
+                (TableName::new(&schema, &name), Relation { oid, parent, columns })
             })
             .collect();
         let covered = covered(server, major, publications).await;
@@ -138,7 +164,7 @@ async fn covered(
                       where s.pnpubid = p.oid and s.pnnspid = t.relnamespace)",
         ),
     };
-    let rows: Vec<SentRow> = server
+    let rows: Vec<SentColumns> = server
         .rows(format!(
             "with line (relation, partitioned, ancestor, level) as (
                select c.oid, c.relkind = 'p', c.oid, 0::int8 from pg_class c
@@ -178,7 +204,9 @@ async fn covered(
         .await
         .unwrap();
     let mut by_relation = BTreeMap::<i64, Vec<SentRow>>::new();
-    rows.into_iter().for_each(|row| by_relation.entry(row.relation).or_default().push(row));
+    for row in rows.into_iter().map(SentRow::from) {
+        by_relation.entry(row.relation).or_default().push(row);
+    }
     let mut by_table = BTreeMap::<TableName, BTreeMap<i64, Vec<SentRow>>>::new();
     for (relation, rows) in by_relation {
         let top = rows.iter().max_by_key(|row| row.level).unwrap();

@@ -1,24 +1,21 @@
 //! Restores that were written to, or that act by themselves.
 
 use deltacompare_testbed::{Options, Postgres, Production, Role, Server};
-use sqlx::{Connection, Executor};
 
 use super::{GAP, SHOP, assert_plans, assert_refused, assert_runs, run, run_with, write};
-use crate::support::Gap;
+use crate::support::{Gap, skip};
 
-#[tokio::test]
 async fn restores_that_were_written_to() {
-    let gap = Gap::between(SHOP, GAP).await;
+    let gap = Gap::own(Options::default(), SHOP, GAP).await;
 
     // Others may hold a transaction id, open, uncounted so far.
     for (server, side) in [(&gap.base, "base"), (&gap.head, "head")] {
-        let mut session = server.connect().await.unwrap();
-        session.execute("begin; select pg_current_xact_id()").await.unwrap();
-        let pid: i32 =
-            sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut session).await.unwrap();
+        let session = server.connect().await.unwrap();
+        session.sql("begin; select pg_current_xact_id()").await.unwrap();
+        let pid: i32 = session.value("select pg_backend_pid()", &[]).await.unwrap();
         let sentence = format!("{side} is being written to by other sessions (pids {pid})");
         assert_refused(&gap, run(&gap, &[]), &[&sentence, "end these sessions"]).await;
-        session.execute("rollback").await.unwrap();
+        session.sql("rollback").await.unwrap();
         session.close().await.unwrap();
     }
 
@@ -39,15 +36,14 @@ async fn restores_that_were_written_to() {
         assert!(warnings.contains(word), "{warnings}");
     }
     // Deletes that are rolled back count too: the statistics do not tell them apart.
-    let gap = Gap::between(SHOP, GAP).await;
+    let gap = Gap::own(Options::default(), SHOP, GAP).await;
     write(&gap.base, "begin; delete from invoice where id = 10; rollback").await;
     assert_refused(&gap, self::run(&gap, &[]), &["base was written to", "public.invoice (1 rows)"])
         .await;
 }
 
-#[tokio::test]
 async fn servers_that_act_by_themselves() {
-    let gap = Gap::between(SHOP, GAP).await;
+    let gap = Gap::own(Options::default(), SHOP, GAP).await;
     let disabled = "create subscription from_elsewhere
                       connection 'host=127.0.0.1 port=1 dbname=x' publication p
                       with (connect = false, slot_name = 'elsewhere');
@@ -100,7 +96,6 @@ async fn servers_that_act_by_themselves() {
     assert_plans(&gap).await;
 }
 
-#[tokio::test]
 async fn prepared_transactions_that_hold_locks() {
     let options =
         Options { conf: vec!["max_prepared_transactions = 5".to_owned()], ..Options::default() };
@@ -120,7 +115,7 @@ async fn prepared_transactions_that_hold_locks() {
         let prepare = format!("begin; {statement}; prepare transaction '{gid}'");
         production.sql(prepare).await.unwrap();
     }
-    let gap = Gap::after(production, GAP).await;
+    let gap = Gap::own_after(production, GAP).await;
     let words = [
         "prepared transaction \"barred\" on base holds a lock that keeps public.part from being read",
         "prepared transaction \"barred\" on head",
@@ -171,21 +166,21 @@ mod scheduled_jobs {
         let postgres = Postgres::find(None).unwrap();
         if !postgres.has_extension("pg_cron") {
             assert!(postgres.major() != 15, "install pg_cron: run scripts/setup");
-            println!("skipped: there is no pg_cron for PostgreSQL {} here", postgres.major());
+            skip(format!("there is no pg_cron for PostgreSQL {} here", postgres.major()));
             return None;
         }
         let production = Production::start(&postgres, options).await.unwrap();
         production.sql(SHOP).await.unwrap();
-        let mut cron = production.connect_to(cron_database).await.unwrap();
-        cron.execute("create extension pg_cron").await.unwrap();
-        cron.execute("grant usage on schema cron to azure_admin").await.unwrap();
+        let cron = production.connect_to(cron_database).await.unwrap();
+        cron.sql("create extension pg_cron").await.unwrap();
+        cron.sql("grant usage on schema cron to azure_admin").await.unwrap();
         cron.close().await.unwrap();
-        Some(Gap::after(production, GAP).await)
+        Some(Gap::own_after(production, GAP).await)
     }
 
     async fn on(server: &Server, database: &str, statement: &str) {
-        let mut session = server.connect_to(database).await.unwrap();
-        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut session).await.unwrap();
+        let session = server.connect_to(database).await.unwrap();
+        session.sql(statement).await.unwrap();
         session.close().await.unwrap();
     }
 
@@ -197,7 +192,6 @@ mod scheduled_jobs {
         )
     }
 
-    #[tokio::test]
     async fn of_pg_cron_in_this_database() {
         let Some(gap) = gap("shop").await else { return };
         for (server, side) in [(&gap.base, "base"), (&gap.head, "head")] {
@@ -223,7 +217,6 @@ mod scheduled_jobs {
         assert!(warnings.contains("cron.job on head"), "{warnings}");
     }
 
-    #[tokio::test]
     async fn of_pg_cron_in_another_database() {
         let Some(gap) = gap("postgres").await else { return };
         for (server, side) in [(&gap.base, "base"), (&gap.head, "head")] {
@@ -239,4 +232,16 @@ mod scheduled_jobs {
         assert!(warnings.contains("pg_cron on head keeps its jobs in database"), "{warnings}");
         assert!(warnings.contains("make sure that no job runs"), "{warnings}");
     }
+
+    tests! {
+        of_pg_cron_in_this_database: own_servers,
+        of_pg_cron_in_another_database: own_servers,
+    }
+}
+
+tests! {
+    [scheduled_jobs]
+    restores_that_were_written_to: own_servers,
+    servers_that_act_by_themselves: own_servers,
+    prepared_transactions_that_hold_locks: own_servers,
 }

@@ -1,6 +1,6 @@
 //! Logins, rights and extensions that are missing, and row security that would hide rows.
 
-use deltacompare_testbed::{Role, Server};
+use deltacompare_testbed::{Options, Role, Server};
 
 use super::{GAP, SHOP, assert_refused, assert_runs, run, run_with};
 use crate::support::{Gap, deltacompare, url};
@@ -12,9 +12,8 @@ const FULL_RIGHTS: &str = r#"
     grant create on database shop to careful;
 "#;
 
-#[tokio::test]
 async fn logins_that_cannot_work() {
-    let gap = Gap::between(SHOP, GAP).await;
+    let gap = Gap::own(Options::default(), SHOP, GAP).await;
     let port = gap.base.port();
     let admin = gap.base.url(Role::Admin);
 
@@ -70,9 +69,8 @@ async fn logins_that_cannot_work() {
     }
 }
 
-#[tokio::test]
 async fn extensions_that_are_not_allowed() {
-    let gap = Gap::between(SHOP, GAP).await;
+    let gap = Gap::own(Options::default(), SHOP, GAP).await;
     gap.head.sql("drop extension postgres_fdw cascade").await.unwrap();
     // Allowed nowhere else, and a plain role may not create it: PostgreSQL's own refusal.
     let words =
@@ -92,7 +90,6 @@ async fn extensions_that_are_not_allowed() {
     assert_runs(run(&gap, &[])).await;
 }
 
-#[tokio::test]
 async fn rights_that_are_missing() {
     let roles = format!(
         "{FULL_RIGHTS}
@@ -100,7 +97,7 @@ async fn rights_that_are_missing() {
          grant select on customer to reads_some;
          grant create on database shop to reads_some;"
     );
-    let gap = Gap::between(&format!("{SHOP}{roles}"), GAP).await;
+    let gap = Gap::own(Options::default(), &format!("{SHOP}{roles}"), GAP).await;
     let on = |side: &Server, user: &str| url(side, user, "pw");
     let usage = "grant usage on foreign data wrapper postgres_fdw to careful, reads_some";
     gap.head.sql(usage).await.unwrap();
@@ -180,7 +177,6 @@ async fn rights_that_are_missing() {
     assert_runs(program).await;
 }
 
-#[tokio::test]
 async fn row_security_that_would_hide_rows() {
     let before = format!(
         "{SHOP}
@@ -193,7 +189,7 @@ async fn row_security_that_would_hide_rows() {
          alter table customer disable row level security;
          alter table invoice enable row level security;"
     );
-    let gap = Gap::between(&before, &during).await;
+    let gap = Gap::own(Options::default(), &before, &during).await;
     let base = ["public.customer has row security, which would hide rows of base", "superuser"];
     assert_refused(&gap, run(&gap, &["--table", "public.customer"]), &base).await;
     let head = ["public.invoice has row security, which would hide rows of head", "BYPASSRLS"];
@@ -207,4 +203,11 @@ async fn row_security_that_would_hide_rows() {
     let run = assert_runs(program).await;
     assert_eq!(run.report("report")["totals"]["inserts"], 100);
     assert_eq!(run.report("report")["totals"]["deletes"], 3);
+}
+
+tests! {
+    logins_that_cannot_work: own_servers,
+    extensions_that_are_not_allowed: own_servers,
+    rights_that_are_missing: own_servers,
+    row_security_that_would_hide_rows: own_servers,
 }

@@ -1,12 +1,8 @@
 //! Selections of nothing, and of what cannot be compared.
 
-use deltacompare_testbed::{Options, Postgres, Production};
-use sqlx::Executor;
-
 use super::{GAP, SHOP, assert_refused, assert_runs, run};
-use crate::support::{Gap, deltacompare};
+use crate::support::{Database, Gap, deltacompare};
 
-#[tokio::test]
 async fn selections_of_nothing() {
     let more = "create view report as select * from customer;
                 create publication empty;";
@@ -80,10 +76,8 @@ async fn selections_of_nothing() {
     assert_refused(&gap, run(&gap, &["--publication", "shop"]), &words).await;
 }
 
-#[tokio::test]
 async fn tables_that_no_slot_delivers() {
-    let production =
-        Production::start(&Postgres::find(None).unwrap(), Options::default()).await.unwrap();
+    let production = Database::new().await;
     production
         .sql(
             "create unlogged table fast (id int primary key);
@@ -99,13 +93,10 @@ async fn tables_that_no_slot_delivers() {
         .await
         .unwrap();
     // A session's own table is in the catalog of a restore, too.
-    let mut session = production.connect().await.unwrap();
-    session.execute("create temporary table brief (id int primary key)").await.unwrap();
+    let session = production.connect().await.unwrap();
+    session.sql("create temporary table brief (id int primary key)").await.unwrap();
     let temporary: String =
-        sqlx::query_scalar("select pg_my_temp_schema()::regnamespace || '.brief'")
-            .fetch_one(&mut session)
-            .await
-            .unwrap();
+        session.value("select pg_my_temp_schema()::regnamespace || '.brief'", &[]).await.unwrap();
     let gap = Gap::over(production, async |production| {
         production
             .sql(
@@ -117,7 +108,6 @@ async fn tables_that_no_slot_delivers() {
             .unwrap();
     })
     .await;
-    // Production is gone by now, and the session with it.
     drop(session);
     for table in ["public.fast", &temporary] {
         let words =
@@ -136,4 +126,9 @@ async fn tables_that_no_slot_delivers() {
     let leaves = assert_runs(run(&gap, &["--publication", "leaves"])).await;
     assert_eq!(leaves.report("report")["totals"]["inserts"], 2);
     assert!(!leaves.report("report")["tables"].to_string().contains("part_2"));
+}
+
+tests! {
+    selections_of_nothing: in_turn,
+    tables_that_no_slot_delivers,
 }

@@ -5,13 +5,12 @@ use std::time::Duration;
 use deltacompare_testbed::{Options, Postgres, Production, Role, StopMode};
 
 use super::{GAP, SHOP, assert_refused, assert_refused_unseen, run, run_with};
-use crate::support::{Fingerprint, Gap, deltacompare, url};
+use crate::support::{Fingerprint, Gap, deltacompare, skip, url};
 
-#[tokio::test]
 async fn servers_that_do_not_fit_together() {
     let roles = "create role plain login createrole password 'pw';
                  grant pg_read_all_data to plain;";
-    let gap = Gap::between(&format!("{SHOP}{roles}"), GAP).await;
+    let gap = Gap::own(Options::default(), &format!("{SHOP}{roles}"), GAP).await;
     let (base, head) = (gap.base.url(Role::Admin), gap.head.url(Role::Admin));
 
     let same = ["base and head are the same server", "the restore to the moment"];
@@ -49,11 +48,10 @@ async fn servers_that_do_not_fit_together() {
     }
 }
 
-#[tokio::test]
 async fn other_major_versions() {
     let majors = Postgres::available();
     let (Some(one), Some(other)) = (majors.first(), majors.get(1)) else {
-        println!("skipped: only one major version of PostgreSQL is installed (scripts/setup 16)");
+        skip("only one major version of PostgreSQL is installed: scripts/setup 16");
         return;
     };
     let base = Production::start(one, Options::default()).await.unwrap();
@@ -77,9 +75,8 @@ async fn other_major_versions() {
     before.1.assert_same(&Fingerprint::of(&head).await, "head");
 }
 
-#[tokio::test]
 async fn base_out_of_heads_reach() {
-    let gap = Gap::between(SHOP, GAP).await;
+    let gap = Gap::own(Options::default(), SHOP, GAP).await;
     let port = gap.base.port();
     let own = format!("host 127.0.0.1, port {port}, database shop, sslmode disable");
     for (arguments, words) in [
@@ -108,4 +105,10 @@ async fn base_out_of_heads_reach() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     // Another way to the same server is fine.
     deltacompare(&gap, &["plan", "--fdw-host", "localhost"]).run().await.assert_completed();
+}
+
+tests! {
+    servers_that_do_not_fit_together: own_servers,
+    other_major_versions: own_servers,
+    base_out_of_heads_reach: own_servers,
 }

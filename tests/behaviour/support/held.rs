@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use sqlx::{Executor, PgConnection};
+use deltacompare_testbed::Connection;
 
 use super::Gap;
 
 /// Nobody can write to the delta table until this is closed: whoever has events in hand waits.
-pub(crate) async fn hold_the_sink(gap: &Gap) -> PgConnection {
-    let mut session = gap.head.connect().await.unwrap();
-    session.execute("begin; lock table deltacompare.delta in exclusive mode").await.unwrap();
+pub(crate) async fn hold_the_sink(gap: &Gap) -> Connection {
+    let session = gap.head.connect().await.unwrap();
+    session.sql("begin; lock table deltacompare.delta in exclusive mode").await.unwrap();
     session
 }
 
@@ -17,7 +17,8 @@ pub(crate) async fn hold_the_sink(gap: &Gap) -> PgConnection {
 pub(crate) fn waiting_for_the_sink(workers: usize) -> String {
     format!(
         "select count(*) = {workers} from pg_locks
-          where not granted and relation = to_regclass('deltacompare.delta')"
+          where not granted and relation = to_regclass('deltacompare.delta')
+            and database = (select oid from pg_database where datname = current_database())"
     )
 }
 

@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use deltacompare_testbed::Server;
+use deltacompare_testbed::{Connection, Server};
 use futures_util::TryStreamExt;
-use sqlx::{AssertSqlSafe, Executor, PgConnection};
 
 use super::table::{TableName, literal, quoted};
 
@@ -12,10 +11,10 @@ use super::table::{TableName, literal, quoted};
 pub(crate) type Row = BTreeMap<String, Option<String>>;
 
 /// A connection that prints values as images are defined (design.md, section 2).
-pub(crate) async fn printer(server: &Server) -> PgConnection {
-    let mut connection = server.connect().await.unwrap();
+pub(crate) async fn printer(server: &Server) -> Connection {
+    let connection = server.connect().await.unwrap();
     connection
-        .execute(
+        .sql(
             "set extra_float_digits = 3; set datestyle = 'ISO, MDY'; set timezone = 'UTC'; \
              set intervalstyle = postgres; set bytea_output = hex; set lc_monetary = 'C'; \
              set search_path = pg_catalog; set array_nulls = on; set xmloption = content",
@@ -28,25 +27,26 @@ pub(crate) async fn printer(server: &Server) -> PgConnection {
 /// All rows of a table, without those of tables that inherit from it. Generated columns are left
 /// out.
 pub(crate) async fn rows(server: &Server, table: &TableName) -> Vec<Row> {
-    let mut connection = printer(server).await;
-    let columns: Vec<String> = sqlx::query_scalar(
-        "select attname::text from pg_attribute where attrelid = $1::regclass \
-         and attnum > 0 and not attisdropped and attgenerated = '' order by attnum",
-    )
-    .bind(table.to_string())
-    .fetch_all(&mut connection)
-    .await
-    .unwrap();
-    let list: Vec<String> = columns.iter().map(|name| quoted(name)).collect();
-    let only: String = sqlx::query_scalar(
-        "select case relkind when 'p' then '' else 'only' end from pg_class where oid = $1::regclass",
-    )
-    .bind(table.to_string())
-    .fetch_one(&mut connection)
-    .await
-    .unwrap();
-    copied(&mut connection, &format!("select {} from {only} {table}", list.join(", ")), &columns)
+    let connection = printer(server).await;
+    let name = table.to_string();
+    let columns: Vec<String> = connection
+        .values(
+            "select attname::text from pg_attribute where attrelid = $1::text::regclass \
+             and attnum > 0 and not attisdropped and attgenerated = '' order by attnum",
+            &[&name],
+        )
         .await
+        .unwrap();
+    let list: Vec<String> = columns.iter().map(|name| quoted(name)).collect();
+    let only: String = connection
+        .value(
+            "select case relkind when 'p' then '' else 'only' end from pg_class \
+              where oid = $1::text::regclass",
+            &[&name],
+        )
+        .await
+        .unwrap();
+    copied(&connection, &format!("select {} from {only} {table}", list.join(", ")), &columns).await
 }
 
 /// The rows of a query of these columns, each `name` or `expression as name`.
@@ -56,18 +56,18 @@ pub(crate) async fn covered_rows(
     from: &str,
     filter: &str,
 ) -> Vec<Row> {
-    let mut connection = printer(server).await;
+    let connection = printer(server).await;
     let names: Vec<String> =
         columns.iter().map(|column| column.rsplit(" as ").next().unwrap().to_owned()).collect();
     let query = format!("select {} from {from} where {filter}", columns.join(", "));
-    copied(&mut connection, &query, &names).await
+    copied(&connection, &query, &names).await
 }
 
-async fn copied(connection: &mut PgConnection, query: &str, columns: &[String]) -> Vec<Row> {
+async fn copied(connection: &Connection, query: &str, columns: &[String]) -> Vec<Row> {
     let text = connection
-        .copy_out_raw(&format!("copy ({query}) to stdout"))
+        .copy_out(&format!("copy ({query}) to stdout"))
         .await
-        .unwrap_or_else(|error| panic!("{query}: {error}"))
+        .unwrap_or_else(|error| panic!("{query}: {error:#}"))
         .try_fold(Vec::new(), |mut all, part| async move {
             all.extend_from_slice(&part);
             Ok(all)
@@ -84,17 +84,17 @@ async fn copied(connection: &mut PgConnection, query: &str, columns: &[String]) 
 /// What the values of these rows print after a cast to the types of the table's columns.
 pub(crate) async fn cast(server: &Server, table: &TableName, rows: &mut [Row]) {
     let names: BTreeSet<String> = rows.iter().flat_map(|row| row.keys().cloned()).collect();
-    let mut connection = printer(server).await;
+    let connection = printer(server).await;
     for name in names {
-        let declared: String = sqlx::query_scalar(
-            "select format_type(atttypid, atttypmod) from pg_attribute \
-             where attrelid = $1::regclass and attname = $2 and attnum > 0 and not attisdropped",
-        )
-        .bind(table.to_string())
-        .bind(&name)
-        .fetch_one(&mut connection)
-        .await
-        .unwrap_or_else(|error| panic!("column {name} of {table}: {error}"));
+        let declared: String = connection
+            .value(
+                "select format_type(atttypid, atttypmod) from pg_attribute \
+                  where attrelid = $1::text::regclass and attname = $2::text and attnum > 0 \
+                    and not attisdropped",
+                &[&table.to_string(), &name],
+            )
+            .await
+            .unwrap_or_else(|error| panic!("column {name} of {table}: {error:#}"));
         let texts: Vec<&str> = rows.iter().filter_map(|row| row.get(&name)?.as_deref()).collect();
         if texts.is_empty() {
             continue;
@@ -105,13 +105,13 @@ pub(crate) async fn cast(server: &Server, table: &TableName, rows: &mut [Row]) {
             .enumerate()
             .map(|(at, text)| format!("({at}, {}::{declared})", literal(text)))
             .collect();
-        let printed: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
+        let query = format!(
             "select format('%s', v.value) from (values {}) v (at, value) order by v.at",
             values.join(", ")
-        )))
-        .fetch_all(&mut connection)
-        .await
-        .unwrap_or_else(|error| panic!("column {name} {declared} of {table}: {error}: {texts:?}"));
+        );
+        let printed: Vec<String> = connection.values(&query, &[]).await.unwrap_or_else(|error| {
+            panic!("column {name} {declared} of {table}: {error:#}: {texts:?}")
+        });
         let mut printed = printed.into_iter();
         for row in rows.iter_mut() {
             if let Some(Some(text)) = row.get_mut(&name) {

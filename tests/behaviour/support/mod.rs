@@ -1,5 +1,8 @@
 //! What the behaviours share: a gap between two restores, the program, and the judge.
 
+#[macro_use]
+mod harness;
+
 mod debezium;
 mod fingerprint;
 mod gap;
@@ -7,28 +10,29 @@ mod held;
 mod hosted;
 mod image;
 mod landing;
-mod majors;
 mod package;
 mod pgoutput;
 mod program;
 mod state;
 mod table;
 mod user_casts;
+mod world;
 
 pub(crate) use debezium::DebeziumEvents;
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use gap::{Gap, leftovers};
+pub(crate) use harness::{Test, main, say, skip};
 pub(crate) use held::{hold_the_sink, until, waiting_for_the_sink};
 pub(crate) use hosted::Hosted;
 pub(crate) use image::{Row, covered_rows, key as identity_columns};
 pub(crate) use landing::{Events, LandingEvent};
-pub(crate) use majors::postgres_of;
 pub(crate) use package::package;
 pub(crate) use pgoutput::{Streamed, net as net_of_stream, read as read_stream};
 pub(crate) use program::{Program, Run, deltacompare, url};
 pub(crate) use state::{NetChange, State};
 pub(crate) use table::{TableName, literal, quoted};
 pub(crate) use user_casts::USER_CASTS;
+pub(crate) use world::Database;
 
 /// `apply(base, events) == head`, image for image, for these tables, which are named as in SQL.
 ///

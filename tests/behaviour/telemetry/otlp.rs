@@ -83,7 +83,6 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-#[tokio::test]
 async fn a_recovery_is_one_trace_and_its_metrics_are_what_it_found() {
     let gap = gap().await;
     let collector = Collector::start(KEY).await.unwrap();
@@ -179,7 +178,6 @@ async fn a_recovery_is_one_trace_and_its_metrics_are_what_it_found() {
     assert!(!app.said().contains(KEY), "the log has the collector's key");
 }
 
-#[tokio::test]
 async fn a_trace_of_the_hosts_is_continued_and_linked_with_that_of_the_request() {
     let gap = gap().await;
     let collector = Collector::start(KEY).await.unwrap();
@@ -207,7 +205,6 @@ async fn a_trace_of_the_hosts_is_continued_and_linked_with_that_of_the_request()
     assert!(collector.points().is_empty(), "metrics were not wanted");
 }
 
-#[tokio::test]
 async fn a_run_sends_what_is_left_when_it_ends() {
     let gap = gap().await;
     let collector = Collector::start(KEY).await.unwrap();
@@ -233,7 +230,6 @@ async fn a_run_sends_what_is_left_when_it_ends() {
     assert_eq!(sum(&collector, "deltacompare.changes", None), 87.0);
 }
 
-#[tokio::test]
 async fn a_collector_that_does_not_take_it_keeps_nobody_waiting() {
     let gap = gap().await;
     let collector = Collector::start("another key").await.unwrap();
@@ -266,4 +262,11 @@ async fn a_collector_that_does_not_take_it_keeps_nobody_waiting() {
         }
     }
     assert!(collector.refused() >= 1);
+}
+
+tests! {
+    a_recovery_is_one_trace_and_its_metrics_are_what_it_found,
+    a_trace_of_the_hosts_is_continued_and_linked_with_that_of_the_request,
+    a_run_sends_what_is_left_when_it_ends,
+    a_collector_that_does_not_take_it_keeps_nobody_waiting,
 }

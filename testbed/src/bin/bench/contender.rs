@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use deltacompare_testbed::Role;
 use deltacompare_testbed::event_hubs::{EventHubs, HubOptions, Keep};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use deltacompare_testbed::{Connection, Role};
 use tokio::process::Command;
 
 use crate::data::TABLE;
@@ -145,9 +144,8 @@ impl Contender {
 async fn floor(way: &Way) -> Result<Measured> {
     let since = std::time::Instant::now();
     for url in [way.base_url_with_password(), way.head_url_with_password()] {
-        let mut connection = PgConnection::connect(&url).await?;
-        let count = AssertSqlSafe(format!("select count(*) from {TABLE}"));
-        let rows: i64 = sqlx::query_scalar(count).fetch_one(&mut connection).await?;
+        let connection = Connection::open(&url).await?;
+        let rows: i64 = connection.value(&format!("select count(*) from {TABLE}"), &[]).await?;
         ensure!(rows > 0, "an empty table");
     }
     Ok(Measured::new(since.elapsed()))

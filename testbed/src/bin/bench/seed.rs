@@ -5,10 +5,8 @@ use std::io::Write;
 use std::time::Instant;
 
 use anyhow::Result;
-use deltacompare_testbed::Role;
+use deltacompare_testbed::{Connection, Role};
 use futures_util::TryStreamExt;
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection};
 
 use crate::data::TABLE;
 use crate::measured::Measured;
@@ -43,13 +41,13 @@ pub(crate) async fn run(pair: &Pair, way: &Way) -> Result<Measured> {
         .await?;
     let join = join(pair.set.key());
     let since = Instant::now();
-    let mut connection = PgConnection::connect(&way.head_url_with_password()).await?;
+    let connection = Connection::open(&way.head_url_with_password()).await?;
     let mut written = 0;
     let changes = if pair.set.writes_rows() {
         let copy = format!("copy (select h as new, b as old {join}) to stdout");
         let mut file = std::fs::File::create(pair.file("rows.tsv"))?;
         let mut rows = 0;
-        let mut copied = connection.copy_out_raw(&copy).await?;
+        let mut copied = connection.copy_out(&copy).await?;
         let mut block = Vec::with_capacity(1 << 20);
         while let Some(row) = copied.try_next().await? {
             rows += 1;
@@ -65,8 +63,8 @@ pub(crate) async fn run(pair: &Pair, way: &Way) -> Result<Measured> {
         file.sync_data()?;
         rows
     } else {
-        let count = AssertSqlSafe(format!("select count(*) {join}"));
-        sqlx::query_scalar::<_, i64>(count).fetch_one(&mut connection).await?.try_into()?
+        let count: i64 = connection.value(&format!("select count(*) {join}"), &[]).await?;
+        count.try_into()?
     };
     let mut measured = Measured::new(since.elapsed());
     connection.close().await?;

@@ -2,10 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 use bytes::{Buf, BytesMut};
-use deltacompare_testbed::{Role, Server};
+use deltacompare_testbed::{Connection, CopyOut, Role, Server};
 use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
-use sqlx::{Executor, PgConnection};
 
 use crate::shop::Table;
 
@@ -90,22 +88,22 @@ impl Shape {
 /// The rows of one table on one server, sorted by key, read as they are needed.
 pub(crate) struct Rows<'c> {
     shape: &'c Shape,
-    lines: BoxStream<'c, sqlx::Result<bytes::Bytes>>,
+    lines: CopyOut,
     buffer: BytesMut,
     next: Option<Row>,
     read: u64,
 }
 
 /// A session whose values print the same on every server.
-pub(crate) async fn session(server: &Server) -> Result<PgConnection> {
-    let mut connection = server.connect_as(Role::Admin).await?;
-    connection.execute(SETTINGS).await?;
+pub(crate) async fn session(server: &Server) -> Result<Connection> {
+    let connection = server.connect_as(Role::Admin).await?;
+    connection.sql(SETTINGS).await?;
     Ok(connection)
 }
 
 impl<'c> Rows<'c> {
     pub(crate) async fn read(
-        connection: &'c mut PgConnection,
+        connection: &Connection,
         table: &Table,
         shape: &'c Shape,
     ) -> Result<Self> {
@@ -117,7 +115,7 @@ impl<'c> Rows<'c> {
             table.name,
             shape.key_sql()
         );
-        let lines = connection.copy_out_raw(&copy).await?;
+        let lines = connection.copy_out(&copy).await?;
         let mut rows = Self { shape, lines, buffer: BytesMut::new(), next: None, read: 0 };
         rows.advance().await?;
         Ok(rows)

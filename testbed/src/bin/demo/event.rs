@@ -37,11 +37,10 @@ impl Events {
     /// Takes a recovery's events out of the delta table, and writes them to a file for those who
     /// want to look at them.
     pub(crate) async fn take(head: &Server, recovery: &str, file: &Path) -> Result<Self> {
-        let mut connection = copy::session(head).await?;
-        let query = "select event::text from deltacompare.delta where recovery_id = $1::uuid
+        let connection = copy::session(head).await?;
+        let query = "select event::text from deltacompare.delta where recovery_id = $1::text::uuid
                       order by schema_name, table_name, event_id";
-        let lines: Vec<String> =
-            sqlx::query_scalar(query).bind(recovery).fetch_all(&mut connection).await?;
+        let lines: Vec<String> = connection.values(query, &[&recovery]).await?;
         std::fs::write(file, lines.iter().map(|line| format!("{line}\n")).collect::<String>())
             .with_context(|| file.display().to_string())?;
         let mut by_table = HashMap::<String, Vec<Event>>::new();

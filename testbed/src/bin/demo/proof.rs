@@ -51,11 +51,9 @@ async fn compare(base: &Server, head: &Server, table: &Table, events: &[Event]) 
     for event in events {
         by_key.entry(event.key(&shape)?).or_default().push(event);
     }
-    let (mut base, mut head) = tokio::try_join!(copy::session(base), copy::session(head))?;
-    let (mut base, mut head) = tokio::try_join!(
-        Rows::read(&mut base, table, &shape),
-        Rows::read(&mut head, table, &shape)
-    )?;
+    let (base, head) = tokio::try_join!(copy::session(base), copy::session(head))?;
+    let (mut base, mut head) =
+        tokio::try_join!(Rows::read(&base, table, &shape), Rows::read(&head, table, &shape))?;
     let (mut state, mut wanted) = (Vec::new(), Vec::new());
     loop {
         let event_key = by_key.keys().next().map(Vec::as_slice);
