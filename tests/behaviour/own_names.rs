@@ -124,8 +124,8 @@ fn literals(source: &str) -> Vec<String> {
                 .unwrap();
             literals.push(quoted[..end].to_owned());
             rest = &quoted[end + 1..];
-        } else if tail.starts_with("'\"'") {
-            rest = &tail[3..];
+        } else if let Some(after) = tail.strip_prefix("'\"'") {
+            rest = after;
         } else {
             rest = &tail[1..];
         }

@@ -153,12 +153,12 @@ async fn plans_do_not_depend_on_statistics() {
     for table in &names {
         let tid_range = ["Tid Range Scan on"];
         assert_plans(&sides, table, "bit_xor(hashtidextended", &tid_range, &whole);
-        assert_plans(&sides, table, "array_agg(ctid)", &tid_range, &whole);
-        assert_plans(&sides, table, "g (block, position)", &tid_range, &whole);
-        assert_plans(&sides, table, "::tid[])", &["Tid Scan on"], &whole);
+        assert_plans(&sides, table, "array_agg(r.ctid)", &tid_range, &whole);
+        assert_plans(&sides, table, "g (low, high, position)", &tid_range, &whole);
+        assert_plans(&sides, table, "ctid = any (", &["Tid Scan on"], &whole);
         if table.starts_with("bags") {
             // Rows without a key are read once through and counted as they come.
-            assert_plans(&sides, table, "sum(hash)", &["HashAggregate"], &["Sort", "Index"]);
+            assert_plans(&sides, table, "sum(s.hash)", &["HashAggregate"], &["Sort", "Index"]);
             assert_plans(&sides, table, "any ($1::int4[])", &whole, &["Sort", "Index"]);
         } else if table.starts_with("sorted") {
             // No index is asked for what its collation sorts.
@@ -170,7 +170,7 @@ async fn plans_do_not_depend_on_statistics() {
                 plans.with(") as w (k1").all(|plan| !plan.contains(&format!("\"{table}")))
             }));
         } else {
-            assert_plans(&sides, table, ") as w (k1", &index, &whole);
+            assert_plans(&sides, table, ") as w (number, k1", &index, &whole);
             // Neighbours are scanned one bucket after the other, others counted as they come.
             assert_plans(&sides, table, " as bucket", &index, &["Seq Scan on", "Sort"]);
             let counted = if table.starts_with("ints") || table.starts_with("parts") {
