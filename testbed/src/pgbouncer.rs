@@ -62,9 +62,9 @@ impl PgBouncer {
     /// Starts it in front of a server. Fails if `scripts/setup` was not run.
     pub fn before(server: &Server, options: &PoolerOptions) -> Result<Self> {
         let program = Path::new("/usr/sbin/pgbouncer");
-        ensure!(program.exists(), "PgBouncer is not installed: run scripts/setup");
+        ensure!(program.exists(), "PgBouncer is not installed: run `scripts/setup --extensions`");
         let account = Account::choose()?;
-        let folder = Scratch::create(&account, None)?;
+        let folder = Scratch::create(&account, None, 0)?;
         let own = folder.subfolder(&account, "pooler")?;
         let port = free_port()?;
         let mode = match options.mode {

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use deltacompare_testbed::Postgres;
 use serde_json::Value;
 
 use crate::support::{Database, Gap, Run, assert_events_turn_base_into_head, deltacompare};
