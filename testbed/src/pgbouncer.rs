@@ -32,20 +32,13 @@ pub struct PoolerOptions {
     pub mode: PoolMode,
     /// Drops what a client asks for at start-up, as is usual, instead of refusing the client.
     pub ignore_options: bool,
-    /// What the pooler runs in each session that it opens.
-    pub connect_query: String,
     /// Lets everybody in, and logs in as the superuser for all of them.
     pub one_user: bool,
 }
 
 impl Default for PoolerOptions {
     fn default() -> Self {
-        Self {
-            mode: PoolMode::Session,
-            ignore_options: true,
-            connect_query: String::new(),
-            one_user: false,
-        }
+        Self { mode: PoolMode::Session, ignore_options: true, one_user: false }
     }
 }
 
@@ -72,20 +65,16 @@ impl PgBouncer {
             PoolMode::Transaction => "transaction",
         };
         let ignored = if options.ignore_options { "extra_float_digits,options" } else { "" };
-        let query = match options.connect_query.replace('\'', "''") {
-            query if query.is_empty() => query,
-            query => format!(" connect_query='{query}'"),
-        };
-        let superuser = Role::Superuser.name();
+        let (superuser, secret) = (Role::Superuser.name(), server.password(Role::Superuser));
         let users = own.join("users");
         // The pooler looks every role's verifier up as the superuser, and can log in with it.
         let (authentication, login) = match options.one_user {
-            true => ("any", "user"),
-            false => ("scram-sha-256", "auth_user"),
+            true => ("any", format!("user={superuser} password={secret}")),
+            false => ("scram-sha-256", format!("auth_user={superuser}")),
         };
         let configuration = format!(
             "[databases]\n\
-             * = host={} port={} {login}={superuser}{query}\n\
+             * = host={} port={} {login}\n\
              [pgbouncer]\n\
              listen_addr = 127.0.0.1\n\
              listen_port = {port}\n\
@@ -101,7 +90,7 @@ impl PgBouncer {
             users.display(),
         );
         let file = own.join("pgbouncer.ini");
-        let password = format!("\"{superuser}\" \"{}\"\n", server.password(Role::Superuser));
+        let password = format!("\"{superuser}\" \"{secret}\"\n");
         for (path, text) in [(&file, &configuration), (&users, &password)] {
             std::fs::write(path, text)?;
             account.give(path)?;

@@ -30,7 +30,7 @@ const TABLES: [&str; 2] = ["first", "second"];
 async fn gap() -> Gap {
     let gap = Gap::between(SCHEMA, GAP).await;
     // For the delta table.
-    let first = ["run", "--sink", "delta-table", "--table", "public.first"];
+    let first = ["run", "--sink", "delta-table", "--format", "landing", "--table", "public.first"];
     deltacompare(&gap, &first).run().await.assert_completed();
     hold_second(&gap).await;
     gap
