@@ -103,7 +103,7 @@ mod tests {
             'd' => RowChange::Delete(image(key, "old")),
             _ => RowChange::Update { before: image(key, "old"), after: image(key, "new") },
         };
-        Change { row, ordinal: 0 }
+        Change::new(row, 0)
     }
 
     #[test]
@@ -143,9 +143,8 @@ mod tests {
         }
         let key = Key::Columns(vec![0, 1]);
         let mut seen = SeenKeys::of(&key).unwrap();
-        let insert = |a: &str, b: &str| Change {
-            row: RowChange::Insert([Some(a), Some(b)].into_iter().collect()),
-            ordinal: 0,
+        let insert = |a: &str, b: &str| {
+            Change::new(RowChange::Insert([Some(a), Some(b)].into_iter().collect()), 0)
         };
         assert_eq!(seen.repeated(&insert("a", "bc")), None);
         assert_eq!(seen.repeated(&insert("ab", "c")), None);
