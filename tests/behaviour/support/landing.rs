@@ -78,7 +78,7 @@ impl Events {
     /// What the delta table on head has.
     pub(crate) async fn delta(head: &Server) -> Self {
         let lines: Vec<(String,)> = head
-            .rows("select format('%s', event) from deltacompare.delta order by ctid")
+            .rows("select pg_catalog.format('%s', event) from deltacompare.delta order by ctid")
             .await
             .unwrap();
         Self::parse(lines.iter().map(|(line,)| line.as_str()))
