@@ -190,14 +190,19 @@ impl Link {
     }
 }
 
-/// The pinned settings that are not in force where these are. Those with a unit are left out: they
-/// are given in another one here, and decide nothing about how values print.
+/// The pinned settings that are not in force where these are. Left out are those with a unit, which
+/// are given in another one here and decide nothing about how values print, and those of extensions,
+/// which `pg_settings` does not show in a session that has not loaded them. postgres_fdw itself sets
+/// the time zone, by the name GMT in newer minor releases.
 fn lacking_settings(settings: &[(String, String)]) -> Vec<&'static str> {
-    let plain = |text: &str| text.replace(' ', "").to_lowercase();
+    let plain = |text: &str| match text.replace(' ', "").to_lowercase() {
+        gmt if gmt == "gmt" => "utc".to_owned(),
+        other => other,
+    };
     let is_time = |text: &str| text.strip_suffix('s').is_some_and(|n| n.parse::<u32>().is_ok());
     SESSION_SETTINGS
         .iter()
-        .filter(|(_, value)| !is_time(value))
+        .filter(|(name, value)| !is_time(value) && !name.contains('.'))
         .filter(|(name, value)| {
             let found = settings.iter().find(|(found, _)| found.to_lowercase() == *name);
             found.is_none_or(|(_, found)| plain(found) != plain(value))

@@ -52,7 +52,6 @@ impl Server {
 pub(super) async fn lacking_settings(session: &mut PgConnection) -> sqlx::Result<Option<String>> {
     let pinned: Vec<String> = SESSION_SETTINGS
         .iter()
-        .chain(&[("timezone", "UTC")])
         .map(|(name, value)| format!("({}, {})", Literal(name), Literal(value)))
         .collect();
     // No prepared statement: a pooler may lose it. Lists and units are printed with spaces or not.
