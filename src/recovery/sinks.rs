@@ -109,17 +109,14 @@ pub(super) async fn open(
                 Arc::new(DeltaTable::open(store.pool().clone(), recovery.id).await?)
             }
             SinkTarget::EventHub(address) => {
-                let options = &recovery.request.event_hub;
-                let found = EventHub::check(access, address, options).await?;
-                let began = store.hub(recovery.id, &address.to_string(), found).await?;
                 let (hub, grown) = EventHub::open(
                     access,
                     address,
-                    options,
+                    &recovery.request.event_hub,
                     recovery.id,
                     recovery.created_at,
-                    began,
                     store.pool().clone(),
+                    async |found| store.hub(recovery.id, &address.to_string(), found).await,
                 )
                 .await?;
                 if let Some(grown) = grown {

@@ -56,10 +56,10 @@ impl Bench {
             let nowhere = PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap();
             let options = EventHubOptions::default();
             let recovery = Uuid::from_u128(1);
-            let began = EventHub::check(&access, &address, &options).await.unwrap();
             let at = Timestamp::UNIX_EPOCH;
+            let began = async |found| Ok(found);
             let opened =
-                EventHub::open(&access, &address, &options, recovery, at, began, nowhere).await;
+                EventHub::open(&access, &address, &options, recovery, at, nowhere, began).await;
             opened.unwrap().0
         });
         Self { hub, sink: Arc::new(sink), _standin: standin, producer }

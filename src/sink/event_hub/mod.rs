@@ -135,9 +135,10 @@ pub struct EventHub {
 }
 
 impl EventHub {
-    /// Opens the hub for the events of a recovery that `began` with this hub: they go to as many
-    /// partitions as it had then. `control` has the delta table, for events that are too large.
-    /// Yields a warning, too, if it has grown.
+    /// Opens the hub for a recovery's events. `began` is given the hub that is there and yields the
+    /// one that the recovery began with: events go to as many partitions as it had then. `control`
+    /// has the delta table, for events that are too large. Yields a warning, too, if the hub has
+    /// grown.
     ///
     /// # Errors
     /// Refused for settings that cannot be right; transient if the hub does not answer or says no;
@@ -148,16 +149,23 @@ impl EventHub {
         options: &EventHubOptions,
         recovery: Uuid,
         recovered_at: Timestamp,
-        began: HubIdentity,
         control: PgPool,
+        began: impl AsyncFnOnce(HubIdentity) -> Result<HubIdentity>,
     ) -> Result<(Self, Option<String>)> {
-        let connector = access.connector(address).await?;
-        let producer =
-            Producer::shared(connector, options, access.patience, began.partitions).await?;
-        let grown = HubIdentity::check(&began, &producer.hub(), address)?;
+        let producer = async |partitions| {
+            let connector = access.connector(address).await?;
+            Producer::shared(connector, options, access.patience, partitions).await
+        };
+        let mut found = producer(1).await?;
+        let began = began(found.hub()).await?;
+        if found.hub().partitions < began.partitions {
+            // It may have been opened before the hub grew.
+            found = producer(began.partitions).await?;
+        }
+        let grown = HubIdentity::check(&began, &found.hub(), address)?;
         let hub = Self {
             router: Router::new(options, began.partitions),
-            producer,
+            producer: found,
             dispatch: Arc::new(Dispatch {
                 form: MessageForm::new(options, recovery, recovered_at),
                 delta: Arc::new(DeltaTable::new(control, recovery)),
@@ -166,7 +174,7 @@ impl EventHub {
         Ok((hub, grown))
     }
 
-    /// Whether the hub is there and lets us in, and which it is. Sends nothing.
+    /// Whether the hub is there and lets us in. Sends nothing.
     ///
     /// # Errors
     /// As [`EventHub::open`].
@@ -174,9 +182,9 @@ impl EventHub {
         access: &EventHubAccess,
         address: &HubAddress,
         options: &EventHubOptions,
-    ) -> Result<HubIdentity> {
+    ) -> Result<()> {
         let connector = access.connector(address).await?;
-        Ok(Producer::shared(connector, options, access.patience, 1).await?.hub())
+        Producer::shared(connector, options, access.patience, 1).await.map(drop)
     }
 }
 

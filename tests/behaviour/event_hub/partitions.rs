@@ -76,7 +76,7 @@ async fn a_recovery_keeps_the_partitions_that_it_began_with() {
                    order by created_at desc limit 1";
         let counted = "select exists (select from deltacompare.work_item w
             join deltacompare.recovery r on r.id = w.recovery_id
-            where r.state = 'running' and w.done is not null)";
+            where r.state = 'running' and (w.state = 'completed' or w.done is not null))";
         until(&gap, counted).await;
         killed.kill().await.unwrap();
         let id: String = gap.head.value(id).await.unwrap();
