@@ -129,9 +129,15 @@ impl Production {
         let (label, tablespaces) = stopped.pop().context("a backup without a label")?;
         ensure!(tablespaces.is_empty(), "the testbed does not back up tablespaces");
         let path = folder.join("backup_label");
-        fs::write(&path, label)?;
+        fs::write(&path, &label)?;
         cluster.account.give(&path)?;
 
+        // Restores begin with this file; the earlier ones only take up room.
+        if let Some((_, first)) = label.split_once("(file ")
+            && let Some(first) = first.get(..24)
+        {
+            forget_before(first, &cluster.archive)?;
+        }
         *self.backup.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder);
         Ok(())
     }
@@ -229,6 +235,20 @@ fn copy_running(from: &Path, to: &Path, account: &Account) -> Result<()> {
             }
         } else {
             bail!("{} is neither file nor folder", entry.path().display());
+        }
+    }
+    Ok(())
+}
+
+/// Removes files of WAL from an archive that come before this one on its timeline.
+fn forget_before(first: &str, archive: &Path) -> Result<()> {
+    for entry in fs::read_dir(archive)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let earlier = name.len() == first.len() && name[..8] == first[..8] && *name < *first;
+        if earlier {
+            fs::remove_file(entry.path())?;
         }
     }
     Ok(())

@@ -466,7 +466,7 @@ async fn rows_that_only_base_has_are_read_a_few_times() {
 }
 
 tests! {
-    every_difference_of_images_is_one_update: majors seconds(600),
+    every_difference_of_images_is_one_update: seconds(600),
     every_difference_is_seen_among_equal_rows_without_a_key: seconds(600),
     exchanged_values_are_seen: seconds(600),
     values_that_move_between_columns_are_seen: seconds(600),

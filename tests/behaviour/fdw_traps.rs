@@ -300,7 +300,7 @@ async fn rights_of_another_role() {
 tests! {
     [size, values]
     hostile_identifiers: own_servers,
-    tables_of_every_shape: majors,
+    tables_of_every_shape,
     what_publications_let_through,
     rights_of_another_role: own_servers,
 }

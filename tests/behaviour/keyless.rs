@@ -245,7 +245,7 @@ async fn killed_behind_a_checkpoint(gap: &Gap) -> (Program, String, i64) {
 }
 
 tests! {
-    multisets_are_compared_by_counts_and_sums: majors,
+    multisets_are_compared_by_counts_and_sums,
     large_changes_are_counted_by_the_database,
     a_multiset_goes_on_at_its_checkpoint,
 }

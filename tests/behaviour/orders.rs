@@ -368,6 +368,6 @@ tests! {
     a_stale_index_decides_nothing: majors,
     duplicate_keys_are_counted_and_sent_as_they_are: majors,
     an_order_that_follows_the_catalog_is_not_walked: majors,
-    deletes_of_equal_keys_come_first: majors,
-    a_walk_that_does_not_get_on_fails_its_table: majors,
+    deletes_of_equal_keys_come_first,
+    a_walk_that_does_not_get_on_fails_its_table,
 }

@@ -218,6 +218,6 @@ async fn collations_that_fold() {
 
 tests! {
     values_that_print_strangely: own_servers majors,
-    values_that_are_equal_and_differ: majors,
+    values_that_are_equal_and_differ,
     collations_that_fold,
 }

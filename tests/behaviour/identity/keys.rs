@@ -165,6 +165,6 @@ async fn a_key_is_what_identifies_a_row() {
 }
 
 tests! {
-    keys_of_every_type_are_found: majors seconds(600),
+    keys_of_every_type_are_found: seconds(600),
     a_key_is_what_identifies_a_row: seconds(600),
 }

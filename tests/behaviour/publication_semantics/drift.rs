@@ -195,5 +195,5 @@ async fn drift_is_named_and_bridged() {
 }
 
 tests! {
-    drift_is_named_and_bridged: majors,
+    drift_is_named_and_bridged,
 }

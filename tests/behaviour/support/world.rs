@@ -82,6 +82,8 @@ fn options() -> Options {
     let conf = [
         "max_connections = 300",
         "shared_buffers = '256MB'",
+        // The folders lie in memory, as a rule.
+        "max_wal_size = '256MB'",
         // The servers live longer than those of one test: what autovacuum does would depend on time.
         "autovacuum = off",
     ];
