@@ -32,9 +32,8 @@ pub(crate) async fn use_no_index(connection: &mut PgConnection) -> Result<()> {
 /// # Errors
 /// PostgreSQL's own.
 pub(crate) async fn count_rows(connection: &mut PgConnection, source: &Source) -> Result<u64> {
-    // No alias: a filter names the columns of its table and nothing else.
     let sql = format!(
-        "select pg_catalog.count(*) from {only}{relation}{filter}",
+        "select pg_catalog.count(*) from {only}{relation} as r{filter}",
         only = if source.only { "only " } else { "" },
         relation = source.relation,
         filter =

@@ -356,6 +356,7 @@ fn assert_statements_are_qualified(server: &Server, tables: &Tables<'_>) -> usiz
                     before.ends_with("r.")
                         // A type, an operator's schema, a collation, the name of a column that is
                         // made of one, and row filters, which stand in a query of their own.
+                        || before.ends_with("::")
                         || before.ends_with("::\"pg_catalog\".")
                         || before.ends_with(" as ")
                         || before.ends_with('('),
