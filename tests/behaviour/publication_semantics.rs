@@ -410,5 +410,5 @@ async fn deletes_come_first(gap: &Gap, strategy: &str) {
 
 tests! {
     [altered, drift]
-    events_are_what_the_slot_would_have_said: own_servers,
+    events_are_what_the_slot_would_have_said: own_servers seconds(600),
 }

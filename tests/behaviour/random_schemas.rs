@@ -149,5 +149,5 @@ async fn recover_debezium(gap: &Gap, tables: &[&TableName], strategy: &str) {
 }
 
 tests! {
-    whatever_happened_events_turn_base_into_head: majors,
+    whatever_happened_events_turn_base_into_head: majors seconds(600),
 }

@@ -249,5 +249,5 @@ async fn events_are_the_net_effect_of_the_stream() {
 }
 
 tests! {
-    events_are_the_net_effect_of_the_stream: own_servers majors,
+    events_are_the_net_effect_of_the_stream: own_servers majors seconds(600),
 }

@@ -171,5 +171,5 @@ async fn regrouped(gap: &Gap, run: &Run, stream: &[Streamed], root: &str, sent_a
 }
 
 tests! {
-    publications_altered_in_the_gap: own_servers,
+    publications_altered_in_the_gap: own_servers seconds(600),
 }

@@ -195,5 +195,5 @@ async fn drift_is_named_and_bridged() {
 }
 
 tests! {
-    drift_is_named_and_bridged,
+    drift_is_named_and_bridged: seconds(600),
 }
