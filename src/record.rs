@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::lineage::{History, Lsn};
+use crate::postgres::{Server, from_row};
 use crate::preflight::{Servers, restore_ended, restore_identity, same_restore};
-use crate::server::Server;
 
 pub use relations::{RecordedPublication, RecordedRelation};
 pub(crate) use relations::{Relations, altered_publications, publications, relations};
@@ -81,7 +81,6 @@ pub struct Recorded {
     pub publications: Vec<RecordedPublication>,
 }
 
-#[derive(sqlx::FromRow)]
 struct ServerRow {
     in_recovery: bool,
     at: i64,
@@ -91,6 +90,16 @@ struct ServerRow {
     next_transaction: Option<String>,
     first_transaction: Option<String>,
 }
+
+from_row!(ServerRow {
+    in_recovery,
+    at,
+    started_at,
+    last_replayed,
+    last_commit,
+    next_transaction,
+    first_transaction
+});
 
 impl Record {
     /// Asks both servers. Changes nothing on either.
@@ -173,8 +182,8 @@ impl Record {
 impl Recorded {
     async fn of(server: &Server) -> Result<Self> {
         let mut connection = server.connect("deltacompare record").await?;
-        let row: ServerRow = sqlx::query_as(
-            r#"
+        let row: ServerRow = connection.query_one(
+r#"
             select pg_is_in_recovery() as in_recovery,
                    (extract(epoch from clock_timestamp()) * 1000)::int8 as at,
                    (extract(epoch from pg_postmaster_start_time()) * 1000)::int8 as started_at,
@@ -187,8 +196,8 @@ impl Recorded {
                    (select c.next_xid from pg_control_checkpoint() c
                      where c.prev_timeline_id <> c.timeline_id) as first_transaction
             "#,
-        )
-        .fetch_one(&mut connection)
+&[],
+)
         .await?;
         let side = server.side();
         if row.in_recovery {
@@ -269,7 +278,7 @@ fn address(server: &Server) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::Side;
+    use crate::postgres::Side;
 
     fn recorded(restore: &str) -> Recorded {
         Recorded {

@@ -17,6 +17,7 @@ use deltacompare::config;
 use deltacompare::error::{Error, ErrorKind, Result};
 use deltacompare::fdw::Remains;
 use deltacompare::functions;
+use deltacompare::postgres::statements_stopped;
 use deltacompare::record::Record;
 use deltacompare::recovery::{self, Control, Outcome, Progress, Request, Start};
 use deltacompare::telemetry::{self, Log, Telemetry};
@@ -104,8 +105,9 @@ pub(crate) fn main() -> ExitCode {
             }
         }
     });
+    runtime.block_on(statements_stopped());
     telemetry.end();
-    // Sessions in the middle of a query are of no use any more: do not wait for them.
+    // Nothing that is still open is of any use: do not wait for it.
     runtime.shutdown_timeout(Duration::from_millis(200));
     match outcome {
         Ok(code) => ExitCode::from(code),

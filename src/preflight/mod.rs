@@ -15,7 +15,6 @@ pub(crate) use restores::{
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use sqlx::Connection;
 
 use crate::catalog::{self, SameStorage, Selection, Storage, TablePair};
 use crate::diff::ReusedIds;
@@ -23,9 +22,9 @@ use crate::error::{Error, Result};
 use crate::fdw::{self, FdwTarget};
 use crate::gap_proof::GapProof;
 use crate::lineage::{History, Lineage, Lsn, OneHistory};
+use crate::postgres::{Server, Side};
 use crate::record::Recorded;
 use crate::recovery::Request;
-use crate::server::{Server, Side};
 
 /// The two servers of a recovery, as this process reaches them.
 #[derive(Clone, Debug)]
@@ -136,7 +135,7 @@ pub(crate) async fn restores_of(servers: &Servers) -> Result<String> {
     )?;
     let on_base = restores::facts(&mut base).await?;
     let on_head = restores::facts(&mut head).await?;
-    let _ = tokio::join!(base.close(), head.close());
+    tokio::join!(base.close(), head.close());
     Ok(format!("{} {}", on_base.restore, on_head.restore))
 }
 
@@ -188,7 +187,7 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
             ));
         }
         blocked |=
-            restores::locked(side, facts.version, connection, &selection, &mut findings).await?;
+            restores::locked(side, facts.version(), connection, &selection, &mut findings).await?;
     }
     if blocked {
         // Everything else would wait for the locks.
@@ -203,7 +202,7 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
     let mut pairs = coverage::pairs(
         &mut base,
         &mut head,
-        head_facts.version,
+        head_facts.version(),
         &selection,
         one_lineage,
         &mut findings,
@@ -258,7 +257,7 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         false => unaltered,
     });
 
-    let target = FdwTarget::new(&servers.base, &request.fdw, head_facts.version);
+    let target = FdwTarget::new(&servers.base, &request.fdw, head_facts.version());
     let target = match target {
         Ok(target) => Some(target),
         Err(error) => {
@@ -271,7 +270,7 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
     {
         findings.refuse(error.to_string());
     }
-    let _ = tokio::join!(base.close(), head.close());
+    tokio::join!(base.close(), head.close());
     let warnings = findings.into_result()?;
     let target = target.ok_or_else(|| Error::refused("head has no way to base"))?;
     let reused_ids =

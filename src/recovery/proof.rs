@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::account;
@@ -17,8 +16,8 @@ use super::work_item::{ItemState, WorkItem};
 use crate::diff::{self, Digest, Scope, Sessions, Step, Strategy, Tables};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gap_proof::GapProof;
+use crate::postgres::{Session, Side};
 use crate::preflight::{self, Servers};
-use crate::server::Side;
 use crate::telemetry::metrics;
 
 /// Statistics of writes lag behind by up to this time (PostgreSQL manual, "Monitoring Database
@@ -207,7 +206,7 @@ async fn look_for_writes(
         let why = preflight::WRITTEN_TO.to_owned();
         store.judge_gap(recovery.id, &GapProof::NotProvable { why }).await?;
     }
-    let _ = tokio::join!(base.close(), head.close());
+    tokio::join!(base.close(), head.close());
     Ok(())
 }
 
@@ -215,7 +214,7 @@ async fn look_for_writes(
 ///
 /// # Errors
 /// One does for longer than [`SESSIONS_END_WITHIN`].
-async fn wait_for_counts(side: Side, connection: &mut PgConnection, recovery: Uuid) -> Result<()> {
+async fn wait_for_counts(side: Side, connection: &Session, recovery: Uuid) -> Result<()> {
     let since = Instant::now();
     loop {
         let silent: Vec<String> = preflight::other_sessions(connection)

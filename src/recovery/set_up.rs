@@ -1,6 +1,5 @@
 //! What a recovery needs on the two servers before items can be worked on, and its end.
 
-use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::plan::{foreign_tables, planned_items};
@@ -11,8 +10,8 @@ use super::store::{Store, StoredRecovery};
 use super::work_item::ItemState;
 use crate::error::{Error, Result};
 use crate::fdw::{self, FdwTarget, ForeignTable, Link};
+use crate::postgres::{Ident, Session};
 use crate::preflight::{self, Servers};
-use crate::sql::Ident;
 use crate::telemetry::metrics;
 
 /// Whether head can be let read the tables that it must read. Changes nothing.
@@ -25,7 +24,7 @@ pub(super) async fn check_grants(
     let foreign = foreign_tables(checked, request, &link);
     let mut base = servers.base.connect("deltacompare preflight").await?;
     fdw::check_grants(&mut base, &foreign).await?;
-    let _ = base.close().await;
+    base.close().await;
     Ok(())
 }
 
@@ -117,7 +116,7 @@ pub(super) async fn foreign_tables_left(
 async fn is_linked(servers: &Servers, id: Uuid, foreign: &[ForeignTable]) -> Result<bool> {
     let mut head = servers.head.connect("deltacompare set-up").await?;
     let linked = fdw::is_linked(&mut head, &Ident::new(fdw::object_name(id)), foreign).await?;
-    let _ = head.close().await;
+    head.close().await;
     Ok(linked)
 }
 
@@ -131,14 +130,11 @@ pub(super) async fn set_up_link(
     let (mut base, mut head) = connect_both(servers, link.name.name()).await?;
     link.establish(&mut base, &mut head).await?;
     fdw::create_foreign_tables(link, &mut base, &mut head, foreign).await?;
-    let _ = tokio::join!(base.close(), head.close());
+    tokio::join!(base.close(), head.close());
     Ok(())
 }
 
-pub(super) async fn connect_both(
-    servers: &Servers,
-    name: &str,
-) -> Result<(PgConnection, PgConnection)> {
+pub(super) async fn connect_both(servers: &Servers, name: &str) -> Result<(Session, Session)> {
     tokio::try_join!(servers.base.connect(name), servers.head.connect(name))
 }
 
@@ -147,6 +143,6 @@ pub(super) async fn remove_objects(servers: &Servers, id: Uuid) -> Result<()> {
     let _watch = metrics::watch(metrics::Step::CleanUp);
     let (mut base, mut head) = connect_both(servers, "deltacompare clean-up").await?;
     fdw::remove(&mut base, &mut head, &Ident::new(fdw::object_name(id))).await?;
-    let _ = tokio::join!(base.close(), head.close());
+    tokio::join!(base.close(), head.close());
     Ok(())
 }
