@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::tables::RELATIONS_PER_TRANSACTION;
-use super::{ForeignTable, MARKER, STATUS_SCHEMA, role};
+use super::{MARKER, STATUS_SCHEMA, role};
 use crate::error::{Error, Result};
 use crate::postgres::{Ident, Relation, Session};
 
@@ -21,18 +21,6 @@ const SERVERS: &str = r#"
      where s.srvname ~ '^deltacompare_[0-9a-f]{12}$'
        and obj_description(s.oid, 'pg_foreign_server') like $1 || ' %'
 "#;
-
-/// Whether head has this recovery's foreign server and these foreign tables.
-pub(crate) async fn is_linked(
-    head: &Session,
-    name: &Ident,
-    foreign: &[ForeignTable],
-) -> Result<bool> {
-    let tables: Vec<String> = foreign.iter().map(|table| table.relation.to_string()).collect();
-    let whole: bool = head.query_one("select coalesce(bool_and(to_regclass(name) is not null), true) from unnest($1::text[]) t (name)", &[&tables])
-    .await?;
-    Ok(whole && is_ours(head, SERVERS, name).await?)
-}
 
 /// Drops what this recovery created on both servers, the status tables aside. May be repeated.
 /// Sessions that still use it are ended first.
@@ -321,8 +309,8 @@ async fn end_sessions(connection: &Session, name: &Ident) -> Result<()> {
 }
 
 /// A recovery that is under way would lose its status, and its events in the delta table. A process
-/// of the command line holds a lock for as long as it lives (see `recovery::presence`); the app sends
-/// messages for what is due once a minute.
+/// that works on it has a lease on an item, or had one a moment ago; one that plans or closes it holds
+/// a lock (see `recovery::coordinator_lock`); the app sends messages for what is due once a minute.
 async fn refuse_while_at_work(head: &Session) -> Result<()> {
     let exists: bool =
         head.query_one("select to_regclass('deltacompare.work_item') is not null", &[]).await?;
@@ -337,11 +325,10 @@ async fn refuse_while_at_work(head: &Session) -> Result<()> {
           from deltacompare.recovery r
           left join deltacompare.work_item w on w.recovery_id = r.id
          where r.state in ('planning', 'running')
-           and ((w.state = 'running' and w.lease_until > clock_timestamp())
-                or (r.queued and greatest(r.sent_at, w.sent_at)
-                                 > clock_timestamp() - interval '5 minutes')
+           and (w.lease_until > clock_timestamp()
+                or greatest(r.sent_at, w.sent_at) > clock_timestamp() - interval '5 minutes'
                 or not pg_try_advisory_xact_lock(
-                         hashtextextended(format('deltacompare at work on %s', r.id), 0)))
+                         hashtextextended(format('deltacompare coordinates %s', r.id), 0)))
          limit 1
         "#,
             &[],

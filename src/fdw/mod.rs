@@ -19,7 +19,7 @@ mod role;
 mod tables;
 
 pub use cleanup::{Remains, Removed};
-pub(crate) use cleanup::{is_linked, remove};
+pub(crate) use cleanup::remove;
 pub(crate) use link::{FdwTarget, Link, probe};
 pub(crate) use role::may_bypass_row_security;
 pub(crate) use tables::{ForeignTable, check_grants, create_foreign_tables};

@@ -1,4 +1,4 @@
-//! What operators ask of the app: to begin a recovery, to cancel it, to try it again.
+//! What operators ask for: to begin a recovery, to cancel it, to try it again.
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -7,13 +7,30 @@ use super::Store;
 use crate::error::Result;
 use crate::gap_proof::GapProof;
 use crate::postgres::{Json, Session};
-use crate::preflight::Servers;
+use crate::preflight::{Checked, Servers};
 use crate::recovery::Request;
 
-/// What became of a wish to begin a recovery.
+/// A recovery to be registered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewRecovery<'a> {
+    pub(crate) request: &'a Request,
+    /// Where base and head are, with the database that is compared.
+    pub(crate) servers: &'a Servers,
+    /// What a check of its restores has found out, if there was one.
+    pub(crate) checked: Option<&'a Checked>,
+    /// Leave the recovery's objects on the servers when it has ended.
+    pub(crate) keep_objects: bool,
+    /// Register it although another recovery of the same database is live.
+    pub(crate) allow_concurrent: bool,
+    /// A key and what came with it, to know a repetition by.
+    pub(crate) key: Option<&'a str>,
+    pub(crate) body: Option<&'a Value>,
+}
+
+/// What became of a request to register a recovery.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
-    /// It was registered, now or by an earlier request with the same key and body.
+pub(crate) enum Registration {
+    /// It is registered, now or by an earlier request with the same key and body.
     Registered(Uuid),
     /// The key was used with another body.
     KeyUsed,
@@ -21,7 +38,7 @@ pub(crate) enum Asked {
     Live(Uuid),
 }
 
-/// What became of a wish to try a recovery again.
+/// What became of a request to try a recovery again.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Retried {
     /// What had failed of it is open again.
@@ -32,26 +49,11 @@ pub(crate) enum Retried {
     Live(Uuid),
 }
 
-/// What is asked for beside the request itself.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct AskOptions {
-    /// Begin although another recovery of the same database is live.
-    pub(crate) allow_concurrent: bool,
-    /// Leave the recovery's objects on the servers when it has ended.
-    pub(crate) keep_objects: bool,
-}
-
 impl Store {
-    /// Registers a recovery of the servers' database that messages will drive, unless one is live.
-    pub(crate) async fn ask(
-        &self,
-        id: Uuid,
-        request: &Request,
-        servers: &Servers,
-        key: Option<&str>,
-        body: &Value,
-        options: AskOptions,
-    ) -> Result<Asked> {
+    /// Registers a recovery in the state `planning`, unless one of its database is live.
+    pub(crate) async fn register(&self, new: NewRecovery<'_>) -> Result<Registration> {
+        let NewRecovery { request, servers, checked, keep_objects, allow_concurrent, key, body } =
+            new;
         let transaction = self.pool.begin().await?;
         lock_registration(&transaction).await?;
         if let Some(key) = key {
@@ -62,8 +64,8 @@ impl Store {
                 )
                 .await?;
             if let Some((id, earlier)) = earlier {
-                let same = earlier.is_some_and(|earlier| earlier.0 == *body);
-                return Ok(if same { Asked::Registered(id) } else { Asked::KeyUsed });
+                let same = earlier.is_some_and(|earlier| Some(&earlier.0) == body);
+                return Ok(if same { Registration::Registered(id) } else { Registration::KeyUsed });
             }
         }
         let live: Option<Uuid> = transaction
@@ -76,22 +78,52 @@ impl Store {
                 &[&servers.head.database()],
             )
             .await?;
-        if let Some(live) = live.filter(|_| !options.allow_concurrent) {
-            return Ok(Asked::Live(live));
+        if let Some(live) = live.filter(|_| !allow_concurrent) {
+            return Ok(Registration::Live(live));
         }
-        let gap = GapProof::NotProvable { why: "the recovery was not planned yet".to_owned() };
-        transaction.execute(
-r#"
+        let id = Uuid::new_v4();
+        let unplanned = GapProof::NotProvable { why: "the recovery was not planned yet".to_owned() };
+        let (gap, restores) = match checked {
+            Some(checked) => (&checked.gap, checked.restores.as_str()),
+            None => (&unplanned, ""),
+        };
+        let ends = checked.and_then(|checked| checked.ends);
+        transaction
+            .execute(
+                r#"
             insert into deltacompare.recovery
-              (id, state, request, base, head, database, restores, gap, queued, idempotency_key, body,
-               keep_objects, recorded, sent_at)
-            values ($1, 'planning', $2, $3, $4, $5, '', $6, true, $7, $8, $9, $10, clock_timestamp())
+              (id, state, request, base, head, database, restores, base_end_lsn, head_end_lsn, gap,
+               idempotency_key, body, keep_objects, recorded)
+            values ($1, 'planning', $2, $3, $4, $5, $6, pg_lsn_in(textout($7)),
+                    pg_lsn_in(textout($8)), $9, $10, $11, $12, $13)
             "#,
-&[&id, &Json(request.without_record()), &servers.base.to_string(), &servers.head.to_string(), &servers.head.database(), &Json(&gap), &key, &Json(body), &options.keep_objects, &request.recorded.as_ref().map(Json)],
-)
-        .await?;
+                &[
+                    &id,
+                    &Json(request.without_record()),
+                    &servers.base.to_string(),
+                    &servers.head.to_string(),
+                    &servers.head.database(),
+                    &restores,
+                    &ends.map(|(base, _)| base.to_string()),
+                    &ends.map(|(_, head)| head.to_string()),
+                    &Json(gap),
+                    &key,
+                    &body.map(Json),
+                    &keep_objects,
+                    &request.recorded.as_ref().map(Json),
+                ],
+            )
+            .await?;
         transaction.commit().await?;
-        Ok(Asked::Registered(id))
+        Ok(Registration::Registered(id))
+    }
+
+    /// Keeps a recovery's objects on the servers when it has ended.
+    pub(crate) async fn keep_objects(&self, id: Uuid) -> Result<()> {
+        self.pool
+            .execute("update deltacompare.recovery set keep_objects = true where id = $1", &[&id])
+            .await?;
+        Ok(())
     }
 
     /// Cancels a live recovery: from now on no worker may write a result of it. Says whether it was
@@ -125,8 +157,9 @@ r#"
     }
 
     /// Opens a failed recovery's failed items again, from their beginning, and has it set up again,
-    /// unless another recovery of its database is live and it was not asked for beside others.
-    pub(crate) async fn retry(&self, id: Uuid) -> Result<Retried> {
+    /// unless another recovery of its database is live and neither now nor then it was asked for
+    /// beside others.
+    pub(crate) async fn retry(&self, id: Uuid, allow_concurrent: bool) -> Result<Retried> {
         let transaction = self.pool.begin().await?;
         lock_registration(&transaction).await?;
         let live: Option<Uuid> = transaction
@@ -143,7 +176,7 @@ r#"
                 &[&id],
             )
             .await?;
-        if let Some(live) = live {
+        if let Some(live) = live.filter(|_| !allow_concurrent) {
             return Ok(Retried::Live(live));
         }
         let retried = transaction
@@ -152,7 +185,7 @@ r#"
             update deltacompare.recovery
                set state = 'planning', finished_at = null, error = null, cleaned_at = null,
                    sent_at = null
-             where id = $1 and state = 'failed' and queued
+             where id = $1 and state = 'failed'
             "#,
                 &[&id],
             )
@@ -176,7 +209,7 @@ r#"
             .execute(
                 r#"
             update deltacompare.work_item
-               set state = 'pending', error = null, failures = 0, sent_at = null,
+               set state = 'pending', error = null, failures = 0, sent_at = null, lease_until = null,
                    checkpoint = null, done = null, digest = null, account = null, verified = false,
                    inserts = 0, updates = 0, deletes = 0, rows_compared = 0
              where recovery_id = $1 and state = 'failed'
