@@ -378,9 +378,9 @@ impl Executor {
             [(&self.servers.base, tables.base.as_ref()), (&self.servers.head, Some(&tables.head))]
         {
             let Some(source) = source else { continue };
-            let mut session = server.connect(&self.session_name).await?;
-            diff::use_no_index(&mut session).await?;
-            most = most.max(diff::count_rows_with_key(&mut session, source, key, printed).await?);
+            let session = server.connect(&self.session_name).await?;
+            diff::use_no_index(&session).await?;
+            most = most.max(diff::count_rows_with_key(&session, source, key, printed).await?);
             session.close().await;
         }
         if most > 1 {

@@ -139,8 +139,7 @@ impl Store {
 
     /// Whether all tables are there.
     pub(crate) async fn is_whole(&self) -> Result<bool> {
-        Ok(self
-            .pool
+        self.pool
             .query_one(
                 r#"
             select to_regclass('deltacompare.recovery') is not null
@@ -149,7 +148,7 @@ impl Store {
             "#,
                 &[],
             )
-            .await?)
+            .await
     }
 
     /// Opens the store if there is one; creates none.
@@ -158,7 +157,7 @@ impl Store {
     /// As [`Store::open`].
     pub(crate) async fn open_existing(control: &Server) -> Result<Option<Self>> {
         let mut connection = control.connect("deltacompare status").await?;
-        let exists = exists(&mut connection).await?;
+        let exists = exists(&connection).await?;
         if exists {
             migrate(&mut connection).await?;
         }
@@ -352,7 +351,7 @@ impl Store {
 
     /// The database's clock, in seconds since 1970.
     pub(crate) async fn now(&self) -> Result<f64> {
-        Ok(self.pool.query_one("select extract(epoch from clock_timestamp())::float8", &[]).await?)
+        self.pool.query_one("select extract(epoch from clock_timestamp())::float8", &[]).await
     }
 
     /// Fails completed items after the fact, each with its reason.
@@ -451,9 +450,9 @@ fn each<'a, T>(items: &'a [PlannedItem], what: impl FnMut(&'a PlannedItem) -> T)
 }
 
 async fn exists(connection: &Session) -> Result<bool> {
-    Ok(connection
+    connection
         .query_one("select exists (select from pg_namespace where nspname = 'deltacompare')", &[])
-        .await?)
+        .await
 }
 
 /// [`migrate`] on a session of its own.

@@ -180,8 +180,8 @@ impl Store {
 
     /// How often in a row an item had trouble without a checkpoint in between.
     pub(crate) async fn failures(&self, claim: &Claim) -> Result<i32> {
-        Ok(self.pool.query_one("select failures from deltacompare.work_item where recovery_id = $1 and number = $2", &[&claim.recovery, &claim.item.number])
-        .await?)
+        self.pool.query_one("select failures from deltacompare.work_item where recovery_id = $1 and number = $2", &[&claim.recovery, &claim.item.number])
+        .await
     }
 
     /// Fails an item whose message was given up, unless somebody is at it or it has ended.
@@ -294,8 +294,7 @@ r#"
 
     /// The recoveries that messages drive and that have not ended.
     pub(crate) async fn live(&self) -> Result<Vec<Uuid>> {
-        Ok(self
-            .pool
+        self.pool
             .query(
                 r#"
             select id from deltacompare.recovery
@@ -304,7 +303,7 @@ r#"
             "#,
                 &[],
             )
-            .await?)
+            .await
     }
 
     /// How the items of [these](Store::live) stand.
@@ -331,8 +330,7 @@ r#"
 
     /// Those that have ended and may have left objects on the servers.
     pub(crate) async fn untidy(&self) -> Result<Vec<Uuid>> {
-        Ok(self
-            .pool
+        self.pool
             .query(
                 r#"
             select id from deltacompare.recovery
@@ -342,7 +340,7 @@ r#"
             "#,
                 &[],
             )
-            .await?)
+            .await
     }
 
     /// Stores that nothing of an ended recovery is left on the servers.
@@ -362,8 +360,7 @@ r#"
     /// Whether [`Store::claim`] may find the item open. A message that comes for nothing is told so
     /// before anything else is made ready for it.
     pub(crate) async fn is_open(&self, recovery: Uuid, number: i32) -> Result<bool> {
-        Ok(self
-            .pool
+        self.pool
             .query_one(
                 r#"
             select exists (select from deltacompare.work_item
@@ -375,13 +372,12 @@ r#"
             "#,
                 &[&recovery, &number],
             )
-            .await?)
+            .await
     }
 
     /// Whether the recovery has items, or open ones.
     pub(crate) async fn has_items(&self, id: Uuid, open: bool) -> Result<bool> {
-        Ok(self
-            .pool
+        self.pool
             .query_one(
                 r#"
             select exists (select from deltacompare.work_item
@@ -390,6 +386,6 @@ r#"
             "#,
                 &[&id, &open],
             )
-            .await?)
+            .await
     }
 }
