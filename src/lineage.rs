@@ -7,6 +7,7 @@
 //! `TIMELINE_HISTORY`), which needs the role attribute REPLICATION.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -16,7 +17,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{Server, SslMode, install_crypto_provider, session_options};
-use std::path::Path;
 
 /// A position in the write-ahead log, in bytes. `Display` is PostgreSQL's `X/X` form.
 #[derive(

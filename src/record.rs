@@ -181,7 +181,7 @@ impl Record {
 
 impl Recorded {
     async fn of(server: &Server) -> Result<Self> {
-        let mut connection = server.connect("deltacompare record").await?;
+        let connection = server.connect("deltacompare record").await?;
         let row: ServerRow = connection.query_one(
 r#"
             select pg_is_in_recovery() as in_recovery,
@@ -205,19 +205,19 @@ r#"
                 "{side} is still in recovery: wait until its restore has ended"
             )));
         }
-        let (restore, system_identifier) = restore_identity(&mut connection).await?;
+        let (restore, system_identifier) = restore_identity(&connection).await?;
         let moment = |milliseconds| {
             Timestamp::from_millisecond(milliseconds)
                 .map_err(|error| Error::item(format!("{side}'s clock is wrong")).because(error))
         };
-        let ended_at = restore_ended(&mut connection).await?.map(|second| moment(second * 1000));
+        let ended_at = restore_ended(&connection).await?.map(|second| moment(second * 1000));
         let next_transaction = row.next_transaction.and_then(|text| text.parse().ok());
         let first_transaction = row.first_transaction.as_deref().and_then(full_transaction_id);
         let transactions = next_transaction
             .zip(first_transaction)
             .map(|(next, first): (u64, u64)| next.saturating_sub(first));
-        let recorded = relations(&mut connection, transactions.unwrap_or(0)).await?;
-        let publications = publications(&mut connection).await?;
+        let recorded = relations(&connection, transactions.unwrap_or(0)).await?;
+        let publications = publications(&connection).await?;
         let (history, history_error) = match History::read(server).await {
             Ok(history) => (Some(history), None),
             Err(error) => (None, Some(error.to_string())),

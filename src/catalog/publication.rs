@@ -229,7 +229,7 @@ fn sent_as_others(option: &str, name: &TableName, others: &BTreeSet<TableName>) 
 
 /// The names of a server's publications, sorted.
 pub(crate) async fn publications(connection: &Session) -> Result<Vec<String>> {
-    Ok(connection.query("select pubname::text from pg_publication order by 1", &[]).await?)
+    connection.query("select pubname::text from pg_publication order by 1", &[]).await
 }
 
 struct PublicationRow {

@@ -78,12 +78,12 @@ pub(crate) fn main() -> ExitCode {
             Command::Cleanup { servers, yes } => {
                 let servers = servers.servers().await?;
                 servers.refuse_poolers().await.map_err(nothing_changed)?;
-                let (mut base, mut head) = tokio::try_join!(
+                let (base, mut head) = tokio::try_join!(
                     servers.base.connect("deltacompare cleanup"),
                     servers.head.connect("deltacompare cleanup"),
                 )
                 .map_err(nothing_changed)?;
-                let remains = Remains::find(&mut base, &mut head).await?;
+                let remains = Remains::find(&base, &head).await?;
                 output::remains(&remains);
                 if !remains.is_empty() && !yes {
                     return Err(Error::refused(format!(
@@ -93,7 +93,7 @@ pub(crate) fn main() -> ExitCode {
                         remains.delta_rows
                     )));
                 }
-                output::removed(&remains.remove(&mut base, &mut head).await?);
+                output::removed(&remains.remove(&base, &mut head).await?);
                 Ok(COMPLETED)
             }
             Command::App(command) => client::run(command, &matches).await,

@@ -234,7 +234,7 @@ async fn drop_status_schema(head: &mut Session) -> Result<()> {
 
 /// The names that this query yields for objects of ours.
 async fn ours(connection: &Session, query: &'static str) -> Result<Vec<String>> {
-    Ok(connection.query(query, &[&MARKER]).await?)
+    connection.query(query, &[&MARKER]).await
 }
 
 async fn is_ours(connection: &Session, query: &'static str, name: &Ident) -> Result<bool> {
@@ -287,7 +287,7 @@ async fn drop_schema(
 }
 
 async fn exists(connection: &Session, query: &str, name: &Ident) -> Result<bool> {
-    Ok(connection.query_one(&format!("select exists ({query})"), &[&name.name()]).await?)
+    connection.query_one(&format!("select exists ({query})"), &[&name.name()]).await
 }
 
 /// Ends this recovery's sessions on a server: a query of a worker that died keeps its locks until

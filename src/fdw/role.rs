@@ -35,7 +35,7 @@ pub(super) async fn create(base: &Session, name: &Ident, password: &SecretString
     ))
     .await
     .map_err(|error| {
-        let error = Error::from(error);
+        let error = error;
         Error::refused(format!(
             "base does not let this role create a login role for head: {error}; give it CREATEROLE"
         ))
@@ -49,22 +49,21 @@ pub(super) async fn create(base: &Session, name: &Ident, password: &SecretString
 
 /// Whether the role can be made to bypass row security, as decoding a slot does.
 pub(crate) async fn may_bypass_row_security(base: &Session) -> Result<bool> {
-    Ok(base
-        .query_one(
-            r#"
+    base.query_one(
+        r#"
         select rolsuper or (rolbypassrls and rolcreaterole
                             and int4in(textout(current_setting('server_version_num'))) >= 160000)
           from pg_roles where rolname = current_user
         "#,
-            &[],
-        )
-        .await?)
+        &[],
+    )
+    .await
 }
 
 /// Whether this session's user may grant `pg_read_all_data`. Before PostgreSQL 16 CREATEROLE
 /// sufficed for that.
 pub(super) async fn reads_all(base: &Session) -> Result<bool> {
-    Ok(base.query_one(
+    base.query_one(
 r#"
         select rolsuper
                or (rolcreaterole and int4in(textout(current_setting('server_version_num'))) < 160000)
@@ -73,7 +72,7 @@ r#"
         "#,
 &[],
 )
-    .await?)
+    .await
 }
 
 /// Whether [`grant`] will work: what may not be handed on PostgreSQL only warns of.
@@ -121,7 +120,7 @@ pub(super) async fn grant(base: &Session, name: &Ident, relations: &[Relation]) 
         ))
         .await
         .map_err(|error| {
-            let error = Error::from(error);
+            let error = error;
             Error::refused(format!(
                 "base does not let this role hand on the right to read {relation}: {error}; \
                  grant it pg_read_all_data with admin option"
@@ -134,16 +133,15 @@ pub(super) async fn grant(base: &Session, name: &Ident, relations: &[Relation]) 
 
 /// The roles that recoveries created on base, by name and comment.
 pub(super) async fn ours(base: &Session) -> Result<Vec<String>> {
-    Ok(base
-        .query(
-            r#"
+    base.query(
+        r#"
         select rolname::text from pg_roles
          where rolname ~ '^deltacompare_[0-9a-f]{12}$'
            and shobj_description(oid, 'pg_authid') like $1 || '%'
         "#,
-            &[&MARKER],
-        )
-        .await?)
+        &[&MARKER],
+    )
+    .await
 }
 
 /// Drops the role with what was granted to it. Does nothing if it is not there.

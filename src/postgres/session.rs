@@ -89,7 +89,7 @@ impl Session {
         sql: &str,
         parameters: Parameters<'_>,
     ) -> Result<Rows<'_, T>> {
-        let statement = self.begin_statement();
+        let mut statement = self.begin_statement();
         match self.client.query_typed_raw(sql, typed(parameters)).await {
             Ok(rows) => Ok(Rows { rows: Box::pin(rows), statement, read: T::from_row }),
             Err(error) => Err(statement.failed(error)),
@@ -111,7 +111,7 @@ impl Session {
 
     /// What `copy (…) to stdout` yields, a row at a time.
     pub(crate) async fn copy_out(&self, sql: &str) -> Result<CopiedRows<'_>> {
-        let statement = self.begin_statement();
+        let mut statement = self.begin_statement();
         match self.client.copy_out(sql).await {
             Ok(rows) => Ok(CopiedRows { rows: Box::pin(rows), statement }),
             Err(error) => Err(statement.failed(error)),
@@ -184,7 +184,7 @@ impl Session {
 
     fn begin_statement(&self) -> Statement<'_> {
         self.under_way.fetch_add(1, Ordering::Relaxed);
-        Statement(&self.under_way)
+        Statement(Some(&self.under_way))
     }
 }
 
@@ -209,20 +209,22 @@ fn typed<'a>(
     parameters.iter().map(|&parameter| (parameter as &(dyn ToSql + Sync), parameter.sql_type()))
 }
 
-/// A statement that was begun. One that is dropped before its end counts as under way.
-struct Statement<'a>(&'a AtomicUsize);
+/// A statement that was begun, until its end. One that is dropped before counts as under way.
+struct Statement<'a>(Option<&'a AtomicUsize>);
 
 impl Statement<'_> {
-    fn ended(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+    fn ended(&mut self) {
+        if let Some(under_way) = self.0.take() {
+            under_way.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
-    fn failed(&self, error: tokio_postgres::Error) -> Error {
+    fn failed(&mut self, error: tokio_postgres::Error) -> Error {
         self.ended();
         error.into()
     }
 
-    fn ended_with<T>(&self, outcome: Result<T, tokio_postgres::Error>) -> Result<T> {
+    fn ended_with<T>(mut self, outcome: Result<T, tokio_postgres::Error>) -> Result<T> {
         self.ended();
         Ok(outcome?)
     }

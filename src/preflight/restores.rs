@@ -79,9 +79,9 @@ pub(super) async fn facts(connection: &Session) -> Result<Facts> {
 
 /// Whether this role may look at the files of the write-ahead log: it needs `pg_monitor`.
 async fn sees_wal_files(connection: &Session) -> Result<bool> {
-    Ok(connection
+    connection
         .query_one("select has_function_privilege('pg_catalog.pg_ls_waldir()', 'execute')", &[])
-        .await?)
+        .await
 }
 
 /// The second in which the server's restore ended: then the history of its timeline is written, and
@@ -90,7 +90,7 @@ pub(crate) async fn restore_ended(connection: &Session) -> Result<Option<i64>> {
     if !sees_wal_files(connection).await? {
         return Ok(None);
     }
-    Ok(connection
+    connection
         .query_opt(
             r#"
         select extract(epoch from modification)::int8
@@ -99,7 +99,7 @@ pub(crate) async fn restore_ended(connection: &Session) -> Result<Option<i64>> {
         "#,
             &[],
         )
-        .await?)
+        .await
 }
 
 /// Whether two identities are of one restore, as far as both tell. The end of the restore is not told
@@ -126,7 +126,7 @@ pub(crate) async fn counts_lost(connection: &Session) -> Result<bool> {
     if !counts_early || !sees_wal_files(connection).await? {
         return Ok(false);
     }
-    Ok(connection
+    connection
         .query_one(
             r#"
         select coalesce(
@@ -139,7 +139,7 @@ pub(crate) async fn counts_lost(connection: &Session) -> Result<bool> {
         "#,
             &[],
         )
-        .await?)
+        .await
 }
 
 /// Versions and recovery state.
@@ -195,13 +195,13 @@ pub(super) async fn same_server(base: &Session, head: &Session) -> Result<bool> 
         )
         .await;
     base.execute("select pg_advisory_unlock($1)", &[&key]).await?;
-    Ok(seen?)
+    seen
 }
 
 /// Client sessions other than ours that have a transaction id in this database. `pg_locks` shows
 /// them to every role; `pg_stat_activity.backend_xid` does not.
 pub(crate) async fn writers(connection: &Session) -> Result<Vec<i32>> {
-    Ok(connection
+    connection
         .query(
             r#"
         select distinct a.pid
@@ -216,7 +216,7 @@ pub(crate) async fn writers(connection: &Session) -> Result<Vec<i32>> {
         "#,
             &[],
         )
-        .await?)
+        .await
 }
 
 /// A client session other than ours in this database.
@@ -235,7 +235,7 @@ from_row!(OtherSession { pid, holds_counts_back });
 /// `PGSTAT_IDLE_INTERVAL`), before PostgreSQL 15 until its next transaction. `pg_locks` shows to
 /// every role who is in a transaction.
 pub(crate) async fn other_sessions(connection: &Session) -> Result<Vec<OtherSession>> {
-    Ok(connection
+    connection
         .query(
             r#"
         select a.pid,
@@ -253,7 +253,7 @@ pub(crate) async fn other_sessions(connection: &Session) -> Result<Vec<OtherSess
         "#,
             &[],
         )
-        .await?)
+        .await
 }
 
 /// Prepared transactions survive a restore with their locks. Those that would keep us from reading
@@ -379,9 +379,9 @@ pub(super) fn unwritten(pairs: &[TablePair], accept: bool, findings: &mut Findin
 
 /// The rows written to these relations since the statistics began, by oid, where there are any.
 pub(crate) async fn written(connection: &Session, relations: &[i64]) -> Result<Vec<(i64, i64)>> {
-    Ok(connection
+    connection
         .query(
-            &r#"
+            r#"
         select oid, written
           from (select wanted.oid,
                        (select sum(pg_stat_get_tuples_inserted(leaf)
@@ -396,5 +396,5 @@ pub(crate) async fn written(connection: &Session, relations: &[i64]) -> Result<V
         "#,
             &[&relations],
         )
-        .await?)
+        .await
 }

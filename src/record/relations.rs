@@ -116,7 +116,7 @@ async fn relation_rows(connection: &Session, transactions: u64) -> Result<Vec<Re
     } else {
         "false"
     };
-    Ok(connection.query(
+    connection.query(
 &format!(
         r#"
         with recursive
@@ -256,14 +256,12 @@ async fn relation_rows(connection: &Session, transactions: u64) -> Result<Vec<Re
     ),
 &[&i64::try_from(transactions).unwrap_or(i64::MAX)],
 )
-    .await?)
+    .await
 }
 
 /// PostgreSQL 15 brought publications of schemas.
 async fn has_published_schemas(connection: &Session) -> Result<bool> {
-    Ok(connection
-        .query_one("select to_regclass('pg_publication_namespace') is not null", &[])
-        .await?)
+    connection.query_one("select to_regclass('pg_publication_namespace') is not null", &[]).await
 }
 
 /// All publications of the database, by name.

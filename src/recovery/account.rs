@@ -197,9 +197,8 @@ pub(super) async fn take(
             let mut both = match sessions.take() {
                 Some(both) => both,
                 None => {
-                    let (mut base, mut head) =
-                        connect_both(servers, "deltacompare account").await?;
-                    tokio::try_join!(diff::use_no_index(&mut base), diff::use_no_index(&mut head))?;
+                    let (base, head) = connect_both(servers, "deltacompare account").await?;
+                    tokio::try_join!(diff::use_no_index(&base), diff::use_no_index(&head))?;
                     (base, head)
                 }
             };

@@ -34,7 +34,8 @@ use crate::sink::EventHubAccess;
 /// How long a process that leaves waits for the coordinator's lock.
 const LOCK_WITHIN: Duration = Duration::from_secs(3);
 
-/// Advances recoveries and works on their items.
+/// Advances recoveries and works on their items. Cheap to clone.
+#[derive(Clone)]
 pub struct Engine {
     pub(super) store: Store,
     /// Head has the status store too, in the database that is named here.
@@ -43,8 +44,11 @@ pub struct Engine {
     pub(super) limits: Limits,
     pub(super) progress: Progress,
     /// One a recovery, so that its sinks are shared.
-    workers: Mutex<HashMap<Uuid, Arc<OnceCell<Arc<Worker>>>>>,
+    workers: Arc<Mutex<HashMap<Uuid, WorkerCell>>>,
 }
+
+/// Filled by the first call that needs it; other recoveries do not wait meanwhile.
+type WorkerCell = Arc<OnceCell<Arc<Worker>>>;
 
 /// What a driver says of its calls.
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +122,7 @@ impl Engine {
         progress: Progress,
     ) -> Result<Self> {
         let store = Store::open(&servers.head).await?;
-        Ok(Self { store, servers, event_hub, limits, progress, workers: Mutex::default() })
+        Ok(Self { store, servers, event_hub, limits, progress, workers: Arc::default() })
     }
 
     /// The same if there is a status store; creates none.
@@ -132,7 +136,7 @@ impl Engine {
         progress: Progress,
     ) -> Result<Option<Self>> {
         let Some(store) = Store::open_existing(&servers.head).await? else { return Ok(None) };
-        Ok(Some(Self { store, servers, event_hub, limits, progress, workers: Mutex::default() }))
+        Ok(Some(Self { store, servers, event_hub, limits, progress, workers: Arc::default() }))
     }
 
     /// The status store, for those who only look.
@@ -402,7 +406,7 @@ impl Engine {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
-    fn worker_cell(&self, id: Uuid) -> Option<Arc<OnceCell<Arc<Worker>>>> {
+    fn worker_cell(&self, id: Uuid) -> Option<WorkerCell> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).get(&id).map(Arc::clone)
     }
 

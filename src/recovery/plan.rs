@@ -144,7 +144,7 @@ pub(crate) async fn planned_items(
     link: &Link,
 ) -> Result<Vec<PlannedItem>> {
     let choices = choices(servers, checked, request).await?;
-    let mut head = servers.head.connect("deltacompare plan").await?;
+    let head = servers.head.connect("deltacompare plan").await?;
     let mut items = Vec::new();
     for (pair, choice) in checked.pairs.iter().zip(choices) {
         let Choice { strategy, reason, storage } = choice;
@@ -186,8 +186,7 @@ pub(crate) async fn planned_items(
                 item(Scope::HashedKeys(AllRows { rows }), bytes(pair));
             }
             Strategy::Content => {
-                let ranges =
-                    key_ranges(&mut head, pair, &spec(Scope::Table).tables, in_range).await?;
+                let ranges = key_ranges(&head, pair, &spec(Scope::Table).tables, in_range).await?;
                 let share = bytes(pair) / ranges.len() as u64;
                 for range in ranges {
                     item(Scope::Keys(range), share);

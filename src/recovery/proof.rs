@@ -125,8 +125,8 @@ async fn look_for_writes(
         .filter(|item| item.state == ItemState::Completed)
         .collect();
     let (mut base, mut head) = connect_both(servers, "deltacompare last look").await?;
-    let alone = preflight::other_sessions(&mut base).await?.is_empty()
-        && preflight::other_sessions(&mut head).await?.is_empty();
+    let alone = preflight::other_sessions(&base).await?.is_empty()
+        && preflight::other_sessions(&head).await?.is_empty();
     let lag = if alone { STATISTICS_LAG } else { HELD_BACK_COUNTS_LAG };
     tokio::time::sleep_until((last_read + lag).into()).await;
     let by_row_versions = |item: &WorkItem| item.spec.strategy == Strategy::Identity;

@@ -20,8 +20,8 @@ pub(super) async fn check_grants(
 ) -> Result<()> {
     let link = Link::new(Uuid::nil(), checked.target.clone());
     let foreign = foreign_tables(checked, request, &link);
-    let mut base = servers.base.connect("deltacompare preflight").await?;
-    fdw::check_grants(&mut base, &foreign).await?;
+    let base = servers.base.connect("deltacompare preflight").await?;
+    fdw::check_grants(&base, &foreign).await?;
     base.close().await;
     Ok(())
 }
@@ -71,9 +71,9 @@ pub(super) async fn set_up_link(
     link: &Link,
     foreign: &[ForeignTable],
 ) -> Result<()> {
-    let (mut base, mut head) = connect_both(servers, link.name.name()).await?;
-    link.establish(&mut base, &mut head).await?;
-    fdw::create_foreign_tables(link, &mut base, &mut head, foreign).await?;
+    let (base, mut head) = connect_both(servers, link.name.name()).await?;
+    link.establish(&base, &mut head).await?;
+    fdw::create_foreign_tables(link, &base, &mut head, foreign).await?;
     tokio::join!(base.close(), head.close());
     Ok(())
 }
@@ -85,8 +85,8 @@ pub(super) async fn connect_both(servers: &Servers, name: &str) -> Result<(Sessi
 /// Drops what the recovery created on the servers, and ends its sessions.
 pub(super) async fn remove_objects(servers: &Servers, id: Uuid) -> Result<()> {
     let _watch = metrics::watch(metrics::Step::CleanUp);
-    let (mut base, mut head) = connect_both(servers, "deltacompare clean-up").await?;
-    fdw::remove(&mut base, &mut head, &Ident::new(fdw::object_name(id))).await?;
+    let (base, head) = connect_both(servers, "deltacompare clean-up").await?;
+    fdw::remove(&base, &head, &Ident::new(fdw::object_name(id))).await?;
     tokio::join!(base.close(), head.close());
     Ok(())
 }

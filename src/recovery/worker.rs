@@ -9,7 +9,6 @@ use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::live_counts::LiveCounts;
-use super::request::Request;
 use super::sinks;
 use super::store::{Claim, Store, StoredRecovery};
 use super::trace;
@@ -288,9 +287,9 @@ impl Worker {
             [(&self.servers.base, tables.base.as_ref()), (&self.servers.head, Some(&tables.head))]
         {
             let Some(source) = source else { continue };
-            let mut session = server.connect(&self.session_name).await?;
-            diff::use_no_index(&mut session).await?;
-            most = most.max(diff::count_rows_with_key(&mut session, source, key, printed).await?);
+            let session = server.connect(&self.session_name).await?;
+            diff::use_no_index(&session).await?;
+            most = most.max(diff::count_rows_with_key(&session, source, key, printed).await?);
             session.close().await;
         }
         if most > 1 {

@@ -79,7 +79,7 @@ pub(in crate::diff) fn changes<'a>(
             tokio::try_join!(relations(base, &old), relations(head, &new))?;
         let candidates = Candidates::new(old, new);
         for phase in Phase::IN_ORDER {
-            let sessions = Sessions { base: base, head: head };
+            let sessions = Sessions { base, head };
             let relations = (&base_relations, &head_relations);
             let mut steps =
                 key_hash::changes(sessions, tables, key, relations, &candidates, phase, all.rows);

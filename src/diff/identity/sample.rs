@@ -91,7 +91,7 @@ impl Side<'_> {
             checksum = checksum::of_tuple(tables, source, "r"),
         );
         let (low, high) = tid::bounds(groups, size, end);
-        Ok(connection.query(&sql, &[&low, &high]).await?)
+        connection.query(&sql, &[&low, &high]).await
     }
 }
 

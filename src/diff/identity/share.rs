@@ -39,18 +39,17 @@ pub(crate) async fn follows_its_key(
     column: usize,
 ) -> Result<bool> {
     let Some(source) = &tables.base else { return Ok(false) };
-    Ok(base
-        .query_one(
-            r#"
+    base.query_one(
+        r#"
         select coalesce(bool_or(abs(s.correlation) > 0.9), false)
           from pg_stats s
          where s.schemaname = $1 and s.tablename = $2 and s.attname = $3 and not s.inherited
         "#,
-            &[
-                &source.relation.schema.name(),
-                &source.relation.name.name(),
-                &source.columns[column].name.as_str(),
-            ],
-        )
-        .await?)
+        &[
+            &source.relation.schema.name(),
+            &source.relation.name.name(),
+            &source.columns[column].name.as_str(),
+        ],
+    )
+    .await
 }

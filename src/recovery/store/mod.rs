@@ -144,8 +144,7 @@ impl Store {
 
     /// Whether all tables are there.
     pub(crate) async fn is_whole(&self) -> Result<bool> {
-        Ok(self
-            .pool
+        self.pool
             .query_one(
                 r#"
             select to_regclass('deltacompare.recovery') is not null
@@ -154,7 +153,7 @@ impl Store {
             "#,
                 &[],
             )
-            .await?)
+            .await
     }
 
     /// Opens the store if there is one; creates none.
@@ -163,7 +162,7 @@ impl Store {
     /// As [`Store::open`].
     pub(crate) async fn open_existing(control: &Server) -> Result<Option<Self>> {
         let mut connection = control.connect("deltacompare status").await?;
-        let exists = exists(&mut connection).await?;
+        let exists = exists(&connection).await?;
         if exists {
             migrate(&mut connection).await?;
         }
@@ -240,9 +239,9 @@ impl Store {
 }
 
 async fn exists(connection: &Session) -> Result<bool> {
-    Ok(connection
+    connection
         .query_one("select exists (select from pg_namespace where nspname = 'deltacompare')", &[])
-        .await?)
+        .await
 }
 
 /// [`migrate`] on a session of its own.
