@@ -14,8 +14,11 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 use uuid::Uuid;
 
-/// How soon something is looked at again that other processes have in hand.
+/// How soon items are looked at again that other processes have in hand.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// The same of a recovery that another process plans or closes.
+const COORDINATED: Duration = Duration::from_millis(500);
 
 /// How long an interrupted run tidies up at most.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -154,7 +157,7 @@ impl Run {
                     };
                     if !advanced {
                         // Another process is at it.
-                        tokio::time::sleep(LOOK_AGAIN).await;
+                        tokio::time::sleep(COORDINATED).await;
                     }
                 }
             }

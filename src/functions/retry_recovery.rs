@@ -38,7 +38,8 @@ pub(super) async fn retry(
     let id = status::recovery_id(&text)?;
     app.queues().await?;
     let engine = app.engine().await?;
-    let recovery = engine.store().recovery(id).await?.ok_or_else(|| Problem::unknown_recovery(id))?;
+    let recovery =
+        engine.store().recovery(id).await?.ok_or_else(|| Problem::unknown_recovery(id))?;
     let conflict = |why: String| Problem::new(StatusCode::CONFLICT, why);
     if !engine.writes_its_sinks(&recovery) {
         return Err(conflict(format!(

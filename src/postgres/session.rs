@@ -151,7 +151,8 @@ impl Session {
     pub(crate) async fn migrate(&mut self, migrations: &refinery::Runner) -> Result<()> {
         migrations.run_async(&mut self.client).await.map_err(|error| {
             use refinery::error::Kind;
-            let refused = matches!(error.kind(), Kind::DivergentVersion(..) | Kind::MissingVersion(_));
+            let refused =
+                matches!(error.kind(), Kind::DivergentVersion(..) | Kind::MissingVersion(_));
             match refused {
                 true => Error::refused(format!(
                     "the status schema `deltacompare` was made by another version of this program \

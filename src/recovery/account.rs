@@ -12,8 +12,8 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::progress::Progress;
 use super::engine::Deadline;
+use super::progress::Progress;
 use super::request::Verify;
 use super::set_up::connect_both;
 use super::store::{Store, StoredRecovery};

@@ -232,7 +232,8 @@ impl Engine {
             let Some(recovery) = self.store.recovery(id).await? else {
                 return Ok(PendingMessages::default());
             };
-            if !recovery.state.is_end() && !self.carries_on(&recovery).await? {
+            // Of servers that cannot be reached nothing is known: whoever gets the message puts it off.
+            if !recovery.state.is_end() && matches!(self.carries_on(&recovery).await, Ok(false)) {
                 return Ok(PendingMessages::default());
             }
         }
@@ -413,9 +414,7 @@ impl Engine {
     /// When a call that begins now is to end.
     pub(super) fn deadline(&self) -> Option<Deadline> {
         let now = Instant::now();
-        self.limits
-            .call
-            .map(|call| Deadline { pause_at: now + call.pause, end_at: now + call.end })
+        self.limits.call.map(|call| Deadline { pause_at: now + call.pause, end_at: now + call.end })
     }
 }
 

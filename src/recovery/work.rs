@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::engine::Engine;
+use super::engine::{Deadline, Engine};
 use super::live_counts::LiveCounts;
 use super::store::{Claim, NextItem};
 use super::trace;
@@ -54,9 +54,12 @@ impl Engine {
         number: Option<i32>,
         stop: watch::Receiver<bool>,
     ) -> Result<Worked> {
+        let deadline = self.deadline();
         if let Some(number) = number {
             // A message that comes for nothing needs no worker.
-            let Some(recovery) = self.store.recovery(id).await? else { return Ok(Worked::NoneOpen) };
+            let Some(recovery) = self.store.recovery(id).await? else {
+                return Ok(Worked::NoneOpen);
+            };
             if !self.writes_its_sinks(&recovery) || !self.store.is_open(id, number).await? {
                 return Ok(Worked::NotNow);
             }
@@ -68,7 +71,7 @@ impl Engine {
             NextItem::NoneOpen => Ok(Worked::NoneOpen),
             NextItem::Claimed(claim) => {
                 let span = trace::span(&claim);
-                self.work_on(&claim, worker, stop).instrument(span).await
+                self.work_on(&claim, worker, deadline, stop).instrument(span).await
             }
         }
     }
@@ -77,6 +80,7 @@ impl Engine {
         &self,
         claim: &Claim,
         worker: Result<Arc<Worker>>,
+        deadline: Option<Deadline>,
         stop: watch::Receiver<bool>,
     ) -> Result<Worked> {
         let started = Instant::now();
@@ -87,7 +91,7 @@ impl Engine {
             Ok(_) if claim.failures >= MOST_FAILURES => {
                 Err(Error::item("workers ended again and again while they were at it"))
             }
-            Ok(worker) => self.attempt(claim, worker, &live, stop).await,
+            Ok(worker) => self.attempt(claim, worker, &live, deadline, stop).await,
         };
         let worked = match attempted {
             Ok(Attempted::Completed) => Worked::Ended,
@@ -110,9 +114,9 @@ impl Engine {
         claim: &Claim,
         worker: Arc<Worker>,
         live: &Arc<LiveCounts>,
+        deadline: Option<Deadline>,
         mut stop: watch::Receiver<bool>,
     ) -> Result<Attempted> {
-        let deadline = self.deadline();
         let mut task = tokio::spawn({
             let (claim, live) = (claim.clone(), Arc::clone(live));
             let pause_at = deadline.map(|deadline| deadline.pause_at);
@@ -172,15 +176,16 @@ impl Engine {
         // Those since its last checkpoint, which may be of this attempt.
         let failures = self.store.failures(claim).await?;
         telemetry::trace::failed();
+        let (recovery, item) = (claim.recovery, claim.item.number);
         // infra/modules/alerts.bicep looks for these lines.
         if error.kind() != ErrorKind::Item && failures + 1 < MOST_FAILURES {
-            tracing::warn!(failures, %error, "trouble with a work item");
+            tracing::warn!(%recovery, item, failures, %error, "trouble with a work item");
             metrics::attempted(Attempt::PutOff);
             metrics::retried(Retry::Item);
             let after = Duration::from_secs(1 << failures.clamp(0, 7)).min(LONGEST_DELAY);
             return self.give_back(claim, after, &[], Some(error)).await;
         }
-        tracing::warn!(failures, %error, "work item failed");
+        tracing::warn!(%recovery, item, failures, %error, "work item failed");
         let reason = match error.kind() {
             ErrorKind::Item => error.to_string(),
             _ => format!("{error} (after {MOST_FAILURES} attempts); mend that and retry"),

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::functions_faults::{TABLES, assert_whole_of, changes, request, schema, slow_down, start};
+use crate::functions_faults::{
+    TABLES, assert_whole_of, changes, request, schema, slow_down, start,
+};
 use crate::support::{
     Events, Gap, Program, assert_events_turn_base_into_head, deltacompare, leftovers, until,
 };

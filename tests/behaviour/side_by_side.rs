@@ -141,11 +141,7 @@ async fn one_process_proves() {
     let proving = gap.head.connect().await.unwrap();
     proving.sql(&coordinator_lock(&id)).await.unwrap();
     sink.close().await.unwrap();
-    until(
-        &gap,
-        "select count(*) = 2 from deltacompare.work_item where state = 'completed'",
-    )
-    .await;
+    until(&gap, "select count(*) = 2 from deltacompare.work_item where state = 'completed'").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let state: String = gap.head.value("select state from deltacompare.recovery").await.unwrap();
     assert_eq!(state, "running");

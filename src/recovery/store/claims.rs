@@ -326,14 +326,17 @@ impl Store {
             .await
     }
 
-    /// Gives this process's running items back, so that others need not wait for their leases.
+    /// Gives this process's items back, so that nobody need wait for their leases.
     pub(crate) async fn release(&self, recovery: Uuid) -> Result<()> {
         self.pool
             .execute(
                 r#"
             update deltacompare.work_item
-               set state = 'pending', lease_until = null, attempt = attempt + 1
-             where recovery_id = $1 and worker = $2 and state = 'running'
+               set attempt = attempt + case state when 'running' then 1 else 0 end,
+                   state = case state when 'running' then 'pending' else state end,
+                   lease_until = null
+             where recovery_id = $1 and worker = $2
+               and (state = 'running' or lease_until > clock_timestamp())
             "#,
                 &[&recovery, &self.worker],
             )

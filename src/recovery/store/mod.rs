@@ -35,8 +35,7 @@ pub use transitions::Due;
 
 /// Serializes claims on a recovery's items, and its transitions: with `no key update`, rows that
 /// refer to the recovery can be stored meanwhile.
-const LOCK_RECOVERY: &str =
-    "select from deltacompare.recovery where id = $1 for no key update";
+const LOCK_RECOVERY: &str = "select from deltacompare.recovery where id = $1 for no key update";
 
 /// The control database's side of a recovery. Cheap to clone; sessions are pooled.
 #[derive(Clone, Debug)]

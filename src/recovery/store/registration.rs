@@ -82,7 +82,8 @@ impl Store {
             return Ok(Registration::Live(live));
         }
         let id = Uuid::new_v4();
-        let unplanned = GapProof::NotProvable { why: "the recovery was not planned yet".to_owned() };
+        let unplanned =
+            GapProof::NotProvable { why: "the recovery was not planned yet".to_owned() };
         let (gap, restores) = match checked {
             Some(checked) => (&checked.gap, checked.restores.as_str()),
             None => (&unplanned, ""),
