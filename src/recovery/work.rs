@@ -164,6 +164,8 @@ impl Engine {
         match error.kind() {
             ErrorKind::LeaseLost => {
                 tracing::warn!(%error, "work item abandoned");
+                // If the store does not answer, the item merely keeps a failure that was none.
+                let _ = self.store.outlived(claim).await;
                 return Ok(Worked::Ended);
             }
             ErrorKind::EventsLost => {

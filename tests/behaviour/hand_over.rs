@@ -62,7 +62,9 @@ async fn the_app_carries_on_what_the_command_line_began() {
 async fn the_command_line_carries_on_what_the_app_began() {
     let gap = gap().await;
     let app = start(&gap, 1, &[]).await;
-    let id = app.begin(&request("content")).await;
+    let mut request = request("content");
+    request["range_blocks"] = json!(100_000);
+    let id = app.begin(&request).await;
     until(&gap, IN_THE_MIDDLE).await;
     // With its host and its queues.
     drop(app);

@@ -66,7 +66,8 @@ const CLAIM: &str = concat!(
        limit 1
          for update skip locked)
     update deltacompare.work_item
-       set failures = failures + case state when 'running' then 4 else 0 end,
+       set failures = failures
+                      + case when state = 'running' and worker is distinct from $4 then 4 else 0 end,
            state = 'running', attempt = attempt + 1, sent_at = null, worker = $4,
            lease_until = clock_timestamp() + make_interval(secs => $3)
       from next
@@ -281,6 +282,22 @@ impl Store {
             )
             .await?;
         if failed == 0 { Err(lease_lost(claim)) } else { Ok(()) }
+    }
+
+    /// Corrects the failures of an item that another process took over: this one has not died of it,
+    /// it was only slow.
+    pub(crate) async fn outlived(&self, claim: &Claim) -> Result<()> {
+        self.pool
+            .execute(
+                r#"
+            update deltacompare.work_item set failures = greatest(failures - 4, 0)
+             where recovery_id = $1 and number = $2 and attempt > $3 and state = 'running'
+               and worker is distinct from $4
+            "#,
+                &[&claim.recovery, &claim.item.number, &claim.attempt, &self.worker],
+            )
+            .await?;
+        Ok(())
     }
 
     /// Gives a claimed item back, to be tried again after `delay`; with `trouble`, a failure is counted.
