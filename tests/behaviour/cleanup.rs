@@ -25,10 +25,11 @@ async fn nothing_is_removed_without_yes() {
         .rows("select id::text from deltacompare.recovery order by created_at")
         .await
         .unwrap();
-    // One was killed, and of one only events are left.
+    // One was killed more than a lease ago, and of one only events are left.
     gap.head
         .sql(format!(
             "update deltacompare.recovery set state = 'running' where id = '{}';
+             update deltacompare.work_item set lease_until = null;
              insert into deltacompare.delta (recovery_id, event_id, schema_name, table_name, op, event)
              values ('6f9619ff-8b86-4d11-b42d-00c04fc964ff', '6f9619ff-8b86-4d11-b42d-00c04fc964ff',
                      'public', 't', 'I', '{{}}')",
