@@ -12,11 +12,12 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, raw_sql};
 use url::Url;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::secrets::{Origin, Password};
+use crate::sql::Literal;
 
 pub(crate) use pooler::NAME_THE_SERVERS_PORT;
 pub use ssl_mode::SslMode;
@@ -133,18 +134,17 @@ pub(crate) fn session_options(server_version: u32) -> String {
 /// Pins [`LATER_SESSION_SETTINGS`] where the server has them. Minor releases brought some of them to
 /// older majors.
 pub(crate) async fn pin_later_settings(connection: &mut PgConnection) -> sqlx::Result<()> {
-    let (names, values): (Vec<&str>, Vec<&str>) =
-        LATER_SESSION_SETTINGS.iter().map(|(name, value, _)| (*name, *value)).unzip();
-    sqlx::query(
+    let settings = LATER_SESSION_SETTINGS
+        .map(|(name, value, _)| format!("({}, {})", Literal(name), Literal(value)));
+    // No prepared statement: behind a pooler it may be bound in another backend.
+    raw_sql(AssertSqlSafe(format!(
         r#"
-        select set_config(s.name, s.value, false)
-          from unnest($1::text[], $2::text[]) as s (name, value)
-         where current_setting(s.name, true) is not null
+        select pg_catalog.set_config(s.name, s.value, false)
+          from (values {}) as s (name, value)
+         where pg_catalog.current_setting(s.name, true) is not null
         "#,
-    )
-    .bind(names)
-    .bind(values)
-    .persistent(false)
+        settings.join(", ")
+    )))
     .execute(connection)
     .await?;
     Ok(())
