@@ -239,6 +239,11 @@ async fn counts_that_were_lost_prove_nothing() {
             gap.base.stop(StopMode::Immediate).await.unwrap();
             gap.base.start().await.unwrap();
         } else {
+            // The session that wrote adds its counts as it ends, which must not come after the reset.
+            let counted = "select pg_stat_get_tuples_inserted('t'::regclass) > 0";
+            while !gap.base.value::<bool>(counted).await.unwrap() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
             gap.base.sql("select pg_stat_reset()").await.unwrap();
         }
         assert_trap_is_set(&gap).await;
