@@ -12,12 +12,12 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::{Error, Result};
 use crate::identity::{Identity, IdentityKind};
+use crate::postgres::{FixedPassword, Server, Side};
 use crate::preflight::Servers;
 use crate::secrets::{
     EntraToken, KeyVault, Origin, Password, Secret, SecretName, SecretSource, VaultSecret,
     find_in_pgpass,
 };
-use crate::server::{Server, Side};
 use crate::sink::EventHubAccess;
 
 pub use event_hub::EventHubSettings;
@@ -215,13 +215,13 @@ impl ServerSettings {
             }
         };
         let ambiguous = |other: &str| {
-            let origin = server.password_origin().map(ToString::to_string).unwrap_or_default();
+            let origin = server.password_source().map(ToString::to_string).unwrap_or_default();
             Error::refused(format!(
                 "{side} has a password in {origin}, and {other} is asked for too: keep one"
             ))
         };
         match (self.login, secret) {
-            (Login::Entra, _) if server.password_origin().is_some() => {
+            (Login::Entra, _) if server.password_source().is_some() => {
                 Err(ambiguous("--login entra"))
             }
             (Login::Entra, _) if !server.hides_passwords() => Err(Error::refused(format!(
@@ -230,14 +230,14 @@ impl ServerSettings {
             ))),
             (Login::Entra, _) => {
                 let source = Arc::new(EntraToken(self.identity().credential()?));
-                Ok(server.with_password(Password::from_source(Origin::Entra, source)))
+                Ok(server.with_password(Password::new(Origin::Entra, source)))
             }
-            (Login::Password, Some(secret)) if server.password_origin().is_some() => {
+            (Login::Password, Some(secret)) if server.password_source().is_some() => {
                 Err(ambiguous(&secret.to_string()))
             }
             (Login::Password, Some(secret)) => {
                 let origin = Origin::KeyVault(secret.to_string());
-                Ok(server.with_password(Password::from_source(origin, Arc::new(secret))))
+                Ok(server.with_password(Password::new(origin, Arc::new(secret))))
             }
             (Login::Password, None) => from_password_file(server),
         }
@@ -264,20 +264,20 @@ async fn whole_url(
             side.password_variable()
         )));
     }
-    if server.password_origin().is_none() {
+    if server.password_source().is_none() {
         return Err(Error::refused(format!(
             "{secret} holds a URL without a password: put the password into it"
         )));
     }
     let source = UrlPassword { side, secret: secret.clone() };
     let origin = Origin::KeyVault(secret.to_string());
-    Ok(server.with_password(Password::from_source(origin, Arc::new(source))))
+    Ok(server.with_password(Password::new(origin, Arc::new(source))))
 }
 
 /// libpq's password file, for a desk: only where no other place has a password.
 fn from_password_file(server: Server) -> Result<Server> {
     let found = find_in_pgpass(server.host(), server.port(), server.database(), server.user())?;
-    match (server.password_origin(), found) {
+    match (server.password_source(), found) {
         (_, None) => Ok(server),
         (Some(origin), Some((path, _))) => {
             tracing::warn!(
@@ -288,9 +288,9 @@ fn from_password_file(server: Server) -> Result<Server> {
             Ok(server)
         }
         (None, Some((path, password))) => {
-            let origin = Origin::PasswordFile(path);
-            tracing::info!("the password of {} is taken from {origin}", server.side());
-            Ok(server.with_password(Password::fixed(origin, password)))
+            let from = format!("the password file {}", path.display());
+            tracing::info!("the password of {} is taken from {from}", server.side());
+            Ok(server.with_password(FixedPassword::new(from, password)))
         }
     }
 }

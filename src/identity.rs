@@ -11,7 +11,7 @@ use azure_identity::{
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::server::choose_cryptography;
+use crate::postgres::install_crypto_provider;
 
 /// `--identity`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -43,7 +43,7 @@ impl Identity {
     /// Refused if the environment does not offer such an identity, or a client id is given that the
     /// identity would not use.
     pub fn credential(&self) -> Result<Arc<dyn TokenCredential>> {
-        choose_cryptography();
+        install_crypto_provider();
         let managed = match self.kind {
             IdentityKind::Auto => std::env::var_os("IDENTITY_ENDPOINT").is_some(),
             IdentityKind::Managed => true,

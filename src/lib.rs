@@ -14,13 +14,12 @@ pub mod functions;
 pub mod gap_proof;
 pub mod identity;
 pub mod lineage;
+pub mod postgres;
 pub mod preflight;
 pub mod record;
 pub mod recovery;
 mod secrets;
-pub mod server;
 pub mod sink;
-pub mod sql;
 pub mod telemetry;
 #[cfg(test)]
 mod troubleshooting;

@@ -7,6 +7,7 @@
 //! `TIMELINE_HISTORY`), which needs the role attribute REPLICATION.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::server::{Server, SslMode, choose_cryptography, session_options};
+use crate::postgres::{Server, SslMode, install_crypto_provider, session_options};
 
 /// A position in the write-ahead log, in bytes. `Display` is PostgreSQL's `X/X` form.
 #[derive(
@@ -150,7 +151,7 @@ impl History {
                 server.side()
             ))
         };
-        choose_cryptography();
+        install_crypto_provider();
         let mut config = pgwire::ReplicationConfig::default();
         config.host = server.host().to_owned();
         config.port = server.port();
@@ -167,7 +168,7 @@ impl History {
             SslMode::VerifyCa => pgwire::SslMode::VerifyCa,
             SslMode::VerifyFull => pgwire::SslMode::VerifyFull,
         };
-        config.tls.ca_pem_path = server.ssl_root_cert().cloned();
+        config.tls.ca_pem_path = server.ssl_root_cert().map(Path::to_owned);
         let mut client = pgwire::ReplicationClient::connect_gated(config).await.map_err(failed)?;
         let system = client.identify_system().await.map_err(failed)?;
         let content = if system.timeline == 1 {

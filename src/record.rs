@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::lineage::{History, Lsn};
+use crate::postgres::{Server, from_row};
 use crate::preflight::{Servers, restore_ended, restore_identity, same_restore};
-use crate::server::Server;
 
 pub use relations::{RecordedPublication, RecordedRelation};
 pub(crate) use relations::{Relations, altered_publications, publications, relations};
@@ -81,7 +81,6 @@ pub struct Recorded {
     pub publications: Vec<RecordedPublication>,
 }
 
-#[derive(sqlx::FromRow)]
 struct ServerRow {
     in_recovery: bool,
     at: i64,
@@ -91,6 +90,16 @@ struct ServerRow {
     next_transaction: Option<String>,
     first_transaction: Option<String>,
 }
+
+from_row!(ServerRow {
+    in_recovery,
+    at,
+    started_at,
+    last_replayed,
+    last_commit,
+    next_transaction,
+    first_transaction
+});
 
 impl Record {
     /// Asks both servers. Changes nothing on either.
@@ -172,9 +181,9 @@ impl Record {
 
 impl Recorded {
     async fn of(server: &Server) -> Result<Self> {
-        let mut connection = server.connect("deltacompare record").await?;
-        let row: ServerRow = sqlx::query_as(
-            r#"
+        let connection = server.connect("deltacompare record").await?;
+        let row: ServerRow = connection.query_one(
+r#"
             select pg_is_in_recovery() as in_recovery,
                    (extract(epoch from clock_timestamp()) * 1000)::int8 as at,
                    (extract(epoch from pg_postmaster_start_time()) * 1000)::int8 as started_at,
@@ -187,8 +196,8 @@ impl Recorded {
                    (select c.next_xid from pg_control_checkpoint() c
                      where c.prev_timeline_id <> c.timeline_id) as first_transaction
             "#,
-        )
-        .fetch_one(&mut connection)
+&[],
+)
         .await?;
         let side = server.side();
         if row.in_recovery {
@@ -196,19 +205,19 @@ impl Recorded {
                 "{side} is still in recovery: wait until its restore has ended"
             )));
         }
-        let (restore, system_identifier) = restore_identity(&mut connection).await?;
+        let (restore, system_identifier) = restore_identity(&connection).await?;
         let moment = |milliseconds| {
             Timestamp::from_millisecond(milliseconds)
                 .map_err(|error| Error::item(format!("{side}'s clock is wrong")).because(error))
         };
-        let ended_at = restore_ended(&mut connection).await?.map(|second| moment(second * 1000));
+        let ended_at = restore_ended(&connection).await?.map(|second| moment(second * 1000));
         let next_transaction = row.next_transaction.and_then(|text| text.parse().ok());
         let first_transaction = row.first_transaction.as_deref().and_then(full_transaction_id);
         let transactions = next_transaction
             .zip(first_transaction)
             .map(|(next, first): (u64, u64)| next.saturating_sub(first));
-        let recorded = relations(&mut connection, transactions.unwrap_or(0)).await?;
-        let publications = publications(&mut connection).await?;
+        let recorded = relations(&connection, transactions.unwrap_or(0)).await?;
+        let publications = publications(&connection).await?;
         let (history, history_error) = match History::read(server).await {
             Ok(history) => (Some(history), None),
             Err(error) => (None, Some(error.to_string())),
@@ -269,7 +278,7 @@ fn address(server: &Server) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::Side;
+    use crate::postgres::Side;
 
     fn recorded(restore: &str) -> Recorded {
         Recorded {

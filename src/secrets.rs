@@ -22,6 +22,7 @@ pub(crate) use key_vault::{KeyVault, SecretName, VaultSecret};
 pub(crate) use pgpass::find as find_in_pgpass;
 
 use crate::error::Result;
+use crate::postgres::PasswordSource;
 
 /// A place that a password can be read from, again and again.
 pub(crate) trait SecretSource: Send + Sync {
@@ -42,43 +43,29 @@ pub(crate) struct Secret {
 /// Where a password comes from, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// The server's URL.
-    Url,
     /// This environment variable.
     Environment(&'static str),
-    /// The password file at this path.
-    PasswordFile(std::path::PathBuf),
     /// This secret of this vault.
     KeyVault(String),
     /// A token of the program's own identity.
     Entra,
 }
 
-impl Origin {
-    /// Whether what it gives may be another password later.
-    pub(crate) fn changes(&self) -> bool {
-        matches!(self, Self::KeyVault(_) | Self::Entra)
-    }
-}
-
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Url => f.write_str("its URL"),
             Self::Environment(variable) => write!(f, "{variable}"),
-            Self::PasswordFile(path) => write!(f, "the password file {}", path.display()),
             Self::KeyVault(name) => write!(f, "the secret {name}"),
             Self::Entra => f.write_str("a token from Entra"),
         }
     }
 }
 
-/// A server's password, shared by all who log in to it. Prints nothing of it.
-#[derive(Clone)]
+/// A server's password that may change while a recovery runs: it is kept for a while.
 pub(crate) struct Password {
     origin: Origin,
     source: Arc<dyn SecretSource>,
-    kept: Arc<Mutex<Option<Kept>>>,
+    kept: Mutex<Option<Kept>>,
 }
 
 /// What was read last.
@@ -87,64 +74,71 @@ struct Kept {
     until: Instant,
 }
 
-/// How long a password is taken for good after its source could not be read: those who log in
+/// How long a password is taken as valid after its source could not be read: those who log in
 /// wait for each reading.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 impl Password {
-    /// A password that stays as it is.
-    pub(crate) fn fixed(origin: Origin, value: SecretString) -> Self {
-        Self::from_source(origin, Arc::new(Fixed(value)))
-    }
-
     /// A password that is read when it is first wanted, and again later.
-    pub(crate) fn from_source(origin: Origin, source: Arc<dyn SecretSource>) -> Self {
-        Self { origin, source, kept: Arc::default() }
+    pub(crate) fn new(origin: Origin, source: Arc<dyn SecretSource>) -> Self {
+        Self { origin, source, kept: Mutex::default() }
     }
+}
 
-    /// Where it comes from.
-    pub(crate) fn origin(&self) -> &Origin {
-        &self.origin
+impl fmt::Display for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.origin.fmt(f)
     }
+}
 
-    /// The password to log in with now: what was read before, as long as it may be kept.
-    ///
-    /// # Errors
-    /// The source's, if nothing was read before. Later, a password that was kept for too long is
-    /// better than none: PostgreSQL will say.
-    pub(crate) async fn get(&self) -> Result<SecretString> {
-        let mut kept = self.kept.lock().await;
-        if let Some(Kept { value, until }) = &*kept
-            && Instant::now() < *until
-        {
-            return Ok(value.clone());
-        }
-        match (self.source.read().await, &*kept) {
-            (Ok(fresh), _) => Ok(keep(&mut kept, fresh)),
-            (Err(error), Some(Kept { value, .. })) => {
-                tracing::warn!(origin = %self.origin, %error, "the password could not be read again");
-                let value = value.clone();
-                Ok(keep(&mut kept, Secret { value, keep: READ_AGAIN_AFTER }))
+impl PasswordSource for Password {
+    /// What was read before, as long as it may be kept. Later, a password that was kept for too long
+    /// is better than none: PostgreSQL will say. So the source's error is only seen if nothing was
+    /// read before.
+    fn get(&self) -> BoxFuture<'_, Result<SecretString>> {
+        Box::pin(async {
+            let mut kept = self.kept.lock().await;
+            if let Some(Kept { value, until }) = &*kept
+                && Instant::now() < *until
+            {
+                return Ok(value.clone());
             }
-            (Err(error), None) => Err(error),
-        }
+            match (self.source.read().await, &*kept) {
+                (Ok(fresh), _) => Ok(keep(&mut kept, fresh)),
+                (Err(error), Some(Kept { value, .. })) => {
+                    tracing::warn!(
+                        origin = %self.origin,
+                        %error,
+                        "the password could not be read again"
+                    );
+                    let value = value.clone();
+                    Ok(keep(&mut kept, Secret { value, keep: READ_AGAIN_AFTER }))
+                }
+                (Err(error), None) => Err(error),
+            }
+        })
     }
 
-    /// Another password than this one, which the server refused: what somebody else has read
-    /// meanwhile, or what the source says now. `None` if there is no other.
-    ///
-    /// # Errors
-    /// The source's.
-    pub(crate) async fn other_than(&self, refused: &SecretString) -> Result<Option<SecretString>> {
-        let differs = |value: &SecretString| value.expose_secret() != refused.expose_secret();
-        let mut kept = self.kept.lock().await;
-        if let Some(Kept { value, .. }) = &*kept
-            && differs(value)
-        {
-            return Ok(Some(value.clone()));
-        }
-        let fresh = keep(&mut kept, self.source.read().await?);
-        Ok(Some(fresh).filter(differs))
+    /// What somebody else has read meanwhile, or what the source says now.
+    fn other_than<'a>(
+        &'a self,
+        refused: &'a SecretString,
+    ) -> BoxFuture<'a, Result<Option<SecretString>>> {
+        Box::pin(async {
+            let differs = |value: &SecretString| value.expose_secret() != refused.expose_secret();
+            let mut kept = self.kept.lock().await;
+            if let Some(Kept { value, .. }) = &*kept
+                && differs(value)
+            {
+                return Ok(Some(value.clone()));
+            }
+            let fresh = keep(&mut kept, self.source.read().await?);
+            Ok(Some(fresh).filter(differs))
+        })
+    }
+
+    fn changes(&self) -> bool {
+        true
     }
 }
 
@@ -191,7 +185,7 @@ mod tests {
     async fn a_source_in_trouble_is_not_asked_at_each_login() {
         let reads = Arc::new(AtomicU32::new(0));
         let source = Arc::new(Once(Arc::clone(&reads)));
-        let password = Password::from_source(Origin::Entra, source);
+        let password = Password::new(Origin::Entra, source);
         for _ in 0..10 {
             assert_eq!(password.get().await.unwrap().expose_secret(), "once");
         }

@@ -5,10 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::PgConnection;
-
 use super::{Column, Key, TablePair};
 use crate::error::Result;
+use crate::postgres::{Session, from_row};
 
 /// The order of a column that belongs to a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +48,6 @@ struct Collation {
     running: Option<String>,
 }
 
-#[derive(sqlx::FromRow)]
 struct OrderRow {
     relation: i64,
     name: String,
@@ -60,14 +58,16 @@ struct OrderRow {
     running: Vec<Option<String>>,
 }
 
+from_row!(OrderRow { relation, name, depends_on, types, collations, recorded, running });
+
 /// The orders of the columns of these tables' primary keys and replica identity indexes, by oid and
 /// name. Columns whose index is no btree (a temporal key's) have none.
 pub(super) async fn key_orders(
-    connection: &mut PgConnection,
+    connection: &Session,
     oids: &[i64],
 ) -> Result<BTreeMap<i64, BTreeMap<String, KeyOrder>>> {
-    let rows: Vec<OrderRow> = sqlx::query_as(
-        r#"
+    let rows: Vec<OrderRow> = connection.query(
+r#"
         with recursive
         key_column (relation, name, type, sorted_by) as (
           select a.attrelid, a.attname, a.atttypid, a.attcollation
@@ -183,9 +183,8 @@ pub(super) async fn key_orders(
           from key_column k
           join type_order o on o.type = k.type and o.sorted_by = k.sorted_by
         "#,
-    )
-    .bind(oids)
-    .fetch_all(connection)
+&[&oids],
+)
     .await?;
     let mut orders = BTreeMap::<i64, BTreeMap<String, KeyOrder>>::new();
     for row in rows {

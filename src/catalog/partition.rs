@@ -4,10 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::PgConnection;
-
 use super::{Deviation, Key, ReplicaIdentity, Table, TableName};
 use crate::error::Result;
+use crate::postgres::Session;
 
 /// A partition that holds rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +21,7 @@ pub(crate) type Partitions = BTreeMap<u32, Partition>;
 
 /// The partitions that hold the rows of each of these tables, by the tables' oids.
 pub(crate) async fn partitions(
-    connection: &mut PgConnection,
+    connection: &Session,
     roots: &[u32],
 ) -> Result<BTreeMap<u32, Partitions>> {
     let mut found = BTreeMap::<u32, Partitions>::new();
@@ -30,8 +29,9 @@ pub(crate) async fn partitions(
         return Ok(found);
     }
     let roots: Vec<i64> = roots.iter().map(|&oid| i64::from(oid)).collect();
-    let rows: Vec<(i64, i64, String, String, String)> = sqlx::query_as(
-        r#"
+    let rows: Vec<(i64, i64, String, String, String)> = connection
+        .query(
+            r#"
         select wanted.oid, c.oid::int8, n.nspname::text, c.relname::text,
                case when c.relreplident = 'f' then 'f'
                     when c.relreplident in ('d', 'i')
@@ -47,10 +47,9 @@ pub(crate) async fn partitions(
           join pg_namespace n on n.oid = c.relnamespace
          where t.isleaf and c.relkind = 'r'
         "#,
-    )
-    .bind(&roots)
-    .fetch_all(connection)
-    .await?;
+            &[&roots],
+        )
+        .await?;
     for (root, oid, schema, name, identity) in rows {
         let name = TableName { schema, name };
         let identity = ReplicaIdentity::of_letter(&identity);

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::TableName;
 use super::pgoutput::{self, Member, Publication, Publishable, Published};
 use crate::error::{Error, Result};
+use crate::postgres::{Session, from_row};
 
 /// What the operator asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,7 +140,7 @@ pub(crate) struct Selected {
 /// Refused: an unknown publication or table, a table whose rows are sent as another's, or nothing
 /// selected.
 pub(crate) async fn select(
-    head: &mut PgConnection,
+    head: &Session,
     server_version: u32,
     selection: &Selection,
 ) -> Result<Selected> {
@@ -228,13 +228,10 @@ fn sent_as_others(option: &str, name: &TableName, others: &BTreeSet<TableName>) 
 }
 
 /// The names of a server's publications, sorted.
-pub(crate) async fn publications(connection: &mut PgConnection) -> Result<Vec<String>> {
-    Ok(sqlx::query_scalar("select pubname::text from pg_publication order by 1")
-        .fetch_all(connection)
-        .await?)
+pub(crate) async fn publications(connection: &Session) -> Result<Vec<String>> {
+    connection.query("select pubname::text from pg_publication order by 1", &[]).await
 }
 
-#[derive(sqlx::FromRow)]
 struct PublicationRow {
     oid: i64,
     for_all_tables: bool,
@@ -246,7 +243,17 @@ struct PublicationRow {
     pubtruncate: bool,
 }
 
-#[derive(sqlx::FromRow)]
+from_row!(PublicationRow {
+    oid,
+    for_all_tables,
+    pubviaroot,
+    generated,
+    pubinsert,
+    pubupdate,
+    pubdelete,
+    pubtruncate
+});
+
 struct RelationRow {
     oid: i64,
     schema_oid: i64,
@@ -258,7 +265,17 @@ struct RelationRow {
     generated: Vec<String>,
 }
 
-#[derive(sqlx::FromRow)]
+from_row!(RelationRow {
+    oid,
+    schema_oid,
+    schema,
+    name,
+    partitioned,
+    ancestors,
+    columns,
+    generated
+});
+
 struct MemberRow {
     publication: i64,
     relation: i64,
@@ -266,15 +283,18 @@ struct MemberRow {
     columns: Option<Vec<String>>,
 }
 
+from_row!(MemberRow { publication, relation, filter, columns });
+
 /// What a subscription to these publications gets, to all if none is named; without tables of our
 /// own.
 pub(crate) async fn published(
-    connection: &mut PgConnection,
+    connection: &Session,
     server_version: u32,
     publications: &[String],
 ) -> Result<Published> {
-    let publication_rows: Vec<PublicationRow> = sqlx::query_as(
-        r#"
+    let publication_rows: Vec<PublicationRow> = connection
+        .query(
+            r#"
         select p.oid::int8, p.puballtables as for_all_tables, p.pubviaroot,
                coalesce(to_jsonb(p) ->> 'pubgencols' = 's', false) as generated,
                p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate
@@ -282,13 +302,13 @@ pub(crate) async fn published(
          where cardinality($1::text[]) = 0 or p.pubname = any ($1::text[])
          order by p.pubname
         "#,
-    )
-    .bind(publications)
-    .fetch_all(&mut *connection)
-    .await?;
+            &[&publications],
+        )
+        .await?;
     let oids: Vec<i64> = publication_rows.iter().map(|publication| publication.oid).collect();
-    let relation_rows: Vec<RelationRow> = sqlx::query_as(
-        r#"
+    let relation_rows: Vec<RelationRow> = connection
+        .query(
+            r#"
         select c.oid::int8, n.oid::int8 as schema_oid, n.nspname::text as schema,
                c.relname::text as name, c.relkind = 'p' as partitioned,
                case when c.relispartition
@@ -311,9 +331,9 @@ pub(crate) async fn published(
            and c.oid >= 16384
            and n.nspname !~ '^deltacompare(_[0-9a-f]{12})?$'
         "#,
-    )
-    .fetch_all(&mut *connection)
-    .await?;
+            &[],
+        )
+        .await?;
     // Row filters, column lists and publications of schemas exist since PostgreSQL 15.
     let since_15 = server_version >= 150_000;
     let (filter, columns) = match since_15 {
@@ -327,29 +347,31 @@ pub(crate) async fn published(
         ),
         false => ("null::text", "null::text[]"),
     };
-    let member_rows: Vec<MemberRow> = sqlx::query_as(AssertSqlSafe(format!(
-        r#"
+    let member_rows: Vec<MemberRow> = connection
+        .query(
+            &format!(
+                r#"
         select m.prpubid::int8 as publication, m.prrelid::int8 as relation,
                {filter} as filter, {columns} as columns
           from pg_publication_rel m
          where m.prpubid::int8 = any ($1::int8[])
         "#
-    )))
-    .bind(&oids)
-    .fetch_all(&mut *connection)
-    .await?;
+            ),
+            &[&oids],
+        )
+        .await?;
     let schemas: Vec<(i64, i64)> = match since_15 {
         true => {
-            sqlx::query_as(
-                r#"
+            connection
+                .query(
+                    r#"
                 select m.pnpubid::int8, m.pnnspid::int8
                   from pg_publication_namespace m
                  where m.pnpubid::int8 = any ($1::int8[])
                 "#,
-            )
-            .bind(&oids)
-            .fetch_all(connection)
-            .await?
+                    &[&oids],
+                )
+                .await?
         }
         false => Vec::new(),
     };
@@ -411,13 +433,14 @@ fn catalog(
 
 /// Those of these tables that are partitions of others of them, each with the topmost of these.
 pub(crate) async fn partitions_among(
-    connection: &mut PgConnection,
+    connection: &Session,
     tables: &BTreeSet<&TableName>,
 ) -> Result<BTreeMap<TableName, TableName>> {
     let (schemas, names): (Vec<&str>, Vec<&str>) =
         tables.iter().map(|name| (name.schema.as_str(), name.name.as_str())).unzip();
-    let pairs: Vec<(String, String, String, String)> = sqlx::query_as(
-        r#"
+    let pairs: Vec<(String, String, String, String)> = connection
+        .query(
+            r#"
         select ln.nspname::text, l.relname::text, rn.nspname::text, r.relname::text
           from unnest($1::text[], $2::text[]) as wanted (schema, name)
           join pg_namespace ln on ln.nspname = wanted.schema
@@ -428,11 +451,9 @@ pub(crate) async fn partitions_among(
          where l.relispartition and r.oid <> l.oid
          order by 1, 2, a.height desc
         "#,
-    )
-    .bind(&schemas)
-    .bind(&names)
-    .fetch_all(connection)
-    .await?;
+            &[&schemas, &names],
+        )
+        .await?;
     let mut partitions = BTreeMap::new();
     for (schema, name, root_schema, root_name) in pairs {
         let root = TableName { schema: root_schema, name: root_name };
@@ -443,19 +464,18 @@ pub(crate) async fn partitions_among(
     Ok(partitions)
 }
 
-async fn require_table(head: &mut PgConnection, name: &TableName) -> Result<()> {
-    let kind: Option<String> = sqlx::query_scalar(
-        r#"
+async fn require_table(head: &Session, name: &TableName) -> Result<()> {
+    let kind: Option<String> = head
+        .query_opt(
+            r#"
         select case c.relpersistence when 'p' then c.relkind::text else 'not logged' end
           from pg_class c
           join pg_namespace n on n.oid = c.relnamespace
          where n.nspname = $1 and c.relname = $2
         "#,
-    )
-    .bind(&name.schema)
-    .bind(&name.name)
-    .fetch_optional(head)
-    .await?;
+            &[&name.schema, &name.name],
+        )
+        .await?;
     match kind.as_deref() {
         Some("r" | "p") => Ok(()),
         Some("not logged") => Err(Error::refused(format!(

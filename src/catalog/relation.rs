@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::PgConnection;
-
 use super::order::{KeyOrder, key_orders};
 use super::{BaseType, Column, ReplicaIdentity, TableName};
 use crate::error::Result;
+use crate::postgres::{Session, from_row};
 
 /// A table on one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +61,6 @@ pub(crate) struct RelationColumn {
     pub(crate) parts: Vec<String>,
 }
 
-#[derive(sqlx::FromRow)]
 struct RelationRow {
     oid: i64,
     schema: String,
@@ -82,7 +80,25 @@ struct RelationRow {
     written: i64,
 }
 
-#[derive(sqlx::FromRow)]
+from_row!(RelationRow {
+    oid,
+    schema,
+    name,
+    relkind,
+    logged,
+    has_children,
+    relreplident,
+    primary_key,
+    identity_index,
+    row_security,
+    row_security_enabled,
+    readable,
+    reltuples,
+    bytes,
+    pages,
+    written
+});
+
 struct ColumnRow {
     relation: i64,
     name: String,
@@ -102,15 +118,34 @@ struct ColumnRow {
     parts: Vec<String>,
 }
 
+from_row!(ColumnRow {
+    relation,
+    name,
+    attnum,
+    declared,
+    not_null,
+    generated,
+    typmod,
+    base_oid,
+    base_schema,
+    base_name,
+    base_kind,
+    element_oid,
+    element_schema,
+    element_name,
+    element_kind,
+    parts
+});
+
 /// The named tables that exist on this server, with two queries however many there are.
 pub(crate) async fn relations(
-    connection: &mut PgConnection,
+    connection: &Session,
     names: &[TableName],
 ) -> Result<BTreeMap<TableName, Relation>> {
     let (schemas, tables): (Vec<&str>, Vec<&str>) =
         names.iter().map(|name| (name.schema.as_str(), name.name.as_str())).unzip();
-    let rows: Vec<RelationRow> = sqlx::query_as(
-        r#"
+    let rows: Vec<RelationRow> = connection.query(
+r#"
         with selected as (
           select n.nspname, c.*
             from unnest($1::text[], $2::text[]) as wanted (schema, name)
@@ -179,13 +214,11 @@ pub(crate) async fn relations(
                   from storage s where s.root = c.oid) as written
           from selected c
         "#,
-    )
-    .bind(&schemas)
-    .bind(&tables)
-    .fetch_all(&mut *connection)
+&[&schemas, &tables],
+)
     .await?;
     let oids: Vec<i64> = rows.iter().map(|row| row.oid).collect();
-    let mut columns = columns(&mut *connection, &oids).await?;
+    let mut columns = columns(connection, &oids).await?;
     let mut orders = key_orders(connection, &oids).await?;
     Ok(rows
         .into_iter()
@@ -198,12 +231,10 @@ pub(crate) async fn relations(
         .collect())
 }
 
-async fn columns(
-    connection: &mut PgConnection,
-    oids: &[i64],
-) -> Result<BTreeMap<i64, Vec<RelationColumn>>> {
-    let rows: Vec<ColumnRow> = sqlx::query_as(
-        r#"
+async fn columns(connection: &Session, oids: &[i64]) -> Result<BTreeMap<i64, Vec<RelationColumn>>> {
+    let rows: Vec<ColumnRow> = connection
+        .query(
+            r#"
         with recursive
         -- Each domain with the type at its bottom, the type modifier that is in force, and
         -- whether any level forbids nulls.
@@ -264,10 +295,9 @@ async fn columns(
          where a.attrelid = any ($1::int8[]) and a.attnum > 0 and not a.attisdropped
          order by a.attrelid, a.attnum
         "#,
-    )
-    .bind(oids)
-    .fetch_all(connection)
-    .await?;
+            &[&oids],
+        )
+        .await?;
     let mut columns = BTreeMap::<i64, Vec<RelationColumn>>::new();
     for row in rows {
         columns.entry(row.relation).or_default().push(column(row));

@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::PgConnection;
-
 use super::{TableName, TablePair};
 use crate::error::Result;
+use crate::postgres::{Session, from_row};
 
 /// A relation that holds rows: a plain table, or a leaf of a partitioned one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +34,6 @@ pub(crate) struct SameStorage {
     pub(crate) blocks: u32,
 }
 
-#[derive(sqlx::FromRow)]
 struct StorageRow {
     root: i64,
     oid: i64,
@@ -50,14 +48,29 @@ struct StorageRow {
     definitions: Vec<Option<String>>,
 }
 
+from_row!(StorageRow {
+    root,
+    oid,
+    schema,
+    name,
+    filenode,
+    database,
+    access_method,
+    blocks,
+    is_foreign,
+    names,
+    definitions
+});
+
 /// What holds the rows of these tables, by the tables' oids.
 pub(crate) async fn storage(
-    connection: &mut PgConnection,
+    connection: &Session,
     roots: &[u32],
 ) -> Result<BTreeMap<u32, Vec<Storage>>> {
     let roots: Vec<i64> = roots.iter().map(|&oid| i64::from(oid)).collect();
-    let rows: Vec<StorageRow> = sqlx::query_as(
-        r#"
+    let rows: Vec<StorageRow> = connection
+        .query(
+            r#"
         with recursive
         leaf (root, oid) as (
           select wanted.oid, coalesce(t.relid, wanted.oid::oid)
@@ -154,10 +167,9 @@ pub(crate) async fn storage(
                  left join type_meaning m on m.oid = a.atttypid
                 where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) columns
         "#,
-    )
-    .bind(roots)
-    .fetch_all(connection)
-    .await?;
+            &[&roots],
+        )
+        .await?;
     let mut storage = BTreeMap::<u32, Vec<Storage>>::new();
     for row in rows {
         storage.entry(row.root as u32).or_default().push(Storage {

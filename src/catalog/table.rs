@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Column, Key, ReplicaIdentity};
 use crate::error::Error;
+use crate::postgres::Relation;
 
 /// A table's name, unquoted. `Display` quotes where PostgreSQL would need it, for people; SQL text
-/// goes through [`crate::sql`].
+/// goes through [`crate::postgres::Relation`].
 ///
 /// `FromStr` reads `schema.table` as PostgreSQL does: unquoted parts are folded to lower case,
 /// quoted ones are taken as they are.
@@ -24,6 +25,12 @@ pub struct TableName {
     /// The relation's name in it.
     #[serde(rename = "table")]
     pub name: String,
+}
+
+impl From<&TableName> for Relation {
+    fn from(table: &TableName) -> Self {
+        Self::new(&table.schema, &table.name)
+    }
 }
 
 impl fmt::Display for TableName {

@@ -14,9 +14,9 @@ use deltacompare::event::{
 };
 use deltacompare::functions::{Defaults, Options};
 use deltacompare::lineage::Lsn;
+use deltacompare::postgres::SslMode;
 use deltacompare::record::Record;
 use deltacompare::recovery::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
-use deltacompare::server::SslMode;
 use deltacompare::sink::EventHubOptions;
 use uuid::Uuid;
 

@@ -17,6 +17,7 @@ use deltacompare::config;
 use deltacompare::error::{Error, ErrorKind, Result};
 use deltacompare::fdw::Remains;
 use deltacompare::functions;
+use deltacompare::postgres::statements_stopped;
 use deltacompare::record::Record;
 use deltacompare::recovery::{self, Control, Outcome, Progress, Request, Start};
 use deltacompare::telemetry::{self, Log, Telemetry};
@@ -75,12 +76,12 @@ pub(crate) fn main() -> ExitCode {
             Command::Cleanup { servers, yes } => {
                 let servers = servers.servers().await?;
                 servers.refuse_poolers().await.map_err(nothing_changed)?;
-                let (mut base, mut head) = tokio::try_join!(
+                let (base, mut head) = tokio::try_join!(
                     servers.base.connect("deltacompare cleanup"),
                     servers.head.connect("deltacompare cleanup"),
                 )
                 .map_err(nothing_changed)?;
-                let remains = Remains::find(&mut base, &mut head).await?;
+                let remains = Remains::find(&base, &head).await?;
                 output::remains(&remains);
                 if !remains.is_empty() && !yes {
                     return Err(Error::refused(format!(
@@ -90,7 +91,7 @@ pub(crate) fn main() -> ExitCode {
                         remains.delta_rows
                     )));
                 }
-                output::removed(&remains.remove(&mut base, &mut head).await?);
+                output::removed(&remains.remove(&base, &mut head).await?);
                 Ok(COMPLETED)
             }
             Command::App(command) => client::run(command, &matches).await,
@@ -104,8 +105,9 @@ pub(crate) fn main() -> ExitCode {
             }
         }
     });
+    runtime.block_on(statements_stopped());
     telemetry.end();
-    // Sessions in the middle of a query are of no use any more: do not wait for them.
+    // Nothing that is still open is of any use: do not wait for it.
     runtime.shutdown_timeout(Duration::from_millis(200));
     match outcome {
         Ok(code) => ExitCode::from(code),

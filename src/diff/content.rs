@@ -26,12 +26,11 @@ use async_stream::try_stream;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
-use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{Checkpoint, Image, Sessions, Source, Step, Tables, copy, pairing, partition};
 use crate::catalog::Key;
 use crate::error::{Error, Result};
-use crate::sql::Ident;
+use crate::postgres::{Ident, Session};
 
 pub(crate) use bounds::key_bounds;
 use buckets::Buckets;
@@ -129,13 +128,13 @@ impl StepOf<'_> {
     /// All rows within these bounds; `None` if they are too many or too large.
     async fn whole(
         &self,
-        base: &mut PgConnection,
-        head: &mut PgConnection,
+        base: &Session,
+        head: &Session,
         walk: &Walk<'_>,
         bounds: &Bounds,
     ) -> Result<Option<Found>> {
         let most = walk.most_rows();
-        let rows = async |connection: &mut PgConnection, source: &Source| {
+        let rows = async |connection: &Session, source: &Source| {
             let query = format!(
                 "select {row} from {rows} where {condition} limit {limit}",
                 row = copy::row(source, "r"),
@@ -165,8 +164,8 @@ impl StepOf<'_> {
     /// statistics say. Then the bounds are cut where the fuller side has enough.
     async fn differing(
         &self,
-        base: &mut PgConnection,
-        head: &mut PgConnection,
+        base: &Session,
+        head: &Session,
         walk: &mut Walk<'_>,
         bounds: &mut Bounds,
     ) -> Result<Found> {
@@ -196,8 +195,7 @@ impl StepOf<'_> {
                 walk.shrink();
             }
             let on_base = base_rows > head_rows;
-            let (fuller, source) =
-                if on_base { (&mut *base, base_source) } else { (&mut *head, &tables.head) };
+            let (fuller, source) = if on_base { (base, base_source) } else { (head, &tables.head) };
             if let Some(to) = walk.look_for_next(fuller, source, bounds).await? {
                 bounds.to = Some(to);
                 walk.cut(bounds, on_base);
@@ -212,16 +210,17 @@ fn rows(buckets: &BTreeMap<i64, (u64, i64)>) -> u64 {
 
 /// Ranges are read through the key's index, whatever the planner thinks of the table, and buckets
 /// are counted as rows come: sorting by bucket costs more than the checksums.
-async fn prepare(connection: &mut PgConnection) -> Result<()> {
-    sqlx::query(
-        r#"
+async fn prepare(connection: &Session) -> Result<()> {
+    connection
+        .execute(
+            r#"
         select set_config('enable_seqscan', 'off', true),
                set_config('enable_sort', 'off', true),
                set_config('max_parallel_workers_per_gather', '0', true)
         "#,
-    )
-    .execute(connection)
-    .await?;
+            &[],
+        )
+        .await?;
     Ok(())
 }
 
@@ -232,7 +231,7 @@ async fn prepare(connection: &mut PgConnection) -> Result<()> {
 /// row's bucket and count them in a hash table. The aggregate keeps the planner from turning them
 /// into a join that reads all rows.
 async fn checksums(
-    connection: &mut PgConnection,
+    connection: &Session,
     tables: &Tables,
     source: &Source,
     key: &[usize],
@@ -255,7 +254,7 @@ async fn checksums(
                 "#,
                 key = Ident::new(&source.columns[key[0]].name),
             );
-            sqlx::query_as(AssertSqlSafe(sql)).bind(lows).bind(highs).fetch_all(connection).await?
+            connection.query(&sql, &[&lows, &highs]).await?
         }
         None => {
             let sql = format!(
@@ -269,7 +268,7 @@ async fn checksums(
                 condition = bounds.condition(source, key, "r"),
             );
             // Every statement is another one.
-            sqlx::query_as(AssertSqlSafe(sql)).persistent(false).fetch_all(connection).await?
+            connection.query(&sql, &[]).await?
         }
     };
     Ok(rows.into_iter().map(|(bucket, count, xor)| (bucket, (count as u64, xor))).collect())
@@ -277,7 +276,7 @@ async fn checksums(
 
 /// The images of a step's rows in some buckets; `None` if they are too large to be held at once.
 async fn images(
-    connection: &mut PgConnection,
+    connection: &Session,
     tables: &Tables,
     source: &Source,
     key: &[usize],

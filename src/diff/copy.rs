@@ -7,11 +7,10 @@
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use sqlx::PgConnection;
 
 use super::{Image, Source};
 use crate::error::Result;
-use crate::sql::Ident;
+use crate::postgres::{Ident, Session};
 
 /// Bytes of images of one query that are held at once. Statistics say how many rows these are, and
 /// may be wrong a thousandfold.
@@ -20,7 +19,7 @@ pub(super) const MOST_BYTES: usize = 4 << 20;
 /// The images of the rows that a query yields, of so many columns; `None` if they are too large to
 /// be held at once. One row never is.
 pub(super) async fn images(
-    connection: &mut PgConnection,
+    connection: &Session,
     query: &str,
     columns: usize,
 ) -> Result<Option<Vec<Image>>> {
@@ -29,20 +28,17 @@ pub(super) async fn images(
 }
 
 /// The same rows as COPY writes them: equal lines are equal images.
-pub(super) async fn lines(
-    connection: &mut PgConnection,
-    query: &str,
-) -> Result<Option<Vec<Bytes>>> {
+pub(super) async fn lines(connection: &Session, query: &str) -> Result<Option<Vec<Bytes>>> {
     collect(connection, query, Ok, Bytes::len).await
 }
 
 async fn collect<T>(
-    connection: &mut PgConnection,
+    connection: &Session,
     query: &str,
     read: impl Fn(Bytes) -> Result<T>,
     bytes_of: impl Fn(&T) -> usize,
 ) -> Result<Option<Vec<T>>> {
-    let mut lines = connection.copy_out_raw(&format!("copy ({query}) to stdout")).await?;
+    let mut lines = connection.copy_out(&format!("copy ({query}) to stdout")).await?;
     let mut rows = Vec::new();
     let mut bytes = 0;
     while let Some(line) = lines.try_next().await? {

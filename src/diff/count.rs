@@ -1,28 +1,28 @@
 //! Rows counted by statements that share nothing with the strategies: neither their joins, ranges,
 //! aliases and checksums nor any index. What a strategy has lost, a count still finds.
 
-use sqlx::{AssertSqlSafe, PgConnection};
-
 use super::{Source, print};
 use crate::catalog::Key;
 use crate::error::Result;
+use crate::postgres::Session;
 
 /// Keeps a session from using indexes to its end. An index may miss rows (a collation that changed,
 /// a damaged page); the table itself does not.
 ///
 /// # Errors
 /// PostgreSQL's own.
-pub(crate) async fn use_no_index(connection: &mut PgConnection) -> Result<()> {
-    sqlx::query(
-        r#"
+pub(crate) async fn use_no_index(connection: &Session) -> Result<()> {
+    connection
+        .execute(
+            r#"
         select set_config('enable_seqscan', 'on', false),
                set_config('enable_indexscan', 'off', false),
                set_config('enable_indexonlyscan', 'off', false),
                set_config('enable_bitmapscan', 'off', false)
         "#,
-    )
-    .execute(connection)
-    .await?;
+            &[],
+        )
+        .await?;
     Ok(())
 }
 
@@ -31,7 +31,7 @@ pub(crate) async fn use_no_index(connection: &mut PgConnection) -> Result<()> {
 ///
 /// # Errors
 /// PostgreSQL's own.
-pub(crate) async fn count_rows(connection: &mut PgConnection, source: &Source) -> Result<u64> {
+pub(crate) async fn count_rows(connection: &Session, source: &Source) -> Result<u64> {
     let sql = format!(
         "select pg_catalog.count(*) from {only}{relation} as r{filter}",
         only = if source.only { "only " } else { "" },
@@ -39,7 +39,7 @@ pub(crate) async fn count_rows(connection: &mut PgConnection, source: &Source) -
         filter =
             source.filter.as_ref().map(|filter| format!(" where ({filter})")).unwrap_or_default(),
     );
-    let rows: i64 = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await?;
+    let rows: i64 = connection.query_one(&sql, &[]).await?;
     Ok(rows as u64)
 }
 
@@ -48,7 +48,7 @@ pub(crate) async fn count_rows(connection: &mut PgConnection, source: &Source) -
 /// # Errors
 /// PostgreSQL's own.
 pub(crate) async fn count_rows_with_key(
-    connection: &mut PgConnection,
+    connection: &Session,
     source: &Source,
     key: &[usize],
     printed: &[Option<String>],
@@ -58,7 +58,6 @@ pub(crate) async fn count_rows_with_key(
         rows = source.rows("r"),
         key = print::key(&Key::Columns(key.to_vec()), source, "r"),
     );
-    let rows: i64 =
-        sqlx::query_scalar(AssertSqlSafe(sql)).bind(printed).fetch_one(connection).await?;
+    let rows: i64 = connection.query_one(&sql, &[&printed]).await?;
     Ok(rows as u64)
 }

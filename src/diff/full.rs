@@ -8,13 +8,11 @@
 use async_stream::try_stream;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
-use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::{Change, Image, RowChange, Step, Tables, key_hash, print};
 use crate::catalog::{Key, Table};
 use crate::error::{Error, Result};
-use crate::sql::Ident;
+use crate::postgres::{Binary, Ident, Row, Session};
 
 /// Changes in one step of the stream: enough to be worth a write, few enough to hold.
 const STEP_CHANGES: usize = 1000;
@@ -23,20 +21,15 @@ const STEP_BYTES: usize = 1 << 20;
 
 /// All changes of a table, deletes first, so that a consumer with unique constraints meets a value
 /// again only after it is gone. Reads within the transaction that is open on `head`.
-pub(super) fn changes<'a>(
-    head: &'a mut PgConnection,
-    tables: &'a Tables,
-) -> BoxStream<'a, Result<Step>> {
+pub(super) fn changes<'a>(head: &'a Session, tables: &'a Tables) -> BoxStream<'a, Result<Step>> {
     try_stream! {
         // Reading a foreign table through a cursor, merging two sorted sides is what the planner
         // likes best when it knows nothing of the printed keys. Sorting both sides costs twice a
         // hash join.
-        sqlx::query("select set_config('enable_mergejoin', 'off', true)")
-            .execute(&mut *head)
+        head.execute("select set_config('enable_mergejoin', 'off', true)", &[])
             .await?;
         let rows_on_head: i64 =
-            sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {}", tables.head.rows("r"))))
-                .fetch_one(&mut *head)
+            head.query_one(&format!("select count(*) from {}", tables.head.rows("r")), &[])
                 .await?;
         yield Step::Compared(rows_on_head as u64);
         let table = &tables.table;
@@ -46,12 +39,12 @@ pub(super) fn changes<'a>(
             Key::WholeRow => multiset(tables),
         };
         let mut keys_with_copies = 0;
-        let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(head);
+        let mut rows = head.query_stream::<Row>(&sql, &[]).await?;
         let mut step = Vec::new();
         let mut bytes = 0;
         let mut deletes = 0;
         while let Some(row) = rows.try_next().await? {
-            keys_with_copies = row.try_get::<i64, _>(4)? as u64;
+            keys_with_copies = row.try_get::<_, i64>(4)? as u64;
             let Copies { row, copies, first } = read(&row, table)?;
             let row_bytes = match &row {
                 RowChange::Insert(image) | RowChange::Delete(image) => image.bytes(),
@@ -82,7 +75,7 @@ pub(super) fn changes<'a>(
 
 /// The same after another strategy gave up for this reason, having counted some rows of head.
 pub(super) fn instead<'a>(
-    head: &'a mut PgConnection,
+    head: &'a Session,
     tables: &'a Tables,
     reason: String,
     mut counted: u64,
@@ -254,13 +247,10 @@ struct Copies {
     first: u64,
 }
 
-fn read(row: &PgRow, table: &Table) -> Result<Copies> {
+fn read(row: &Row, table: &Table) -> Result<Copies> {
     let image = |at: usize| -> Result<Option<Image>> {
-        let value = row.try_get_raw(at)?;
-        match value.as_bytes() {
-            Ok(bytes) => Image::from_text_array(bytes, table.columns.len()).map(Some),
-            Err(_) => Ok(None),
-        }
+        let array: Option<Binary> = row.try_get(at)?;
+        array.map(|array| Image::from_text_array(array.0, table.columns.len())).transpose()
     };
     let copies: i64 = row.try_get(2)?;
     let first: i64 = row.try_get(3)?;

@@ -38,12 +38,11 @@ use async_stream::try_stream;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 
 use super::{Checkpoint, Image, RowsPassed, Sessions, Step, Tables, pairing, partition};
 use crate::catalog::Key;
 use crate::error::{Error, Result};
-use crate::sql::Relation;
+use crate::postgres::{Relation, Session};
 
 use candidates::{Candidates, Parts, Versions};
 pub(crate) use fingerprint::ReusedIds;
@@ -86,12 +85,10 @@ pub(crate) struct SameFile {
 }
 
 impl SameFile {
-    async fn check(self, connection: &mut PgConnection, side: &str) -> Result<()> {
-        let now: Option<i64> =
-            sqlx::query_scalar("select pg_relation_filenode($1::int8::oid)::int8")
-                .bind(i64::from(self.oid))
-                .fetch_one(connection)
-                .await?;
+    async fn check(self, connection: &Session, side: &str) -> Result<()> {
+        let now: Option<i64> = connection
+            .query_one("select pg_relation_filenode($1::int8::oid)::int8", &[&i64::from(self.oid)])
+            .await?;
         if now == Some(i64::from(self.filenode)) {
             return Ok(());
         }
@@ -331,9 +328,10 @@ impl BlockRange {
 /// The planner has no statistics that help here, and may have misleading ones. Everything is
 /// reached by tuple id or by the key's index, whatever it thinks of the table. Yields
 /// [`Xmin::age_of_3`].
-async fn prepare(connection: &mut PgConnection) -> Result<u32> {
-    let age: i32 = sqlx::query_scalar(
-        r#"
+async fn prepare(connection: &Session) -> Result<u32> {
+    let age: i32 = connection
+        .query_one(
+            r#"
         select age('3'::xid),
                set_config('enable_seqscan', 'off', true),
                set_config('enable_hashjoin', 'off', true),
@@ -341,9 +339,9 @@ async fn prepare(connection: &mut PgConnection) -> Result<u32> {
                set_config('enable_material', 'off', true),
                set_config('max_parallel_workers_per_gather', '0', true)
         "#,
-    )
-    .fetch_one(connection)
-    .await?;
+            &[],
+        )
+        .await?;
     Ok(age as u32)
 }
 

@@ -1,10 +1,9 @@
 //! A row's values as their types print them.
 
 use memchr::{memchr, memchr_iter};
-use sqlx::Row;
-use sqlx::postgres::PgRow;
 
 use crate::error::{Error, Result};
+use crate::postgres::{Binary, Row};
 
 /// A row's values as text, in the order of [`crate::catalog::Table::columns`], as the server that
 /// holds the row printed them under the pinned settings (ISO dates, UTC, `extra_float_digits` 3,
@@ -20,11 +19,9 @@ pub struct Image {
 
 impl Image {
     /// Reads some values of a row out of a `text[]` in a result.
-    pub(crate) fn read_columns(row: &PgRow, at: usize, columns: usize) -> Result<Self> {
-        let array = row.try_get_raw(at)?;
-        let bytes =
-            array.as_bytes().map_err(|error| Error::item("a row has no image").because(error))?;
-        Self::from_text_array(bytes, columns)
+    pub(crate) fn read_columns(row: &Row, at: usize, columns: usize) -> Result<Self> {
+        let array: Binary = row.try_get(at)?;
+        Self::from_text_array(array.0, columns)
     }
 
     /// Reads a `text[]` as PostgreSQL sends it in binary (src/backend/utils/adt/arrayfuncs.c,

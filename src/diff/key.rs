@@ -2,11 +2,9 @@
 
 use std::hash::{Hash, Hasher};
 
-use sqlx::PgConnection;
-
 use super::{Image, Source, copy, print};
 use crate::error::{Error, Result};
-use crate::sql::Ident;
+use crate::postgres::{Ident, Session};
 
 /// The printed values of a row's key columns. Two keys are one only if they print the same: `=` may
 /// hold for more (numeric 1.0 and 1.00), which are two keys downstream.
@@ -44,7 +42,7 @@ impl Hash for KeyOf<'_> {
 /// The rows of a side whose keys are `=` to those of these images; `None` if they are too large to
 /// be held at once.
 pub(super) async fn rows_by_key(
-    connection: &mut PgConnection,
+    connection: &Session,
     key: &[usize],
     source: &Source,
     wanted: &[Image],
@@ -59,7 +57,7 @@ pub(super) async fn rows_by_key(
 /// Those keys of these images to which a side has an `=` one, as they print in the images: images
 /// of the key columns only.
 pub(super) async fn keys_present(
-    connection: &mut PgConnection,
+    connection: &Session,
     key: &[usize],
     source: &Source,
     wanted: &[Image],

@@ -11,12 +11,11 @@ use std::ops::Range;
 use async_stream::try_stream;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use sqlx::PgConnection;
 
 use super::identity::{Tid, images_at};
 use super::{Image, Sessions, Source, Step, Tables, copy, pairing, partition};
 use crate::error::{Error, Result};
-use crate::sql::Relation;
+use crate::postgres::{Relation, Session};
 
 /// Where a row lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -173,7 +172,7 @@ pub(super) fn changes<'a>(
 /// The images of these rows; `None` if they are too large to be held at once. Those of a single key
 /// are held, whatever they take.
 async fn images(
-    connection: &mut PgConnection,
+    connection: &Session,
     source: &Source,
     relations: &Relations,
     mut rows: Vec<Located>,

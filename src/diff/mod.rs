@@ -31,7 +31,7 @@ pub(crate) use session::{Sessions, snapshot};
 
 use crate::catalog::{Column, Table};
 use crate::error::Result;
-use crate::sql::Relation;
+use crate::postgres::Relation;
 
 /// How a table is diffed.
 #[derive(

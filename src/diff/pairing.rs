@@ -3,11 +3,10 @@
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
-use sqlx::PgConnection;
-
 use super::key::{self, KeyOf};
 use super::{Change, Image, RowChange, Step, Tables};
 use crate::error::Result;
+use crate::postgres::Session;
 
 /// Pairs rows that may have changed: first among themselves, then, by lookups, with the rest of the
 /// table, where the other version may lie. A new row without an old one is an insert; an old row
@@ -20,8 +19,8 @@ use crate::error::Result;
 ///
 /// `None` if there is more than may be held at once: ask with fewer rows.
 pub(super) async fn pair_and_look_up(
-    base: &mut PgConnection,
-    head: &mut PgConnection,
+    base: &Session,
+    head: &Session,
     tables: &Tables,
     key: &[usize],
     old: Vec<Image>,

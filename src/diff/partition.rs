@@ -4,22 +4,18 @@
 use async_stream::try_stream;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
-use sqlx::PgConnection;
 
 use super::{Image, RowChange, Source, Step, Tables, copy, key};
 use crate::catalog::Key;
 use crate::error::{Error, Result};
+use crate::postgres::Session;
 
 /// Keys in one query. Two numbers come back for each, which is little enough to be held.
 const KEYS_AT_ONCE: usize = 8192;
 
 /// Notes with each change of the steps which partition of base has the old row. Does nothing for a
 /// table whose partitions all tell the same.
-pub(super) async fn note(
-    base: &mut PgConnection,
-    tables: &Tables,
-    steps: &mut [Step],
-) -> Result<()> {
+pub(super) async fn note(base: &Session, tables: &Tables, steps: &mut [Step]) -> Result<()> {
     let (false, Key::Columns(key), Some(source)) =
         (tables.table.partitions.is_empty(), &tables.table.key, &tables.base)
     else {
@@ -48,7 +44,7 @@ pub(super) async fn note(
 
 /// The same of a stream of steps.
 pub(super) fn noted<'a>(
-    base: &'a mut PgConnection,
+    base: &'a Session,
     tables: &'a Tables,
     mut steps: BoxStream<'a, Result<Step>>,
 ) -> BoxStream<'a, Result<Step>> {
@@ -68,7 +64,7 @@ pub(super) fn noted<'a>(
 
 /// The numbers of those of these keys that base has, each with the oid of its partition.
 async fn partitions_of(
-    base: &mut PgConnection,
+    base: &Session,
     source: &Source,
     keys: &[Image],
 ) -> Result<Vec<(usize, u32)>> {

@@ -2,7 +2,7 @@
 
 use super::Source;
 use crate::catalog::{Column, Key, Table};
-use crate::sql::{Ident, Literal, Relation};
+use crate::postgres::{Ident, Literal, Relation};
 
 /// Built-in types with their output functions (PostgreSQL manual, `pg_type.typoutput`). Only these
 /// are called by name; see [`printed`].

@@ -1,12 +1,11 @@
 //! Removing what recoveries created on the two servers.
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 use uuid::Uuid;
 
 use super::tables::RELATIONS_PER_TRANSACTION;
 use super::{ForeignTable, MARKER, STATUS_SCHEMA, role};
 use crate::error::{Error, Result};
-use crate::sql::{Ident, Relation};
+use crate::postgres::{Ident, Relation, Session};
 
 /// What a clean-up removed, for the operator: one line an object.
 pub type Removed = Vec<String>;
@@ -25,50 +24,32 @@ const SERVERS: &str = r#"
 
 /// Whether head has this recovery's foreign server and these foreign tables.
 pub(crate) async fn is_linked(
-    head: &mut PgConnection,
+    head: &Session,
     name: &Ident,
     foreign: &[ForeignTable],
 ) -> Result<bool> {
     let tables: Vec<String> = foreign.iter().map(|table| table.relation.to_string()).collect();
-    let whole: bool = sqlx::query_scalar(
-        "select coalesce(bool_and(to_regclass(name) is not null), true) from unnest($1::text[]) t (name)",
-    )
-    .bind(tables)
-    .fetch_one(&mut *head)
+    let whole: bool = head.query_one("select coalesce(bool_and(to_regclass(name) is not null), true) from unnest($1::text[]) t (name)", &[&tables])
     .await?;
     Ok(whole && is_ours(head, SERVERS, name).await?)
 }
 
 /// Drops what this recovery created on both servers, the status tables aside. May be repeated.
 /// Sessions that still use it are ended first.
-pub(crate) async fn remove(
-    base: &mut PgConnection,
-    head: &mut PgConnection,
-    name: &Ident,
-) -> Result<Removed> {
+pub(crate) async fn remove(base: &Session, head: &Session, name: &Ident) -> Result<Removed> {
     // Processes that share a recovery may end at the same moment; one tidies up at a time.
-    sqlx::query("select pg_advisory_lock(hashtextextended($1, 0))")
-        .bind(name.name())
-        .execute(&mut *head)
-        .await?;
+    head.execute("select pg_advisory_lock(hashtextextended($1, 0))", &[&name.name()]).await?;
     let removed = remove_locked(base, head, name).await;
-    sqlx::query("select pg_advisory_unlock(hashtextextended($1, 0))")
-        .bind(name.name())
-        .execute(head)
-        .await?;
+    head.execute("select pg_advisory_unlock(hashtextextended($1, 0))", &[&name.name()]).await?;
     removed
 }
 
-async fn remove_locked(
-    base: &mut PgConnection,
-    head: &mut PgConnection,
-    name: &Ident,
-) -> Result<Removed> {
+async fn remove_locked(base: &Session, head: &Session, name: &Ident) -> Result<Removed> {
     let mut removed = Vec::new();
     end_sessions(head, name).await?;
     drop_relations(head, name).await?;
     if is_ours(head, SERVERS, name).await? {
-        raw_sql(AssertSqlSafe(format!("drop server {name} cascade"))).execute(&mut *head).await?;
+        head.batch_execute(&format!("drop server {name} cascade")).await?;
         removed.push(format!("head: foreign server, user mapping and foreign tables {name}"));
     }
     drop_schema(head, name, "head", &mut removed).await?;
@@ -115,7 +96,7 @@ impl Remains {
     ///
     /// # Errors
     /// Refused while a recovery is at work.
-    pub async fn find(base: &mut PgConnection, head: &mut PgConnection) -> Result<Self> {
+    pub async fn find(base: &Session, head: &Session) -> Result<Self> {
         refuse_while_at_work(head).await?;
         let mut found = Self::default();
         for (side, kind, names) in [
@@ -138,14 +119,14 @@ impl Remains {
         )
         .await?;
         if extension_is_ours {
-            let used: bool = sqlx::query_scalar(
-                "select exists (select from pg_foreign_server s join pg_foreign_data_wrapper w \
+            let used: bool = head
+                .query_one(
+                    "select exists (select from pg_foreign_server s join pg_foreign_data_wrapper w \
                  on w.oid = s.srvfdw \
                  where w.fdwname = 'postgres_fdw' and not s.srvname = any($1))",
-            )
-            .bind(&found.names)
-            .fetch_one(&mut *head)
-            .await?;
+                    &[&found.names],
+                )
+                .await?;
             found.extension = if used { Extension::GiveAway } else { Extension::Drop };
             if !used {
                 found.objects.push("head: extension postgres_fdw".to_owned());
@@ -154,7 +135,7 @@ impl Remains {
         // Somebody else's schema may have this name.
         found.status_schema = exists(
             head,
-            "select from pg_class where relname = '_sqlx_migrations' \
+            "select from pg_class where relname = 'refinery_schema_history' \
                 and relnamespace = (select oid from pg_namespace where nspname = $1)",
             &status,
         )
@@ -166,20 +147,22 @@ impl Remains {
         Ok(found)
     }
 
-    async fn find_recoveries(&mut self, head: &mut PgConnection) -> Result<()> {
-        let whole: bool = sqlx::query_scalar(
-            r#"
+    async fn find_recoveries(&mut self, head: &Session) -> Result<()> {
+        let whole: bool = head
+            .query_one(
+                r#"
             select to_regclass('deltacompare.recovery') is not null
                    and to_regclass('deltacompare.delta') is not null
             "#,
-        )
-        .fetch_one(&mut *head)
-        .await?;
+                &[],
+            )
+            .await?;
         if !whole {
             return Ok(());
         }
-        let recoveries: Vec<(String, i64)> = sqlx::query_as(
-            r#"
+        let recoveries: Vec<(String, i64)> = head
+            .query(
+                r#"
             select format('recovery %s: %s, %s events in the delta table',
                           coalesce(r.id, d.recovery_id),
                           case when r.id is null then 'without a status'
@@ -196,9 +179,9 @@ impl Remains {
                           group by e.recovery_id) as d on d.recovery_id = r.id
              order by r.created_at
             "#,
-        )
-        .fetch_all(head)
-        .await?;
+                &[],
+            )
+            .await?;
         for (recovery, events) in recoveries {
             self.recoveries.push(recovery);
             self.delta_rows += events.unsigned_abs();
@@ -215,7 +198,7 @@ impl Remains {
     ///
     /// # Errors
     /// Refused while a recovery is at work.
-    pub async fn remove(self, base: &mut PgConnection, head: &mut PgConnection) -> Result<Removed> {
+    pub async fn remove(self, base: &Session, head: &mut Session) -> Result<Removed> {
         let mut removed = Vec::new();
         for name in self.names {
             removed.extend(remove(base, head, &Ident::new(name)).await?);
@@ -223,12 +206,10 @@ impl Remains {
         match self.extension {
             Extension::Keep => {}
             Extension::GiveAway => {
-                raw_sql("alter extension postgres_fdw set schema public")
-                    .execute(&mut *head)
-                    .await?;
+                head.batch_execute("alter extension postgres_fdw set schema public").await?;
             }
             Extension::Drop => {
-                raw_sql("drop extension postgres_fdw").execute(&mut *head).await?;
+                head.batch_execute("drop extension postgres_fdw").await?;
                 removed.push("head: extension postgres_fdw".to_owned());
             }
         }
@@ -236,7 +217,7 @@ impl Remains {
             drop_status_schema(head).await?;
             removed.push("head: schema deltacompare (status and delta tables)".to_owned());
         } else if self.extension != Extension::Keep
-            && raw_sql("drop schema deltacompare").execute(head).await.is_ok()
+            && head.batch_execute("drop schema deltacompare").await.is_ok()
         {
             // The status is in another database; here the schema held the extension only.
             removed.push("head: schema deltacompare".to_owned());
@@ -247,49 +228,47 @@ impl Remains {
 
 /// Drops status and delta tables, unless a recovery has begun since they were looked at: nothing can
 /// be registered between the second look and the drop.
-async fn drop_status_schema(head: &mut PgConnection) -> Result<()> {
-    let mut transaction = head.begin().await?;
-    let exists: bool =
-        sqlx::query_scalar("select to_regclass('deltacompare.recovery') is not null")
-            .fetch_one(&mut *transaction)
-            .await?;
+async fn drop_status_schema(head: &mut Session) -> Result<()> {
+    let transaction = head.begin().await?;
+    let exists: bool = transaction
+        .query_one("select to_regclass('deltacompare.recovery') is not null", &[])
+        .await?;
     if exists {
-        raw_sql("lock table deltacompare.recovery in access exclusive mode")
-            .execute(&mut *transaction)
+        transaction
+            .batch_execute("lock table deltacompare.recovery in access exclusive mode")
             .await?;
-        refuse_while_at_work(&mut transaction).await?;
+        refuse_while_at_work(&transaction).await?;
     }
-    raw_sql("drop schema deltacompare cascade").execute(&mut *transaction).await?;
+    transaction.batch_execute("drop schema deltacompare cascade").await?;
     transaction.commit().await?;
     Ok(())
 }
 
 /// The names that this query yields for objects of ours.
-async fn ours(connection: &mut PgConnection, query: &'static str) -> Result<Vec<String>> {
-    Ok(sqlx::query_scalar(query).bind(MARKER).fetch_all(connection).await?)
+async fn ours(connection: &Session, query: &'static str) -> Result<Vec<String>> {
+    connection.query(query, &[&MARKER]).await
 }
 
-async fn is_ours(connection: &mut PgConnection, query: &'static str, name: &Ident) -> Result<bool> {
+async fn is_ours(connection: &Session, query: &'static str, name: &Ident) -> Result<bool> {
     Ok(ours(connection, query).await?.iter().any(|ours| ours == name.name()))
 }
 
 /// Drops the foreign tables or helper views of a recovery's schema, a batch a transaction: one
 /// transaction could not lock thousands of them.
-async fn drop_relations(connection: &mut PgConnection, name: &Ident) -> Result<()> {
+async fn drop_relations(connection: &Session, name: &Ident) -> Result<()> {
     while is_ours(connection, SCHEMAS, name).await? {
-        let batch: Vec<(bool, String)> = sqlx::query_as(
-            r#"
+        let batch: Vec<(bool, String)> = connection
+            .query(
+                r#"
             select relkind = 'f', relname::text
               from pg_class
              where relnamespace = (select oid from pg_namespace where nspname = $1)
                and relkind in ('f', 'v')
              limit $2
             "#,
-        )
-        .bind(name.name())
-        .bind(RELATIONS_PER_TRANSACTION as i64)
-        .fetch_all(&mut *connection)
-        .await?;
+                &[&name.name(), &(RELATIONS_PER_TRANSACTION as i64)],
+            )
+            .await?;
         if batch.is_empty() {
             break;
         }
@@ -301,63 +280,59 @@ async fn drop_relations(connection: &mut PgConnection, name: &Ident) -> Result<(
                 format!("drop {kind} if exists {relation} cascade")
             })
             .collect();
-        raw_sql(AssertSqlSafe(drops.join("; "))).execute(&mut *connection).await?;
+        connection.batch_execute(&drops.join("; ")).await?;
     }
     Ok(())
 }
 
 async fn drop_schema(
-    connection: &mut PgConnection,
+    connection: &Session,
     name: &Ident,
     side: &str,
     removed: &mut Removed,
 ) -> Result<()> {
     if is_ours(connection, SCHEMAS, name).await? {
-        raw_sql(AssertSqlSafe(format!("drop schema {name} cascade"))).execute(connection).await?;
+        connection.batch_execute(&format!("drop schema {name} cascade")).await?;
         removed.push(format!("{side}: schema {name}"));
     }
     Ok(())
 }
 
-async fn exists(connection: &mut PgConnection, query: &str, name: &Ident) -> Result<bool> {
-    Ok(sqlx::query_scalar(AssertSqlSafe(format!("select exists ({query})")))
-        .bind(name.name())
-        .fetch_one(connection)
-        .await?)
+async fn exists(connection: &Session, query: &str, name: &Ident) -> Result<bool> {
+    connection.query_one(&format!("select exists ({query})"), &[&name.name()]).await
 }
 
 /// Ends this recovery's sessions on a server: a query of a worker that died keeps its locks until
 /// it notices. Workers and the foreign server carry the recovery's name as `application_name`.
-async fn end_sessions(connection: &mut PgConnection, name: &Ident) -> Result<()> {
-    sqlx::query(
-        r#"
+async fn end_sessions(connection: &Session, name: &Ident) -> Result<()> {
+    connection
+        .execute(
+            r#"
         select pg_terminate_backend(pid, 5000)
           from pg_stat_activity
          where application_name = $1
            and pid <> pg_backend_pid()
            and pg_has_role(current_user, usesysid, 'usage')
         "#,
-    )
-    .bind(name.name())
-    .execute(connection)
-    .await?;
+            &[&name.name()],
+        )
+        .await?;
     Ok(())
 }
 
 /// A recovery that is under way would lose its status, and its events in the delta table. A process
 /// of the command line holds a lock for as long as it lives (see `recovery::presence`); the app sends
 /// messages for what is due once a minute.
-async fn refuse_while_at_work(head: &mut PgConnection) -> Result<()> {
+async fn refuse_while_at_work(head: &Session) -> Result<()> {
     let exists: bool =
-        sqlx::query_scalar("select to_regclass('deltacompare.work_item') is not null")
-            .fetch_one(&mut *head)
-            .await?;
+        head.query_one("select to_regclass('deltacompare.work_item') is not null", &[]).await?;
     if !exists {
         return Ok(());
     }
     // Somebody else's table may have this name; then there is nothing of ours to protect.
-    let at_work: Option<Uuid> = sqlx::query_scalar(
-        r#"
+    let at_work: Option<Uuid> = head
+        .query_opt(
+            r#"
         select r.id
           from deltacompare.recovery r
           left join deltacompare.work_item w on w.recovery_id = r.id
@@ -369,10 +344,10 @@ async fn refuse_while_at_work(head: &mut PgConnection) -> Result<()> {
                          hashtextextended(format('deltacompare at work on %s', r.id), 0)))
          limit 1
         "#,
-    )
-    .fetch_optional(head)
-    .await
-    .unwrap_or_default();
+            &[],
+        )
+        .await
+        .unwrap_or_default();
     match at_work {
         None => Ok(()),
         Some(recovery) => Err(Error::refused(format!(

@@ -3,14 +3,15 @@
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 use uuid::Uuid;
 
 use super::{MARKER, STATUS_SCHEMA, object_name, role};
 use crate::error::{Error, Result};
+use crate::postgres::{
+    Ident, Literal, NAME_THE_SERVERS_PORT, SESSION_SETTINGS, Server, Session, SslMode,
+    session_options,
+};
 use crate::recovery::FdwOverrides;
-use crate::server::{NAME_THE_SERVERS_PORT, SESSION_SETTINGS, Server, SslMode, session_options};
-use crate::sql::{Ident, Literal};
 
 /// How head reaches base: not always the way in which this process does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,17 +106,13 @@ impl Link {
     ///
     /// # Errors
     /// Refused, with nothing left behind, if base does not answer head.
-    pub(crate) async fn establish(
-        &self,
-        base: &mut PgConnection,
-        head: &mut PgConnection,
-    ) -> Result<()> {
+    pub(crate) async fn establish(&self, base: &Session, head: &mut Session) -> Result<()> {
         let password = role::random_password();
         role::create(base, &self.name, &password).await?;
         let linked = async {
-            let mut transaction = head.begin().await?;
-            self.create(&mut transaction, &Ident::new(STATUS_SCHEMA), &password).await?;
-            self.read_through(&mut transaction).await?;
+            let transaction = head.begin().await?;
+            self.create(&transaction, &Ident::new(STATUS_SCHEMA), &password).await?;
+            self.read_through(&transaction).await?;
             transaction.commit().await?;
             Ok(())
         };
@@ -131,7 +128,7 @@ impl Link {
     /// that it is ours.
     async fn create(
         &self,
-        head: &mut PgConnection,
+        head: &Session,
         extension_schema: &Ident,
         password: &SecretString,
     ) -> Result<()> {
@@ -143,7 +140,7 @@ impl Link {
             .iter()
             .map(|(option, value)| format!("{option} {}", Literal(value)))
             .collect();
-        raw_sql(AssertSqlSafe(format!(
+        head.batch_execute(&format!(
             r#"
             create schema {name};
             comment on schema {name} is {comment};
@@ -157,32 +154,27 @@ impl Link {
             options = options.join(", "),
             user = Literal(name.name()),
             password = Literal(password.expose_secret()),
-        )))
-        .execute(head)
+        ))
         .await?;
         Ok(())
     }
 
-    async fn read_through(&self, head: &mut PgConnection) -> Result<()> {
+    async fn read_through(&self, head: &Session) -> Result<()> {
         let name = &self.name;
-        let unreachable = |error| self.target.unreachable(Error::from(error));
-        raw_sql(AssertSqlSafe(format!(
+        let unreachable = |error| self.target.unreachable(error);
+        head.batch_execute(&format!(
             r#"
             create foreign table {name}.settings (name text, setting text)
               server {name} options (schema_name 'pg_catalog', table_name 'pg_settings')
             "#
-        )))
-        .execute(&mut *head)
+        ))
         .await
         .map_err(unreachable)?;
-        let settings: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(format!(
-            "select s.name, s.setting from {name}.settings as s"
-        )))
-        .fetch_all(&mut *head)
-        .await
-        .map_err(unreachable)?;
-        raw_sql(AssertSqlSafe(format!("drop foreign table {name}.settings")))
-            .execute(head)
+        let settings: Vec<(String, String)> = head
+            .query(&format!("select s.name, s.setting from {name}.settings as s"), &[])
+            .await
+            .map_err(unreachable)?;
+        head.batch_execute(&format!("drop foreign table {name}.settings"))
             .await
             .map_err(unreachable)?;
         let lacking = lacking_settings(&settings);
@@ -235,18 +227,18 @@ impl FdwTarget {
 ///
 /// # Errors
 /// Refused, naming host, port and TLS mode tried.
-pub(crate) async fn probe(head: &mut PgConnection, target: &FdwTarget) -> Result<()> {
-    let mut transaction = head.begin().await?;
+pub(crate) async fn probe(head: &mut Session, target: &FdwTarget) -> Result<()> {
+    let transaction = head.begin().await?;
     let link = Link::new(Uuid::new_v4(), target.clone());
     let name = link.name.name().to_owned();
-    link.create(&mut transaction, &link.name, &role::random_password()).await.map_err(|error| {
+    link.create(&transaction, &link.name, &role::random_password()).await.map_err(|error| {
         Error::refused(format!(
             "head does not let this role set up postgres_fdw: {error}; see the rights in the \
              README (on Azure, add POSTGRES_FDW to the server parameter azure.extensions)"
         ))
         .because(error)
     })?;
-    let outcome = link.read_through(&mut transaction).await;
+    let outcome = link.read_through(&transaction).await;
     transaction.rollback().await?;
     match outcome {
         Ok(()) => Ok(()),

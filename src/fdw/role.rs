@@ -4,11 +4,10 @@ use postgres_protocol::password::scram_sha_256;
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::{AssertSqlSafe, PgConnection, raw_sql};
 
 use super::MARKER;
 use crate::error::{Error, Result};
-use crate::sql::{Ident, Literal, Relation};
+use crate::postgres::{Ident, Literal, Relation, Session};
 
 /// 32 letters and digits (190 bits) from the operating system's generator, and one sign of each
 /// class that password policies ask for.
@@ -20,78 +19,72 @@ pub(super) fn random_password() -> SecretString {
 /// Creates the role. The server sees only the SCRAM verifier, so its log never shows the password.
 /// It may log in for 30 days and read every table where this session's user may hand that on
 /// (`pg_read_all_data`); otherwise [`grant`] it the tables one by one.
-pub(super) async fn create(
-    base: &mut PgConnection,
-    name: &Ident,
-    password: &SecretString,
-) -> Result<()> {
+pub(super) async fn create(base: &Session, name: &Ident, password: &SecretString) -> Result<()> {
     let verifier = scram_sha_256(password.expose_secret().as_bytes());
     let until: String =
-        sqlx::query_scalar("select textin(timestamptz_out(now() + interval '30 days'))")
-            .fetch_one(&mut *base)
-            .await?;
+        base.query_one("select textin(timestamptz_out(now() + interval '30 days'))", &[]).await?;
     let bypass = if may_bypass_row_security(base).await? { "bypassrls" } else { "" };
     let comment = format!("{MARKER}; `deltacompare cleanup` drops it");
     // One transaction: a role without the comment would not be known as ours.
-    raw_sql(AssertSqlSafe(format!(
+    base.batch_execute(&format!(
         "create role {name} login inherit {bypass} password {} valid until {}; \
          comment on role {name} is {}",
         Literal(&verifier),
         Literal(&until),
         Literal(&comment)
-    )))
-    .execute(&mut *base)
+    ))
     .await
     .map_err(|error| {
-        let error = Error::from(error);
+        let error = error;
         Error::refused(format!(
             "base does not let this role create a login role for head: {error}; give it CREATEROLE"
         ))
         .because(error)
     })?;
     if reads_all(base).await? {
-        raw_sql(AssertSqlSafe(format!("grant pg_read_all_data to {name}"))).execute(base).await?;
+        base.batch_execute(&format!("grant pg_read_all_data to {name}")).await?;
     }
     Ok(())
 }
 
 /// Whether the role can be made to bypass row security, as decoding a slot does.
-pub(crate) async fn may_bypass_row_security(base: &mut PgConnection) -> Result<bool> {
-    Ok(sqlx::query_scalar(
+pub(crate) async fn may_bypass_row_security(base: &Session) -> Result<bool> {
+    base.query_one(
         r#"
         select rolsuper or (rolbypassrls and rolcreaterole
                             and int4in(textout(current_setting('server_version_num'))) >= 160000)
           from pg_roles where rolname = current_user
         "#,
+        &[],
     )
-    .fetch_one(base)
-    .await?)
+    .await
 }
 
 /// Whether this session's user may grant `pg_read_all_data`. Before PostgreSQL 16 CREATEROLE
 /// sufficed for that.
-pub(super) async fn reads_all(base: &mut PgConnection) -> Result<bool> {
-    Ok(sqlx::query_scalar(
-        r#"
+pub(super) async fn reads_all(base: &Session) -> Result<bool> {
+    base.query_one(
+r#"
         select rolsuper
                or (rolcreaterole and int4in(textout(current_setting('server_version_num'))) < 160000)
                or pg_has_role(current_user, 'pg_read_all_data', 'member with admin option')
           from pg_roles where rolname = current_user
         "#,
-    )
-    .fetch_one(base)
-    .await?)
+&[],
+)
+    .await
 }
 
 /// Whether [`grant`] will work: what may not be handed on PostgreSQL only warns of.
-pub(super) async fn check_grants(base: &mut PgConnection, relations: &[Relation]) -> Result<()> {
+pub(super) async fn check_grants(base: &Session, relations: &[Relation]) -> Result<()> {
     if reads_all(base).await? {
         return Ok(());
     }
     let (schemas, names): (Vec<&str>, Vec<&str>) =
         relations.iter().map(|relation| (relation.schema.name(), relation.name.name())).unzip();
-    let not_ours_to_grant: Vec<String> = sqlx::query_scalar(
-        r#"
+    let not_ours_to_grant: Vec<String> = base
+        .query(
+            r#"
         select format('%I.%I', n.nspname, c.relname)
           from unnest($1::text[], $2::text[]) as wanted (schema, name)
           join pg_namespace n on n.nspname = wanted.schema
@@ -102,11 +95,9 @@ pub(super) async fn check_grants(base: &mut PgConnection, relations: &[Relation]
                     or has_table_privilege('public', c.oid, 'select'))
          order by 1
         "#,
-    )
-    .bind(&schemas)
-    .bind(&names)
-    .fetch_all(base)
-    .await?;
+            &[&schemas, &names],
+        )
+        .await?;
     if not_ours_to_grant.is_empty() {
         return Ok(());
     }
@@ -118,23 +109,18 @@ pub(super) async fn check_grants(base: &mut PgConnection, relations: &[Relation]
 }
 
 /// Lets the role read these relations, unless it may read everything anyway.
-pub(super) async fn grant(
-    base: &mut PgConnection,
-    name: &Ident,
-    relations: &[Relation],
-) -> Result<()> {
+pub(super) async fn grant(base: &Session, name: &Ident, relations: &[Relation]) -> Result<()> {
     if reads_all(base).await? {
         return Ok(());
     }
     for relation in relations {
-        raw_sql(AssertSqlSafe(format!(
+        base.batch_execute(&format!(
             "grant usage on schema {} to {name}; grant select on {relation} to {name}",
             relation.schema
-        )))
-        .execute(&mut *base)
+        ))
         .await
         .map_err(|error| {
-            let error = Error::from(error);
+            let error = error;
             Error::refused(format!(
                 "base does not let this role hand on the right to read {relation}: {error}; \
                  grant it pg_read_all_data with admin option"
@@ -146,27 +132,27 @@ pub(super) async fn grant(
 }
 
 /// The roles that recoveries created on base, by name and comment.
-pub(super) async fn ours(base: &mut PgConnection) -> Result<Vec<String>> {
-    Ok(sqlx::query_scalar(
+pub(super) async fn ours(base: &Session) -> Result<Vec<String>> {
+    base.query(
         r#"
         select rolname::text from pg_roles
          where rolname ~ '^deltacompare_[0-9a-f]{12}$'
            and shobj_description(oid, 'pg_authid') like $1 || '%'
         "#,
+        &[&MARKER],
     )
-    .bind(MARKER)
-    .fetch_all(base)
-    .await?)
+    .await
 }
 
 /// Drops the role with what was granted to it. Does nothing if it is not there.
-pub(super) async fn drop(base: &mut PgConnection, name: &Ident) -> Result<bool> {
+pub(super) async fn drop(base: &Session, name: &Ident) -> Result<bool> {
     if !ours(base).await?.iter().any(|ours| ours == name.name()) {
         return Ok(false);
     }
     // `drop owned` would need membership in the role, which its creator need not have.
-    let grants: Vec<(String, String, String)> = sqlx::query_as(
-        r#"
+    let grants: Vec<(String, String, String)> = base
+        .query(
+            r#"
         select 'table', n.nspname::text, c.relname::text
           from pg_class c
           join pg_namespace n on n.oid = c.relnamespace
@@ -180,19 +166,16 @@ pub(super) async fn drop(base: &mut PgConnection, name: &Ident) -> Result<bool> 
           join pg_roles r on r.oid = acl.grantee
          where r.rolname = $1
         "#,
-    )
-    .bind(name.name())
-    .fetch_all(&mut *base)
-    .await?;
+            &[&name.name()],
+        )
+        .await?;
     for (kind, schema, table) in grants {
         let object = match kind.as_str() {
             "schema" => format!("schema {}", Ident::new(schema)),
             _ => format!("table {}", Relation::new(schema, table)),
         };
-        raw_sql(AssertSqlSafe(format!("revoke all on {object} from {name}")))
-            .execute(&mut *base)
-            .await?;
+        base.batch_execute(&format!("revoke all on {object} from {name}")).await?;
     }
-    raw_sql(AssertSqlSafe(format!("drop role {name}"))).execute(base).await?;
+    base.batch_execute(&format!("drop role {name}")).await?;
     Ok(true)
 }

@@ -12,12 +12,11 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 
 use super::{Link, MARKER, role};
 use crate::catalog::{RelationKind, TablePair};
 use crate::error::{Error, Result};
-use crate::sql::{Ident, Literal, Relation};
+use crate::postgres::{Ident, Literal, Relation, Session};
 
 /// Bytes that one fetch of postgres_fdw may hold on head, which buffers it whole.
 const FETCH_BYTES: u64 = 16 << 20;
@@ -134,7 +133,7 @@ fn fetch_size(bytes: u64, pages: u64, rows: Option<u64>) -> u64 {
 ///
 /// # Errors
 /// Refused, naming those that this session's user may not hand on.
-pub(crate) async fn check_grants(base: &mut PgConnection, tables: &[ForeignTable]) -> Result<()> {
+pub(crate) async fn check_grants(base: &Session, tables: &[ForeignTable]) -> Result<()> {
     // A helper view reads with the rights of its owner.
     let direct: Vec<Relation> = tables
         .iter()
@@ -150,36 +149,33 @@ pub(crate) async fn check_grants(base: &mut PgConnection, tables: &[ForeignTable
 /// Refused if base does not let the role read a table or hold a helper view.
 pub(crate) async fn create_foreign_tables(
     link: &Link,
-    base: &mut PgConnection,
-    head: &mut PgConnection,
+    base: &Session,
+    head: &mut Session,
     tables: &[ForeignTable],
 ) -> Result<()> {
     let name = &link.name;
     let views: Vec<&ForeignTable> = tables.iter().filter(|table| table.view.is_some()).collect();
     if !views.is_empty() {
         let comment = format!("{MARKER} {}; `deltacompare cleanup` drops it", link.recovery);
-        let refused = |error: sqlx::Error| {
-            let error = Error::from(error);
+        let refused = |error: Error| {
             Error::refused(format!(
                 "base does not let this role hold helper views (for row filters and inheritance \
                  parents): {error}; grant it CREATE on the database"
             ))
             .because(error)
         };
-        raw_sql(AssertSqlSafe(format!(
+        base.batch_execute(&format!(
             "create schema if not exists {name}; comment on schema {name} is {};
              grant usage on schema {name} to {name}",
             Literal(&comment)
-        )))
-        .execute(&mut *base)
+        ))
         .await
         .map_err(refused)?;
         for (view, query) in views.iter().filter_map(|table| Some((table, table.view.as_ref()?))) {
             let relation = &view.remote;
-            raw_sql(AssertSqlSafe(format!(
+            base.batch_execute(&format!(
                 "create or replace view {relation} as {query}; grant select on {relation} to {name}"
-            )))
-            .execute(&mut *base)
+            ))
             .await
             .map_err(refused)?;
         }
@@ -191,9 +187,9 @@ pub(crate) async fn create_foreign_tables(
         .collect();
     role::grant(base, name, &direct).await?;
     for batch in tables.chunks(RELATIONS_PER_TRANSACTION) {
-        let mut transaction = head.begin().await?;
+        let transaction = head.begin().await?;
         for table in batch {
-            raw_sql(AssertSqlSafe(table.definition(link))).execute(&mut *transaction).await?;
+            transaction.batch_execute(&table.definition(link)).await?;
         }
         transaction.commit().await?;
     }

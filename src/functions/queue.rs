@@ -15,8 +15,8 @@ use uuid::Uuid;
 use super::bindings::{PLAN_QUEUE, QUEUE_CONNECTION, WORK_QUEUE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{Identity, IdentityKind};
+use crate::postgres::install_crypto_provider;
 use crate::recovery::Due;
-use crate::server::choose_cryptography;
 
 /// A message: a hint that something may be to do. None of its fields has the name of an entry that
 /// the host keeps of a message.
@@ -44,7 +44,7 @@ impl Queues {
     /// # Errors
     /// Refused; names the setting, and no secret.
     pub(super) fn from_environment() -> Result<Self> {
-        choose_cryptography();
+        install_crypto_provider();
         let setting = |suffix: &str| {
             std::env::var(format!("{QUEUE_CONNECTION}{suffix}")).ok().filter(|s| !s.is_empty())
         };

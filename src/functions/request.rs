@@ -20,10 +20,10 @@ use crate::event::{
     BeforeImage, BinaryMode, DecimalMode, Format, HstoreMode, IntervalMode, TimePrecision,
 };
 use crate::lineage::Lsn;
+use crate::postgres::SslMode;
 use crate::preflight::Servers;
 use crate::record::Record;
 use crate::recovery::{Request, SinkTarget, StrategyChoice, Verify};
-use crate::server::SslMode;
 use crate::sink::{PartitionBy, PartitionHash, PartitionKeySource};
 
 /// What is asked for: the options of `deltacompare run` by the same names, with `_` for `-`, and with

@@ -2,15 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::PgConnection;
-
 use super::Findings;
 use crate::catalog::Selection;
 use crate::error::Result;
+use crate::postgres::{Session, Side};
 use crate::record::{
     Record, Recorded, RecordedRelation, Relations, altered_publications, publications, relations,
 };
-use crate::server::Side;
 
 /// Why two restores without a record prove nothing.
 const NO_RECORD: &str = "whether the restores were altered after they were made (by truncate or \
@@ -23,7 +21,7 @@ const NAMED: usize = 100;
 /// One server, and what a request compares there.
 pub(super) struct Compared<'a> {
     pub(super) side: Side,
-    pub(super) connection: &'a mut PgConnection,
+    pub(super) connection: &'a Session,
     /// The next transaction id, with its epoch.
     pub(super) next_transaction: i64,
     /// The oids of the tables, and of the partitions that hold their rows.
@@ -162,7 +160,7 @@ fn covered_names(
 /// The server cannot be asked.
 pub(crate) async fn altered_relations(
     recorded: &Recorded,
-    connection: &mut PgConnection,
+    connection: &Session,
 ) -> Result<Vec<(Vec<u32>, String)>> {
     let Some(then) = &recorded.relations else { return Ok(Vec::new()) };
     let now = relations(connection, 0).await?;

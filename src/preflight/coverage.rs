@@ -3,14 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::{AssertSqlSafe, PgConnection};
-
 use super::Findings;
 use crate::catalog::{
     self, Deviation, PublishedTable, RelationKind, Selection, Sides, Storage, TableName, TablePair,
 };
 use crate::error::Result;
-use crate::sql;
+use crate::postgres::{self, Session};
 
 /// The selected tables, each with base's. What is not compared is told once for all of a kind,
 /// however many tables it meets.
@@ -18,8 +16,8 @@ use crate::sql;
 /// # Errors
 /// Refused: an unknown publication or table, or nothing selected.
 pub(super) async fn pairs(
-    base: &mut PgConnection,
-    head: &mut PgConnection,
+    base: &Session,
+    head: &Session,
     server_version: u32,
     selection: &Selection,
     one_lineage: bool,
@@ -80,7 +78,7 @@ pub(super) async fn pairs(
 /// What base's publications cover; `None` if base has none of those that are asked for, and head's
 /// are taken for both.
 async fn published_on_base(
-    base: &mut PgConnection,
+    base: &Session,
     server_version: u32,
     selection: &Selection,
     published: &BTreeMap<TableName, PublishedTable>,
@@ -107,7 +105,7 @@ async fn published_on_base(
 /// Partitions of base that only one side publishes by itself, the other side as a part of its root:
 /// `publish_via_partition_root` was changed, or another publication has come.
 async fn regrouped(
-    base: &mut PgConnection,
+    base: &Session,
     published: &BTreeMap<TableName, PublishedTable>,
     published_on_base: Option<&BTreeMap<TableName, PublishedTable>>,
 ) -> Result<BTreeMap<TableName, TableName>> {
@@ -124,27 +122,25 @@ async fn regrouped(
 
 /// Tables with a row filter that base cannot decide. One that base's publications have it can; one
 /// that is head's alone may ask for columns or types that came in the gap.
-async fn undecided(base: &mut PgConnection, pairs: &[TablePair]) -> Result<BTreeSet<TableName>> {
+async fn undecided(base: &Session, pairs: &[TablePair]) -> Result<BTreeSet<TableName>> {
     let mut undecided = BTreeSet::new();
     for pair in pairs {
         let (Some(relation), Some(filter)) = (&pair.base, &pair.base_filter) else { continue };
         let question = format!(
             "explain select from {} as r where {filter}",
-            sql::Relation::from(&relation.name)
+            postgres::Relation::from(&relation.name)
         );
-        match sqlx::raw_sql(AssertSqlSafe(question)).execute(&mut *base).await {
-            Ok(_) => {}
+        match base.batch_execute(&question).await {
+            Ok(()) => {}
             // Syntax error or access rule violation, data exception; but missing rights are looked
             // for elsewhere.
-            Err(sqlx::Error::Database(error))
-                if error.code().is_some_and(|code| {
-                    code != "42501" && (code.starts_with("42") || code.starts_with("22"))
-                }) =>
-            {
-                undecided.insert(pair.table.name.clone());
-            }
-            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42501") => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => match error.sqlstate() {
+                Some("42501") => {}
+                Some(code) if code.starts_with("42") || code.starts_with("22") => {
+                    undecided.insert(pair.table.name.clone());
+                }
+                _ => return Err(error),
+            },
         }
     }
     Ok(undecided)
@@ -152,8 +148,8 @@ async fn undecided(base: &mut PgConnection, pairs: &[TablePair]) -> Result<BTree
 
 /// Tables that base's publications cover and head's do not.
 async fn not_compared(
-    base: &mut PgConnection,
-    head: &mut PgConnection,
+    base: &Session,
+    head: &Session,
     selection: &Selection,
     pairs: &[TablePair],
     sides: &Sides,
@@ -210,8 +206,8 @@ async fn not_compared(
 /// Partitions that came or went under a published root, on the pairs that they concern; partitions
 /// that no slot reads are refused.
 pub(super) async fn partitions(
-    base: &mut PgConnection,
-    head: &mut PgConnection,
+    base: &Session,
+    head: &Session,
     base_storage: &BTreeMap<u32, Vec<Storage>>,
     head_storage: &BTreeMap<u32, Vec<Storage>>,
     pairs: &mut [TablePair],
@@ -273,11 +269,7 @@ pub(super) async fn partitions(
 }
 
 /// Has old rows of partitioned tables told as their partitions say.
-async fn tell_old_rows(
-    base: &mut PgConnection,
-    head: &mut PgConnection,
-    pairs: &mut [TablePair],
-) -> Result<()> {
+async fn tell_old_rows(base: &Session, head: &Session, pairs: &mut [TablePair]) -> Result<()> {
     let partitioned = |relation: &&catalog::Relation| relation.kind == RelationKind::Partitioned;
     let oids = |relations: Vec<&catalog::Relation>| -> Vec<u32> {
         relations.iter().map(|relation| relation.oid).collect()

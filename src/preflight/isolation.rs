@@ -1,24 +1,21 @@
 //! Nothing on a copy may act by itself, and nobody may write to it: it believes that it is production.
 
-use sqlx::{Connection, PgConnection, Row};
-
 use super::Findings;
 use super::restores::writers;
-use crate::error::{Error, Result};
-use crate::server::{Server, Side};
+use crate::error::Result;
+use crate::postgres::{Server, Session, Side};
 
 /// Refuses enabled subscriptions, active jobs, event triggers and other writers; warns of foreign
 /// servers.
 pub(super) async fn quiet(
     side: Side,
     server: &Server,
-    connection: &mut PgConnection,
+    connection: &mut Session,
     findings: &mut Findings,
 ) -> Result<()> {
-    let subscriptions: Vec<String> =
-        sqlx::query_scalar("select subname::text from pg_subscription where subenabled order by 1")
-            .fetch_all(&mut *connection)
-            .await?;
+    let subscriptions: Vec<String> = connection
+        .query("select subname::text from pg_subscription where subenabled order by 1", &[])
+        .await?;
     if !subscriptions.is_empty() {
         findings.refuse(format!(
             "{side} has enabled subscriptions ({}): a restored subscriber takes changes from its \
@@ -42,20 +39,17 @@ pub(super) async fn quiet(
 
 /// Foreign servers other than ours. Nothing that runs here may use them; what would, writes to the
 /// real ones.
-async fn foreign_servers(
-    side: Side,
-    connection: &mut PgConnection,
-    findings: &mut Findings,
-) -> Result<()> {
-    let servers: Vec<String> = sqlx::query_scalar(
-        r#"
+async fn foreign_servers(side: Side, connection: &Session, findings: &mut Findings) -> Result<()> {
+    let servers: Vec<String> = connection
+        .query(
+            r#"
         select srvname::text from pg_foreign_server
          where srvname !~ '^deltacompare_[0-9a-f]{12}$'
          order by 1
         "#,
-    )
-    .fetch_all(connection)
-    .await?;
+            &[],
+        )
+        .await?;
     if !servers.is_empty() {
         findings.warn(format!(
             "{side} has foreign servers ({}): a job or a trigger of the copy would write through \
@@ -70,19 +64,17 @@ async fn foreign_servers(
 async fn jobs(
     side: Side,
     server: &Server,
-    connection: &mut PgConnection,
+    connection: &mut Session,
     findings: &mut Findings,
 ) -> Result<()> {
     let cron_database: Option<String> =
-        sqlx::query_scalar("select current_setting('cron.database_name', true)")
-            .fetch_one(&mut *connection)
-            .await?;
+        connection.query_one("select current_setting('cron.database_name', true)", &[]).await?;
     let mut jobs = active_jobs(side, connection, findings).await?;
     if let Some(database) = cron_database.filter(|database| database != server.database()) {
         match server.with_database(&database).connect("deltacompare preflight").await {
             Ok(mut other) => {
                 jobs.extend(active_jobs(side, &mut other, findings).await?);
-                let _ = other.close().await;
+                other.close().await;
             }
             Err(error) => findings.warn(format!(
                 "pg_cron on {side} keeps its jobs in database {database:?}, which cannot be \
@@ -103,7 +95,7 @@ async fn jobs(
 
 async fn active_jobs(
     side: Side,
-    connection: &mut PgConnection,
+    connection: &mut Session,
     findings: &mut Findings,
 ) -> Result<Vec<String>> {
     let mut jobs = Vec::new();
@@ -118,29 +110,20 @@ async fn active_jobs(
             "select j.jobname from pgagent.pga_job j where j.jobenabled order by 1",
         ),
     ] {
-        let exists: bool = sqlx::query_scalar("select to_regclass($1) is not null")
-            .bind(table)
-            .fetch_one(&mut *connection)
-            .await?;
+        let exists: bool =
+            connection.query_one("select to_regclass($1) is not null", &[&table]).await?;
         if !exists {
             continue;
         }
         // pg_cron shows each user only its own jobs; our sessions ask for all rows or an error.
-        match sqlx::query(query).fetch_all(&mut *connection).await {
-            Ok(rows) => {
-                for row in rows {
-                    jobs.push(row.try_get::<String, _>(0)?);
-                }
-            }
+        match connection.query(query, &[]).await {
+            Ok(seen) => jobs.extend::<Vec<String>>(seen),
             Err(error) => {
-                let mut transaction = connection.begin().await?;
-                sqlx::query("set local row_security = on").execute(&mut *transaction).await?;
-                let own = sqlx::query(query).fetch_all(&mut *transaction).await;
+                let transaction = connection.begin().await?;
+                transaction.execute("set local row_security = on", &[]).await?;
+                let own: Result<Vec<String>> = transaction.query(query, &[]).await;
                 transaction.rollback().await?;
-                for row in own.unwrap_or_default() {
-                    jobs.push(row.try_get::<String, _>(0)?);
-                }
-                let error = Error::from(error);
+                jobs.extend(own.unwrap_or_default());
                 findings.warn(format!(
                     "jobs of other users in {table} on {side} cannot be seen ({error}): make sure \
                      that none is active"
@@ -157,13 +140,10 @@ const OUR_COMMANDS: &str = "{ALTER EXTENSION,COMMENT,CREATE EXTENSION,CREATE FOR
     DROP EXTENSION,DROP FOREIGN TABLE,DROP SCHEMA,DROP SERVER,DROP TABLE,DROP USER MAPPING,\
     DROP VIEW,GRANT,REVOKE}";
 
-async fn event_triggers(
-    side: Side,
-    connection: &mut PgConnection,
-    findings: &mut Findings,
-) -> Result<()> {
-    let triggers: Vec<(String, bool)> = sqlx::query_as(
-        r#"
+async fn event_triggers(side: Side, connection: &Session, findings: &mut Findings) -> Result<()> {
+    let triggers: Vec<(String, bool)> = connection
+        .query(
+            r#"
         select e.evtname::text,
                exists (select from pg_depend d
                         where d.classid = 'pg_event_trigger'::regclass and d.objid = e.oid
@@ -174,10 +154,9 @@ async fn event_triggers(
            and (e.evttags is null or e.evttags && $1::text[])
          order by 1
         "#,
-    )
-    .bind(OUR_COMMANDS)
-    .fetch_all(connection)
-    .await?;
+            &[&OUR_COMMANDS],
+        )
+        .await?;
     let (extension, own): (Vec<_>, Vec<_>) =
         triggers.into_iter().partition(|(_, of_extension)| *of_extension);
     let names = |triggers: &[(String, bool)]| {

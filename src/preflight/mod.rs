@@ -15,7 +15,6 @@ pub(crate) use restores::{
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use sqlx::Connection;
 
 use crate::catalog::{self, SameStorage, Selection, Storage, TablePair};
 use crate::diff::ReusedIds;
@@ -23,9 +22,9 @@ use crate::error::{Error, Result};
 use crate::fdw::{self, FdwTarget};
 use crate::gap_proof::GapProof;
 use crate::lineage::{History, Lineage, Lsn, OneHistory};
+use crate::postgres::{Server, Side};
 use crate::record::Recorded;
 use crate::recovery::Request;
-use crate::server::{Server, Side};
 
 /// The two servers of a recovery, as this process reaches them.
 #[derive(Clone, Debug)]
@@ -130,13 +129,13 @@ impl Findings {
 /// # Errors
 /// Transient, if a server cannot be reached.
 pub(crate) async fn restores_of(servers: &Servers) -> Result<String> {
-    let (mut base, mut head) = tokio::try_join!(
+    let (base, head) = tokio::try_join!(
         servers.base.connect("deltacompare preflight"),
         servers.head.connect("deltacompare preflight"),
     )?;
-    let on_base = restores::facts(&mut base).await?;
-    let on_head = restores::facts(&mut head).await?;
-    let _ = tokio::join!(base.close(), head.close());
+    let on_base = restores::facts(&base).await?;
+    let on_head = restores::facts(&head).await?;
+    tokio::join!(base.close(), head.close());
     Ok(format!("{} {}", on_base.restore, on_head.restore))
 }
 
@@ -155,10 +154,10 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
     )?;
     let (mut base, mut head) = (base, head);
     let mut findings = Findings::default();
-    let base_facts = restores::facts(&mut base).await?;
-    let head_facts = restores::facts(&mut head).await?;
+    let base_facts = restores::facts(&base).await?;
+    let head_facts = restores::facts(&head).await?;
     restores::comparable(&base_facts, &head_facts, &mut findings);
-    if restores::same_server(&mut base, &mut head).await? {
+    if restores::same_server(&base, &head).await? {
         findings.refuse(
             "base and head are the same server: name the restore to the moment when the slot was \
              lost as base, and the one to the moment when it was back as head",
@@ -188,7 +187,7 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
             ));
         }
         blocked |=
-            restores::locked(side, facts.version, connection, &selection, &mut findings).await?;
+            restores::locked(side, facts.version(), connection, &selection, &mut findings).await?;
     }
     if blocked {
         // Everything else would wait for the locks.
@@ -200,15 +199,9 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
     let ends = history.ok().map(|history| (history.base_end, history.head_end));
     refuse_empty_gap(request, ends, &gap, &base_facts, &head_facts, &mut findings);
 
-    let mut pairs = coverage::pairs(
-        &mut base,
-        &mut head,
-        head_facts.version,
-        &selection,
-        one_lineage,
-        &mut findings,
-    )
-    .await?;
+    let mut pairs =
+        coverage::pairs(&base, &head, head_facts.version(), &selection, one_lineage, &mut findings)
+            .await?;
     restores::unwritten(&pairs, request.accept_written, &mut findings);
     let written = |pair: &TablePair| {
         pair.head.written > 0 || pair.base.as_ref().is_some_and(|base| base.written > 0)
@@ -217,22 +210,15 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         let warnings = pair.collation_warnings();
         pair.warnings.extend(warnings);
     }
-    rights::check(&mut base, &mut head, &pairs, &mut findings).await?;
+    rights::check(&base, &head, &pairs, &mut findings).await?;
 
     let head_oids: Vec<u32> = pairs.iter().map(|pair| pair.head.oid).collect();
     let base_oids: Vec<u32> =
         pairs.iter().filter_map(|pair| pair.base.as_ref()).map(|base| base.oid).collect();
-    let head_storage = catalog::storage(&mut head, &head_oids).await?;
-    let base_storage = catalog::storage(&mut base, &base_oids).await?;
-    coverage::partitions(
-        &mut base,
-        &mut head,
-        &base_storage,
-        &head_storage,
-        &mut pairs,
-        &mut findings,
-    )
-    .await?;
+    let head_storage = catalog::storage(&head, &head_oids).await?;
+    let base_storage = catalog::storage(&base, &base_oids).await?;
+    coverage::partitions(&base, &head, &base_storage, &head_storage, &mut pairs, &mut findings)
+        .await?;
 
     let oids = |storage: &BTreeMap<u32, Vec<Storage>>, tables: Vec<u32>| {
         let leaves = storage.values().flatten().map(|leaf| leaf.oid);
@@ -258,7 +244,7 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         false => unaltered,
     });
 
-    let target = FdwTarget::new(&servers.base, &request.fdw, head_facts.version);
+    let target = FdwTarget::new(&servers.base, &request.fdw, head_facts.version());
     let target = match target {
         Ok(target) => Some(target),
         Err(error) => {
@@ -271,7 +257,7 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
     {
         findings.refuse(error.to_string());
     }
-    let _ = tokio::join!(base.close(), head.close());
+    tokio::join!(base.close(), head.close());
     let warnings = findings.into_result()?;
     let target = target.ok_or_else(|| Error::refused("head has no way to base"))?;
     let reused_ids =

@@ -1,18 +1,15 @@
 //! What must hold of the two restored servers.
 
-use sqlx::{AssertSqlSafe, PgConnection};
-
 use super::Findings;
 use crate::catalog::{Selection, TablePair};
 use crate::error::Result;
-use crate::server::Side;
+use crate::postgres::{Session, Side, from_row};
 
 /// What a server says of itself.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
-    #[sqlx(try_from = "i32")]
     /// `server_version_num`.
-    pub(super) version: u32,
+    version: i32,
     pub(super) in_recovery: bool,
     pub(super) system_identifier: String,
     /// The next transaction id, with its epoch.
@@ -29,9 +26,29 @@ pub(super) struct Facts {
     pub(super) restore: String,
 }
 
-pub(super) async fn facts(connection: &mut PgConnection) -> Result<Facts> {
-    let mut facts: Facts = sqlx::query_as(
-        r#"
+impl Facts {
+    /// `server_version_num`.
+    pub(super) fn version(&self) -> u32 {
+        self.version.unsigned_abs()
+    }
+}
+
+from_row!(Facts {
+    version,
+    in_recovery,
+    system_identifier,
+    next_transaction,
+    track_counts,
+    large_objects,
+    last_replayed,
+    last_commit,
+    restore
+});
+
+pub(super) async fn facts(connection: &Session) -> Result<Facts> {
+    let mut facts: Facts = connection
+        .query_one(
+            r#"
         select int4in(textout(current_setting('server_version_num'))) as version,
                pg_is_in_recovery() as in_recovery,
                (select textin(int8out(system_identifier))
@@ -49,9 +66,9 @@ pub(super) async fn facts(connection: &mut PgConnection) -> Result<Facts> {
                          (select oid from pg_database where datname = current_database())
                ) as restore
         "#,
-    )
-    .fetch_one(&mut *connection)
-    .await?;
+            &[],
+        )
+        .await?;
     if !facts.in_recovery
         && let Some(second) = restore_ended(connection).await?
     {
@@ -61,27 +78,28 @@ pub(super) async fn facts(connection: &mut PgConnection) -> Result<Facts> {
 }
 
 /// Whether this role may look at the files of the write-ahead log: it needs `pg_monitor`.
-async fn sees_wal_files(connection: &mut PgConnection) -> Result<bool> {
-    Ok(sqlx::query_scalar("select has_function_privilege('pg_catalog.pg_ls_waldir()', 'execute')")
-        .fetch_one(connection)
-        .await?)
+async fn sees_wal_files(connection: &Session) -> Result<bool> {
+    connection
+        .query_one("select has_function_privilege('pg_catalog.pg_ls_waldir()', 'execute')", &[])
+        .await
 }
 
 /// The second in which the server's restore ended: then the history of its timeline is written, and
 /// never again. `None` if the role may not see that. Not while the server is in recovery.
-pub(crate) async fn restore_ended(connection: &mut PgConnection) -> Result<Option<i64>> {
+pub(crate) async fn restore_ended(connection: &Session) -> Result<Option<i64>> {
     if !sees_wal_files(connection).await? {
         return Ok(None);
     }
-    Ok(sqlx::query_scalar(
-        r#"
+    connection
+        .query_opt(
+            r#"
         select extract(epoch from modification)::int8
           from pg_ls_waldir()
          where name = left(pg_walfile_name(pg_current_wal_lsn()), 8) || '.history'
         "#,
-    )
-    .fetch_optional(connection)
-    .await?)
+            &[],
+        )
+        .await
 }
 
 /// Whether two identities are of one restore, as far as both tell. The end of the restore is not told
@@ -92,7 +110,7 @@ pub(crate) fn same_restore(one: &str, other: &str) -> bool {
 }
 
 /// What tells this restore from any other, and its system identifier.
-pub(crate) async fn restore_identity(connection: &mut PgConnection) -> Result<(String, String)> {
+pub(crate) async fn restore_identity(connection: &Session) -> Result<(String, String)> {
     let facts = facts(connection).await?;
     Ok((facts.restore, facts.system_identifier))
 }
@@ -101,14 +119,16 @@ pub(crate) async fn restore_identity(connection: &mut PgConnection) -> Result<(S
 /// along, `pg_stat_reset()` too. The file that tells the server's timelines was written when its
 /// restore ended (in whole seconds). `false` where that cannot be seen: without `pg_monitor`, and on
 /// PostgreSQL 14, which begins to count only some time after the file is there.
-pub(crate) async fn counts_lost(connection: &mut PgConnection) -> Result<bool> {
-    let counts_early: bool =
-        connection.server_version_num().is_some_and(|version| version >= 150_000);
+pub(crate) async fn counts_lost(connection: &Session) -> Result<bool> {
+    let counts_early: bool = connection
+        .query_one("select int4in(textout(current_setting('server_version_num'))) >= 150000", &[])
+        .await?;
     if !counts_early || !sees_wal_files(connection).await? {
         return Ok(false);
     }
-    Ok(sqlx::query_scalar(
-        r#"
+    connection
+        .query_one(
+            r#"
         select coalesce(
                  greatest((select stats_reset from pg_stat_bgwriter),
                           (select stats_reset from pg_stat_database
@@ -117,9 +137,9 @@ pub(crate) async fn counts_lost(connection: &mut PgConnection) -> Result<bool> {
                      where name ~ '^[0-9A-F]{8}\.history$') + interval '1 s',
                  false)
         "#,
-    )
-    .fetch_one(connection)
-    .await?)
+            &[],
+        )
+        .await
 }
 
 /// Versions and recovery state.
@@ -131,10 +151,10 @@ pub(super) fn comparable(base: &Facts, head: &Facts, findings: &mut Findings) {
                  (select pg_promote())"
             ));
         }
-        if facts.version < 140_000 {
+        if facts.version() < 140_000 {
             findings.refuse(format!(
                 "{side} runs PostgreSQL {}: 14 is the oldest that is supported",
-                facts.version / 10_000
+                facts.version() / 10_000
             ));
         }
         if !facts.track_counts {
@@ -160,29 +180,30 @@ pub(super) fn comparable(base: &Facts, head: &Facts, findings: &mut Findings) {
 }
 
 /// Whether both sessions are on one server: a lock taken in one is seen in the other.
-pub(super) async fn same_server(base: &mut PgConnection, head: &mut PgConnection) -> Result<bool> {
+pub(super) async fn same_server(base: &Session, head: &Session) -> Result<bool> {
     let key: i64 = rand::random();
-    sqlx::query("select pg_advisory_lock($1)").bind(key).execute(&mut *base).await?;
-    let seen = sqlx::query_scalar(
-        r#"
+    base.execute("select pg_advisory_lock($1)", &[&key]).await?;
+    let seen = head
+        .query_one(
+            r#"
         select exists (select from pg_locks
                         where locktype = 'advisory'
                           and classid::int8 = ($1 >> 32) & 4294967295
                           and objid::int8 = $1 & 4294967295)
         "#,
-    )
-    .bind(key)
-    .fetch_one(head)
-    .await;
-    sqlx::query("select pg_advisory_unlock($1)").bind(key).execute(base).await?;
-    Ok(seen?)
+            &[&key],
+        )
+        .await;
+    base.execute("select pg_advisory_unlock($1)", &[&key]).await?;
+    seen
 }
 
 /// Client sessions other than ours that have a transaction id in this database. `pg_locks` shows
 /// them to every role; `pg_stat_activity.backend_xid` does not.
-pub(crate) async fn writers(connection: &mut PgConnection) -> Result<Vec<i32>> {
-    Ok(sqlx::query_scalar(
-        r#"
+pub(crate) async fn writers(connection: &Session) -> Result<Vec<i32>> {
+    connection
+        .query(
+            r#"
         select distinct a.pid
           from pg_locks l
           join pg_stat_activity a on a.pid = l.pid
@@ -193,13 +214,13 @@ pub(crate) async fn writers(connection: &mut PgConnection) -> Result<Vec<i32>> {
            and a.pid <> pg_backend_pid()
          order by 1
         "#,
-    )
-    .fetch_all(connection)
-    .await?)
+            &[],
+        )
+        .await
 }
 
 /// A client session other than ours in this database.
-#[derive(Clone, Copy, Debug, sqlx::FromRow)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct OtherSession {
     pub(crate) pid: i32,
     /// It may keep counts of earlier writes to itself for as long as it stays as it is: within a
@@ -207,13 +228,16 @@ pub(crate) struct OtherSession {
     pub(crate) holds_counts_back: bool,
 }
 
+from_row!(OtherSession { pid, holds_counts_back });
+
 /// Sessions whose counts of writes may not have been told yet. One that told something a moment
 /// before keeps the rest for up to ten seconds while it is idle (PostgreSQL sources, pgstat.c,
 /// `PGSTAT_IDLE_INTERVAL`), before PostgreSQL 15 until its next transaction. `pg_locks` shows to
 /// every role who is in a transaction.
-pub(crate) async fn other_sessions(connection: &mut PgConnection) -> Result<Vec<OtherSession>> {
-    Ok(sqlx::query_as(
-        r#"
+pub(crate) async fn other_sessions(connection: &Session) -> Result<Vec<OtherSession>> {
+    connection
+        .query(
+            r#"
         select a.pid,
                (int4in(textout(current_setting('server_version_num'))) < 150000
                 or exists (select from pg_locks l
@@ -227,9 +251,9 @@ pub(crate) async fn other_sessions(connection: &mut PgConnection) -> Result<Vec<
            and a.pid <> pg_backend_pid()
          order by 1
         "#,
-    )
-    .fetch_all(connection)
-    .await?)
+            &[],
+        )
+        .await
 }
 
 /// Prepared transactions survive a restore with their locks. Those that would keep us from reading
@@ -239,7 +263,7 @@ pub(crate) async fn other_sessions(connection: &mut PgConnection) -> Result<Vec<
 pub(super) async fn locked(
     side: Side,
     server_version: u32,
-    connection: &mut PgConnection,
+    connection: &Session,
     selection: &Selection,
     findings: &mut Findings,
 ) -> Result<bool> {
@@ -251,8 +275,10 @@ pub(super) async fn locked(
     };
     let (schemas, names): (Vec<&str>, Vec<&str>) =
         selection.tables.iter().map(|table| (table.schema.as_str(), table.name.as_str())).unzip();
-    let prepared: Vec<(String, Vec<String>)> = sqlx::query_as(AssertSqlSafe(format!(
-        r#"
+    let prepared: Vec<(String, Vec<String>)> = connection
+        .query(
+            &format!(
+                r#"
         with recursive held (transaction, relation) as (
           select p.transaction, l.relation
             from pg_prepared_xacts p
@@ -297,12 +323,10 @@ pub(super) async fn locked(
          where p.database = current_database()
          order by 1
         "#
-    )))
-    .bind(&schemas)
-    .bind(&names)
-    .bind(&selection.publications)
-    .fetch_all(connection)
-    .await?;
+            ),
+            &[&schemas, &names, &selection.publications],
+        )
+        .await?;
     let mut blocked = false;
     for (gid, tables) in prepared {
         if tables.is_empty() {
@@ -354,12 +378,10 @@ pub(super) fn unwritten(pairs: &[TablePair], accept: bool, findings: &mut Findin
 }
 
 /// The rows written to these relations since the statistics began, by oid, where there are any.
-pub(crate) async fn written(
-    connection: &mut PgConnection,
-    relations: &[i64],
-) -> Result<Vec<(i64, i64)>> {
-    Ok(sqlx::query_as(AssertSqlSafe(
-        r#"
+pub(crate) async fn written(connection: &Session, relations: &[i64]) -> Result<Vec<(i64, i64)>> {
+    connection
+        .query(
+            r#"
         select oid, written
           from (select wanted.oid,
                        (select sum(pg_stat_get_tuples_inserted(leaf)
@@ -372,8 +394,7 @@ pub(crate) async fn written(
                   from unnest($1::int8[]) wanted (oid)) counted
          where written > 0
         "#,
-    ))
-    .bind(relations)
-    .fetch_all(connection)
-    .await?)
+            &[&relations],
+        )
+        .await
 }

@@ -1,13 +1,11 @@
 //! What the two roles must be allowed to do. Nothing here needs a superuser.
 
-use sqlx::PgConnection;
-
 use super::Findings;
 use crate::catalog::TablePair;
 use crate::error::Result;
 use crate::fdw;
+use crate::postgres::{Session, from_row};
 
-#[derive(sqlx::FromRow)]
 struct HeadRights {
     role: String,
     database: String,
@@ -23,14 +21,27 @@ struct HeadRights {
     status_usable: bool,
 }
 
+from_row!(HeadRights {
+    role,
+    database,
+    create,
+    wrapper_usage,
+    available,
+    allow_list,
+    status_owner,
+    status_is_ours,
+    status_usable
+});
+
 pub(super) async fn check(
-    base: &mut PgConnection,
-    head: &mut PgConnection,
+    base: &Session,
+    head: &Session,
     pairs: &[TablePair],
     findings: &mut Findings,
 ) -> Result<()> {
-    let rights: HeadRights = sqlx::query_as(
-        r#"
+    let rights: HeadRights = head
+        .query_one(
+            r#"
         select current_user::text as role,
                current_database()::text as database,
                has_database_privilege(current_database(), 'create') as create,
@@ -42,17 +53,16 @@ pub(super) async fn check(
                pg_get_userbyid(n.nspowner)::text as status_owner,
                -- An empty one is ours too: of a process that begins just now, or was killed then.
                exists (select from pg_class c
-                        where c.relnamespace = n.oid and c.relname = '_sqlx_migrations')
+                        where c.relnamespace = n.oid and c.relname = 'refinery_schema_history')
                  or not exists (select from pg_class c where c.relnamespace = n.oid)
                  as status_is_ours,
                coalesce(pg_has_role(current_user, n.nspowner, 'usage'), true) as status_usable
           from (select) one
           left join pg_namespace n on n.nspname = $1
         "#,
-    )
-    .bind(fdw::STATUS_SCHEMA)
-    .fetch_one(&mut *head)
-    .await?;
+            &[&fdw::STATUS_SCHEMA],
+        )
+        .await?;
     let HeadRights { role, database, .. } = &rights;
     if !rights.create {
         findings.refuse(format!(
@@ -97,13 +107,14 @@ pub(super) async fn check(
             }
         }
     }
-    let (role, creates_roles): (String, bool) = sqlx::query_as(
-        r#"
+    let (role, creates_roles): (String, bool) = base
+        .query_one(
+            r#"
         select rolname::text, rolcreaterole or rolsuper from pg_roles where rolname = current_user
         "#,
-    )
-    .fetch_one(&mut *base)
-    .await?;
+            &[],
+        )
+        .await?;
     if !creates_roles {
         findings.refuse(format!(
             "{role} may not create the throw-away role on base with which head logs in: alter \

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::catalog::TableName;
 use crate::error::Result;
+use crate::postgres::{Session, from_row};
 
 /// A table, a partitioned table or a partition, as one server has it.
 ///
@@ -53,7 +53,6 @@ pub struct RecordedPublication {
     pub definition: String,
 }
 
-#[derive(sqlx::FromRow)]
 struct RelationRow {
     oid: i64,
     schema: String,
@@ -67,12 +66,25 @@ struct RelationRow {
     definition: String,
 }
 
+from_row!(RelationRow {
+    oid,
+    schema,
+    name,
+    filenode,
+    bytes,
+    written,
+    parents,
+    published,
+    altered,
+    definition
+});
+
 /// All tables of the database, with one query however many there are, by name. Waits for no lock of a
 /// prepared transaction.
 ///
 /// [`RecordedRelation::altered`] is set for those that one of the newest `transactions` altered.
 pub(crate) async fn relations(
-    connection: &mut PgConnection,
+    connection: &Session,
     transactions: u64,
 ) -> Result<Vec<RecordedRelation>> {
     let rows = relation_rows(connection, transactions).await?;
@@ -98,16 +110,14 @@ impl From<RelationRow> for RecordedRelation {
 /// Hashes of 64 bits suffice: they are compared with the same table's only, and nobody forges them.
 /// `format` and `json_build_array` call the types' output functions, which no cast of the user's
 /// replaces.
-async fn relation_rows(
-    connection: &mut PgConnection,
-    transactions: u64,
-) -> Result<Vec<RelationRow>> {
+async fn relation_rows(connection: &Session, transactions: u64) -> Result<Vec<RelationRow>> {
     let published_schemas = if has_published_schemas(connection).await? {
         "exists (select from pg_publication_namespace s where s.pnnspid = c.relnamespace)"
     } else {
         "false"
     };
-    Ok(sqlx::query_as(AssertSqlSafe(format!(
+    connection.query(
+&format!(
         r#"
         with recursive
         relation as materialized (
@@ -243,40 +253,39 @@ async fn relation_rows(
           left join publications m on m.oid = c.oid
          order by c.nspname, c.relname
         "#
-    )))
-    .bind(i64::try_from(transactions).unwrap_or(i64::MAX))
-    .fetch_all(connection)
-    .await?)
+    ),
+&[&i64::try_from(transactions).unwrap_or(i64::MAX)],
+)
+    .await
 }
 
 /// PostgreSQL 15 brought publications of schemas.
-async fn has_published_schemas(connection: &mut PgConnection) -> Result<bool> {
-    Ok(sqlx::query_scalar("select to_regclass('pg_publication_namespace') is not null")
-        .fetch_one(connection)
-        .await?)
+async fn has_published_schemas(connection: &Session) -> Result<bool> {
+    connection.query_one("select to_regclass('pg_publication_namespace') is not null", &[]).await
 }
 
 /// All publications of the database, by name.
-pub(crate) async fn publications(
-    connection: &mut PgConnection,
-) -> Result<Vec<RecordedPublication>> {
+pub(crate) async fn publications(connection: &Session) -> Result<Vec<RecordedPublication>> {
     let schemas = if has_published_schemas(connection).await? {
         "(select json_agg(s.pnnspid order by s.pnnspid) from pg_publication_namespace s \
            where s.pnpubid = p.oid)"
     } else {
         "null"
     };
-    let rows: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(format!(
-        r#"
+    let rows: Vec<(String, String)> = connection
+        .query(
+            &format!(
+                r#"
         select p.pubname::text,
                to_hex(hashtextextended(format('%s', json_build_array(
                  to_jsonb(p) - 'pubowner', {schemas})) collate "C", 0))
           from pg_publication p
          order by 1
         "#
-    )))
-    .fetch_all(connection)
-    .await?;
+            ),
+            &[],
+        )
+        .await?;
     Ok(rows
         .into_iter()
         .map(|(name, definition)| RecordedPublication { name, definition })

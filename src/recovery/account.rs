@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::progress::Progress;
@@ -22,6 +21,7 @@ use super::work_item::{ItemState, WorkItem};
 use crate::catalog::TableName;
 use crate::diff::{self, RowChange, RowsPassed, Strategy, Tables};
 use crate::error::{ErrorKind, Result};
+use crate::postgres::Session;
 use crate::preflight::Servers;
 
 /// Bytes of a table that are counted in a moment, whatever its strategy.
@@ -197,9 +197,8 @@ pub(super) async fn take(
             let mut both = match sessions.take() {
                 Some(both) => both,
                 None => {
-                    let (mut base, mut head) =
-                        connect_both(servers, "deltacompare account").await?;
-                    tokio::try_join!(diff::use_no_index(&mut base), diff::use_no_index(&mut head))?;
+                    let (base, head) = connect_both(servers, "deltacompare account").await?;
+                    tokio::try_join!(diff::use_no_index(&base), diff::use_no_index(&head))?;
                     (base, head)
                 }
             };
@@ -225,7 +224,7 @@ pub(super) async fn take(
         store.put_account(recovery.id, &name, &account, warning.as_deref()).await?;
     }
     if let Some((base, head)) = sessions {
-        let _ = tokio::join!(base.close(), head.close());
+        tokio::join!(base.close(), head.close());
     }
     Ok(true)
 }
@@ -266,7 +265,7 @@ async fn within<T>(time: Option<Time>, counting: impl Future<Output = T>) -> Opt
 }
 
 /// The published rows of a table on both sides.
-async fn count((base, head): &mut (PgConnection, PgConnection), tables: &Tables) -> Result<Rows> {
+async fn count((base, head): &mut (Session, Session), tables: &Tables) -> Result<Rows> {
     let on_base = async {
         match &tables.base {
             Some(source) => diff::count_rows(base, source).await,

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use sqlx::Connection;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::Instrument;
@@ -351,7 +350,7 @@ impl Executor {
         // Everything is read and durable. A session that breaks now must not have the item compared
         // again: its counts and its digest would be added a second time.
         let _ = tokio::join!(on_base.rollback(), on_head.rollback());
-        let _ = tokio::join!(base.close(), head.close());
+        tokio::join!(base.close(), head.close());
         let mut warnings = notes;
         warnings.extend(encoder.warnings().iter().cloned());
         if encoder.lost_values() > 0 {
@@ -379,10 +378,10 @@ impl Executor {
             [(&self.servers.base, tables.base.as_ref()), (&self.servers.head, Some(&tables.head))]
         {
             let Some(source) = source else { continue };
-            let mut session = server.connect(&self.session_name).await?;
-            diff::use_no_index(&mut session).await?;
-            most = most.max(diff::count_rows_with_key(&mut session, source, key, printed).await?);
-            let _ = session.close().await;
+            let session = server.connect(&self.session_name).await?;
+            diff::use_no_index(&session).await?;
+            most = most.max(diff::count_rows_with_key(&session, source, key, printed).await?);
+            session.close().await;
         }
         if most > 1 {
             return Ok(KEY_IS_TWICE.to_owned());

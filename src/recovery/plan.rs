@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sqlx::{Connection, PgConnection};
 
 use super::request::{Request, StrategyChoice, Verify};
 use super::set_up::{check_grants, connect_both};
@@ -16,8 +15,8 @@ use crate::error::Result;
 use crate::fdw::{ForeignTable, Link};
 use crate::gap_proof::GapProof;
 use crate::lineage::Lsn;
+use crate::postgres::{Relation, Session};
 use crate::preflight::{self, Checked, Servers};
-use crate::sql::Relation;
 
 /// What `deltacompare plan` prints.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
@@ -145,7 +144,7 @@ pub(crate) async fn planned_items(
     link: &Link,
 ) -> Result<Vec<PlannedItem>> {
     let choices = choices(servers, checked, request).await?;
-    let mut head = servers.head.connect("deltacompare plan").await?;
+    let head = servers.head.connect("deltacompare plan").await?;
     let mut items = Vec::new();
     for (pair, choice) in checked.pairs.iter().zip(choices) {
         let Choice { strategy, reason, storage } = choice;
@@ -187,8 +186,7 @@ pub(crate) async fn planned_items(
                 item(Scope::HashedKeys(AllRows { rows }), bytes(pair));
             }
             Strategy::Content => {
-                let ranges =
-                    key_ranges(&mut head, pair, &spec(Scope::Table).tables, in_range).await?;
+                let ranges = key_ranges(&head, pair, &spec(Scope::Table).tables, in_range).await?;
                 let share = bytes(pair) / ranges.len() as u64;
                 for range in ranges {
                     item(Scope::Keys(range), share);
@@ -215,7 +213,7 @@ pub(crate) async fn planned_items(
             }
         }
     }
-    let _ = head.close().await;
+    head.close().await;
     items.sort_by_key(|item| std::cmp::Reverse(item.bytes));
     Ok(items)
 }
@@ -338,7 +336,7 @@ fn rows_at_once(pair: &TablePair, bytes_at_once: u64) -> u32 {
 /// Cuts a table into ranges of keys of about the size of so many blocks, at bounds that head has in
 /// a few blocks of it.
 async fn key_ranges(
-    head: &mut PgConnection,
+    head: &Session,
     pair: &TablePair,
     tables: &Tables,
     in_range: u32,
@@ -409,7 +407,7 @@ async fn choices(servers: &Servers, checked: &Checked, request: &Request) -> Res
         }
     }
     if let Some((base, head)) = sessions {
-        let _ = tokio::join!(base.close(), head.close());
+        tokio::join!(base.close(), head.close());
     }
     Ok(choices)
 }

@@ -1,25 +1,24 @@
 //! Which processes work on a recovery right now, in the control database's advisory locks: they end
 //! with the session that holds them, however its process ends.
 
-use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::server::Server;
+use crate::postgres::{Server, Session};
 
 /// This process's presence at a recovery, for as long as this lives.
 #[derive(Debug)]
 pub(super) struct Presence {
-    session: PgConnection,
+    session: Session,
     recovery: Uuid,
 }
 
 impl Presence {
     /// Joins a recovery. Waits while somebody who is alone with it sets it up or tidies it up.
     pub(super) async fn join(control: &Server, recovery: Uuid) -> Result<Self> {
-        let mut session = session(control).await?;
+        let session = session(control).await?;
         // Whoever proves a recovery may take hours.
-        sqlx::query("set lock_timeout = 0").execute(&mut session).await?;
+        session.execute("set lock_timeout = 0", &[]).await?;
         let mut presence = Self { session, recovery };
         presence
             .call("select pg_advisory_lock_shared(hashtextextended($1, 0))", "at work on")
@@ -29,9 +28,12 @@ impl Presence {
 
     /// Whether no other process works on the recovery. If so, none joins until [`Self::share`].
     pub(super) async fn alone(&mut self) -> Result<bool> {
-        let alone = sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended($1, 0))")
-            .bind(self.key("at work on"))
-            .fetch_one(&mut self.session)
+        let alone = self
+            .session
+            .query_one(
+                "select pg_try_advisory_lock(hashtextextended($1, 0))",
+                &[&self.key("at work on")],
+            )
             .await?;
         Ok(alone)
     }
@@ -48,7 +50,7 @@ impl Presence {
 
     /// Leaves the recovery.
     pub(super) async fn leave(self) {
-        let _ = self.session.close().await;
+        self.session.close().await;
     }
 
     fn key(&self, what: &str) -> String {
@@ -56,7 +58,7 @@ impl Presence {
     }
 
     async fn call(&mut self, statement: &'static str, what: &str) -> Result<()> {
-        sqlx::query(statement).bind(self.key(what)).execute(&mut self.session).await?;
+        self.session.execute(statement, &[&self.key(what)]).await?;
         Ok(())
     }
 }
@@ -64,32 +66,31 @@ impl Presence {
 /// The turn of the one process that takes a queued recovery's next step: plans, proves, tidies up.
 /// It ends with the session that holds it, however its process ends.
 #[derive(Debug)]
-pub(super) struct Turn(PgConnection);
+pub(super) struct Turn(Session);
 
 impl Turn {
     /// Takes the turn, unless another process has it.
     pub(super) async fn take(control: &Server, recovery: Uuid) -> Result<Option<Self>> {
-        let mut session = session(control).await?;
-        let taken = sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended($1, 0))")
-            .bind(format!("deltacompare step of {recovery}"))
-            .fetch_one(&mut session)
+        let session = session(control).await?;
+        let taken = session
+            .query_one(
+                "select pg_try_advisory_lock(hashtextextended($1, 0))",
+                &[&format!("deltacompare step of {recovery}")],
+            )
             .await?;
         Ok(if taken { Some(Self(session)) } else { None })
     }
 
     /// Leaves the turn to others.
     pub(super) async fn end(self) {
-        let _ = self.0.close().await;
+        self.0.close().await;
     }
 }
 
 /// A session whose server notices within half a minute that the machine at its other end is gone.
-async fn session(control: &Server) -> Result<PgConnection> {
-    let mut session = control.connect("deltacompare presence").await?;
-    sqlx::raw_sql(
-        "set tcp_keepalives_idle = 15; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3",
-    )
-    .execute(&mut session)
+async fn session(control: &Server) -> Result<Session> {
+    let session = control.connect("deltacompare presence").await?;
+    session.batch_execute("set tcp_keepalives_idle = 15; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3")
     .await?;
     Ok(session)
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::account;
@@ -17,8 +16,8 @@ use super::work_item::{ItemState, WorkItem};
 use crate::diff::{self, Digest, Scope, Sessions, Step, Strategy, Tables};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gap_proof::GapProof;
+use crate::postgres::{Session, Side};
 use crate::preflight::{self, Servers};
-use crate::server::Side;
 use crate::telemetry::metrics;
 
 /// Statistics of writes lag behind by up to this time (PostgreSQL manual, "Monitoring Database
@@ -134,8 +133,8 @@ async fn look_for_writes(
         .filter(|item| item.state == ItemState::Completed)
         .collect();
     let (mut base, mut head) = connect_both(servers, "deltacompare last look").await?;
-    let alone = preflight::other_sessions(&mut base).await?.is_empty()
-        && preflight::other_sessions(&mut head).await?.is_empty();
+    let alone = preflight::other_sessions(&base).await?.is_empty()
+        && preflight::other_sessions(&head).await?.is_empty();
     let lag = if alone { STATISTICS_LAG } else { HELD_BACK_COUNTS_LAG };
     tokio::time::sleep_until((last_read + lag).into()).await;
     let by_row_versions = |item: &WorkItem| item.spec.strategy == Strategy::Identity;
@@ -207,7 +206,7 @@ async fn look_for_writes(
         let why = preflight::WRITTEN_TO.to_owned();
         store.judge_gap(recovery.id, &GapProof::NotProvable { why }).await?;
     }
-    let _ = tokio::join!(base.close(), head.close());
+    tokio::join!(base.close(), head.close());
     Ok(())
 }
 
@@ -215,7 +214,7 @@ async fn look_for_writes(
 ///
 /// # Errors
 /// One does for longer than [`SESSIONS_END_WITHIN`].
-async fn wait_for_counts(side: Side, connection: &mut PgConnection, recovery: Uuid) -> Result<()> {
+async fn wait_for_counts(side: Side, connection: &Session, recovery: Uuid) -> Result<()> {
     let since = Instant::now();
     loop {
         let silent: Vec<String> = preflight::other_sessions(connection)

@@ -10,8 +10,8 @@ use crate::catalog::TableName;
 use crate::error::Error;
 use crate::event::{BeforeImage, DebeziumOptions, Format};
 use crate::lineage::Lsn;
+use crate::postgres::SslMode;
 use crate::record::Record;
-use crate::server::SslMode;
 use crate::sink::{EventHubOptions, HubAddress};
 
 /// Everything about a recovery but how to log in.
@@ -195,7 +195,7 @@ impl From<SinkTarget> for String {
 mod ssl_mode_name {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-    use crate::server::SslMode;
+    use crate::postgres::SslMode;
 
     pub(super) fn serialize<S: Serializer>(
         mode: &Option<SslMode>,

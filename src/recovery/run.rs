@@ -131,7 +131,7 @@ pub async fn run(
     }
     let report = Report::new(recovery, store.items(id).await?, &store.accounts(id).await?);
     presence.leave().await;
-    store.close().await;
+    store.close();
     control.progress.finish();
     Ok(Outcome::Finished(Box::new(report)))
 }
@@ -177,8 +177,7 @@ async fn interrupt(
     if !matches!(leaving.await, Ok(Ok(()))) {
         tracing::warn!("not everything could be removed; resume, or run cleanup");
     }
-    // Workers that were dropped in the middle of a statement may hold a session.
-    let _ = tokio::time::timeout(Duration::from_secs(1), store.close()).await;
+    store.close();
     Outcome::Interrupted(id)
 }
 

@@ -1,6 +1,5 @@
 //! What a recovery needs on the two servers before items can be worked on, and its end.
 
-use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::plan::{foreign_tables, planned_items};
@@ -11,8 +10,8 @@ use super::store::{Store, StoredRecovery};
 use super::work_item::ItemState;
 use crate::error::{Error, Result};
 use crate::fdw::{self, FdwTarget, ForeignTable, Link};
+use crate::postgres::{Ident, Session};
 use crate::preflight::{self, Servers};
-use crate::sql::Ident;
 use crate::telemetry::metrics;
 
 /// Whether head can be let read the tables that it must read. Changes nothing.
@@ -23,9 +22,9 @@ pub(super) async fn check_grants(
 ) -> Result<()> {
     let link = Link::new(Uuid::nil(), checked.target.clone());
     let foreign = foreign_tables(checked, request, &link);
-    let mut base = servers.base.connect("deltacompare preflight").await?;
-    fdw::check_grants(&mut base, &foreign).await?;
-    let _ = base.close().await;
+    let base = servers.base.connect("deltacompare preflight").await?;
+    fdw::check_grants(&base, &foreign).await?;
+    base.close().await;
     Ok(())
 }
 
@@ -115,9 +114,9 @@ pub(super) async fn foreign_tables_left(
 /// Whether head has the whole link that other processes use: one that was interrupted may be gone
 /// with it, or may not have finished it.
 async fn is_linked(servers: &Servers, id: Uuid, foreign: &[ForeignTable]) -> Result<bool> {
-    let mut head = servers.head.connect("deltacompare set-up").await?;
-    let linked = fdw::is_linked(&mut head, &Ident::new(fdw::object_name(id)), foreign).await?;
-    let _ = head.close().await;
+    let head = servers.head.connect("deltacompare set-up").await?;
+    let linked = fdw::is_linked(&head, &Ident::new(fdw::object_name(id)), foreign).await?;
+    head.close().await;
     Ok(linked)
 }
 
@@ -128,25 +127,22 @@ pub(super) async fn set_up_link(
     link: &Link,
     foreign: &[ForeignTable],
 ) -> Result<()> {
-    let (mut base, mut head) = connect_both(servers, link.name.name()).await?;
-    link.establish(&mut base, &mut head).await?;
-    fdw::create_foreign_tables(link, &mut base, &mut head, foreign).await?;
-    let _ = tokio::join!(base.close(), head.close());
+    let (base, mut head) = connect_both(servers, link.name.name()).await?;
+    link.establish(&base, &mut head).await?;
+    fdw::create_foreign_tables(link, &base, &mut head, foreign).await?;
+    tokio::join!(base.close(), head.close());
     Ok(())
 }
 
-pub(super) async fn connect_both(
-    servers: &Servers,
-    name: &str,
-) -> Result<(PgConnection, PgConnection)> {
+pub(super) async fn connect_both(servers: &Servers, name: &str) -> Result<(Session, Session)> {
     tokio::try_join!(servers.base.connect(name), servers.head.connect(name))
 }
 
 /// Drops what the recovery created on the servers, and ends its sessions.
 pub(super) async fn remove_objects(servers: &Servers, id: Uuid) -> Result<()> {
     let _watch = metrics::watch(metrics::Step::CleanUp);
-    let (mut base, mut head) = connect_both(servers, "deltacompare clean-up").await?;
-    fdw::remove(&mut base, &mut head, &Ident::new(fdw::object_name(id))).await?;
-    let _ = tokio::join!(base.close(), head.close());
+    let (base, head) = connect_both(servers, "deltacompare clean-up").await?;
+    fdw::remove(&base, &head, &Ident::new(fdw::object_name(id))).await?;
+    tokio::join!(base.close(), head.close());
     Ok(())
 }

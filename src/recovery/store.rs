@@ -10,10 +10,9 @@ mod operator;
 mod rows;
 mod status;
 
+refinery::embed_migrations!("migrations");
+
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::PgPool;
-use sqlx::types::Json;
-use sqlx::{Connection, PgConnection, PgTransaction};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -23,9 +22,9 @@ use super::work_item::WorkItem;
 use crate::error::{Error, Result};
 use crate::gap_proof::GapProof;
 use crate::lineage::Lsn;
+use crate::postgres::{Json, Pool, Pooled, Server, Session, Transaction};
 use crate::preflight::{Checked, Servers};
 use crate::record::Record;
-use crate::server::Server;
 
 pub(crate) use claims::{Claim, NextItem};
 pub(crate) use delivered::DeltaRows;
@@ -37,7 +36,7 @@ pub(crate) use status::Page;
 /// The control database's side of a recovery. Cheap to clone; sessions are pooled.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
-    pool: PgPool,
+    pool: Pool,
     /// This process, as the holder of leases.
     worker: Uuid,
 }
@@ -140,15 +139,16 @@ impl Store {
 
     /// Whether all tables are there.
     pub(crate) async fn is_whole(&self) -> Result<bool> {
-        Ok(sqlx::query_scalar(
-            r#"
+        self.pool
+            .query_one(
+                r#"
             select to_regclass('deltacompare.recovery') is not null
                    and to_regclass('deltacompare.work_item') is not null
                    and to_regclass('deltacompare.delta') is not null
             "#,
-        )
-        .fetch_one(&self.pool)
-        .await?)
+                &[],
+            )
+            .await
     }
 
     /// Opens the store if there is one; creates none.
@@ -157,11 +157,11 @@ impl Store {
     /// As [`Store::open`].
     pub(crate) async fn open_existing(control: &Server) -> Result<Option<Self>> {
         let mut connection = control.connect("deltacompare status").await?;
-        let exists = exists(&mut connection).await?;
+        let exists = exists(&connection).await?;
         if exists {
             migrate(&mut connection).await?;
         }
-        connection.close().await?;
+        connection.close().await;
         Ok(if exists { Some(Self::connect(control).await?) } else { None })
     }
 
@@ -178,8 +178,9 @@ impl Store {
         servers: &Servers,
         checked: &Checked,
     ) -> Result<()> {
-        sqlx::query(
-            r#"
+        self.pool
+            .execute(
+                r#"
             insert into deltacompare.recovery
               (id, state, request, base, head, restores, base_end_lsn, head_end_lsn, gap, database,
                recorded)
@@ -187,38 +188,42 @@ impl Store {
                     $8, $9, $10)
             on conflict (id) do nothing
             "#,
-        )
-        .bind(id)
-        .bind(Json(request.without_record()))
-        .bind(servers.base.to_string())
-        .bind(servers.head.to_string())
-        .bind(&checked.restores)
-        .bind(checked.ends.map(|(base, _)| base.to_string()))
-        .bind(checked.ends.map(|(_, head)| head.to_string()))
-        .bind(Json(&checked.gap))
-        .bind(servers.head.database())
-        .bind(request.recorded.as_ref().map(Json))
-        .execute(&self.pool)
-        .await?;
+                &[
+                    &id,
+                    &Json(request.without_record()),
+                    &servers.base.to_string(),
+                    &servers.head.to_string(),
+                    &checked.restores,
+                    &checked.ends.map(|(base, _)| base.to_string()),
+                    &checked.ends.map(|(_, head)| head.to_string()),
+                    &Json(&checked.gap),
+                    &servers.head.database(),
+                    &request.recorded.as_ref().map(Json),
+                ],
+            )
+            .await?;
         Ok(())
     }
 
     /// What was recorded of a recovery's restores, if it was asked for with a record. Its request does
     /// not have it: with thousands of tables it is large, and few need it.
     pub(crate) async fn recorded(&self, id: Uuid) -> Result<Option<Record>> {
-        let recorded: Option<Json<Record>> = sqlx::query_scalar(
-            "select recorded from deltacompare.recovery where id = $1 and recorded is not null",
-        )
-        .bind(id)
-        .fetch_optional(&self.pool)
-        .await?;
+        let recorded: Option<Json<Record>> = self
+            .pool
+            .query_opt(
+                "select recorded from deltacompare.recovery where id = $1 and recorded is not null",
+                &[&id],
+            )
+            .await?;
         Ok(recorded.map(|recorded| recorded.0))
     }
 
     /// The recovery, if there is one with this id; its request without the record.
     pub(crate) async fn recovery(&self, id: Uuid) -> Result<Option<StoredRecovery>> {
-        let row: Option<RecoveryRow> = sqlx::query_as(
-            r#"
+        let row: Option<RecoveryRow> = self
+            .pool
+            .query_opt(
+                r#"
             select state, request, warnings, restores, gap,
                    (extract(epoch from created_at) * 1000)::int8 as created_at,
                    (extract(epoch from finished_at) * 1000)::int8 as finished_at,
@@ -229,10 +234,9 @@ impl Store {
               from deltacompare.recovery
              where id = $1
             "#,
-        )
-        .bind(id)
-        .fetch_optional(&self.pool)
-        .await?;
+                &[&id],
+            )
+            .await?;
         row.map(|row| row.read(id)).transpose()
     }
 
@@ -240,24 +244,23 @@ impl Store {
     /// Planning twice plans once: if the recovery is not being planned any more, nothing happens.
     pub(crate) async fn start(
         &self,
-        mut transaction: PgTransaction<'static>,
+        transaction: Transaction<Pooled>,
         id: Uuid,
         warnings: &[String],
         tables: &[PlannedItem],
     ) -> Result<()> {
-        let planning = sqlx::query(
-            r#"
+        let planning = transaction
+            .execute(
+                r#"
             update deltacompare.recovery
                set state = 'running', warnings = $2, set_up_at = clock_timestamp(),
                    sent_at = null, error = null
              where id = $1 and state = 'planning'
             "#,
-        )
-        .bind(id)
-        .bind(Json(warnings))
-        .execute(&mut *transaction)
-        .await?;
-        if planning.rows_affected() == 0 {
+                &[&id, &Json(warnings)],
+            )
+            .await?;
+        if planning == 0 {
             return Ok(());
         }
         for (batch, first) in
@@ -266,8 +269,9 @@ impl Store {
             let names = batch.iter().map(|item| &item.spec.tables.table.name);
             let (schemas, tables): (Vec<&str>, Vec<&str>) =
                 names.map(|name| (name.schema.as_str(), name.name.as_str())).unzip();
-            sqlx::query(
-                r#"
+            transaction
+                .execute(
+                    r#"
                 insert into deltacompare.work_item
                   (recovery_id, number, schema_name, table_name, strategy, strategy_reason,
                    spec, bytes, rows, warnings)
@@ -278,19 +282,20 @@ impl Store {
                     as item (schema_name, table_name, strategy, strategy_reason, spec, bytes, rows,
                              warnings, ordinality)
                 "#,
-            )
-            .bind(id)
-            .bind(first)
-            .bind(schemas)
-            .bind(tables)
-            .bind(each(batch, |item| item.spec.strategy.as_str()))
-            .bind(each(batch, |item| item.strategy_reason.as_str()))
-            .bind(each(batch, |item| Json(&item.spec)))
-            .bind(each(batch, |item| item.bytes as i64))
-            .bind(each(batch, |item| item.rows.map(|rows| rows as i64)))
-            .bind(each(batch, |item| Json(&item.warnings)))
-            .execute(&mut *transaction)
-            .await?;
+                    &[
+                        &id,
+                        &first,
+                        &schemas,
+                        &tables,
+                        &each(batch, |item| item.spec.strategy.as_str()),
+                        &each(batch, |item| item.strategy_reason.as_str()),
+                        &each(batch, |item| Json(&item.spec)),
+                        &each(batch, |item| item.bytes as i64),
+                        &each(batch, |item| item.rows.map(|rows| rows as i64)),
+                        &each(batch, |item| Json(&item.warnings)),
+                    ],
+                )
+                .await?;
         }
         transaction.commit().await?;
         Ok(())
@@ -304,103 +309,100 @@ impl Store {
         &self,
         recovery: Uuid,
         asked: f64,
-    ) -> Result<Option<PgTransaction<'static>>> {
-        let mut transaction = self.pool.begin().await?;
-        sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 0))")
-            .bind(format!("deltacompare setting up {recovery}"))
-            .execute(&mut *transaction)
+    ) -> Result<Option<Transaction<Pooled>>> {
+        let transaction = self.pool.begin().await?;
+        transaction
+            .execute(
+                "select pg_advisory_xact_lock(hashtextextended($1, 0))",
+                &[&format!("deltacompare setting up {recovery}")],
+            )
             .await?;
-        let set_up: Option<Option<f64>> = sqlx::query_scalar(
-            r#"
+        let set_up: Option<Option<f64>> = transaction
+            .query_opt(
+                r#"
             select extract(epoch from set_up_at)::float8 from deltacompare.recovery
              where id = $1 and state in ('planning', 'running')
             "#,
-        )
-        .bind(recovery)
-        .fetch_optional(&mut *transaction)
-        .await?;
+                &[&recovery],
+            )
+            .await?;
         Ok(set_up.is_some_and(|set_up| set_up.is_none_or(|at| at <= asked)).then_some(transaction))
     }
 
     /// Stores that the recovery is set up again, and lets it run.
     pub(crate) async fn go_on(
         &self,
-        mut transaction: PgTransaction<'static>,
+        transaction: Transaction<Pooled>,
         recovery: Uuid,
     ) -> Result<()> {
-        sqlx::query(
-            r#"
+        transaction
+            .execute(
+                r#"
             update deltacompare.recovery
                set state = 'running', set_up_at = clock_timestamp(), sent_at = null, error = null
              where id = $1 and state in ('planning', 'running')
             "#,
-        )
-        .bind(recovery)
-        .execute(&mut *transaction)
-        .await?;
+                &[&recovery],
+            )
+            .await?;
         transaction.commit().await?;
         Ok(())
     }
 
     /// The database's clock, in seconds since 1970.
     pub(crate) async fn now(&self) -> Result<f64> {
-        Ok(sqlx::query_scalar("select extract(epoch from clock_timestamp())::float8")
-            .fetch_one(&self.pool)
-            .await?)
+        self.pool.query_one("select extract(epoch from clock_timestamp())::float8", &[]).await
     }
 
     /// Fails completed items after the fact, each with its reason.
     pub(crate) async fn disprove(&self, recovery: Uuid, items: &[(i32, String)]) -> Result<()> {
         for (number, reason) in items {
-            sqlx::query(
-                r#"
+            self.pool
+                .execute(
+                    r#"
                 update deltacompare.work_item set state = 'failed', error = $3
                  where recovery_id = $1 and number = $2 and state = 'completed'
                    and exists (select from deltacompare.recovery
                                 where id = $1 and state = 'running')
                 "#,
-            )
-            .bind(recovery)
-            .bind(number)
-            .bind(reason)
-            .execute(&self.pool)
-            .await?;
+                    &[&recovery, &number, &reason],
+                )
+                .await?;
         }
         Ok(())
     }
 
     /// Stores that what these items found is proved.
     pub(crate) async fn verified(&self, recovery: Uuid, items: &[i32]) -> Result<()> {
-        sqlx::query(
-            r#"
+        self.pool
+            .execute(
+                r#"
             update deltacompare.work_item set verified = true
              where recovery_id = $1 and number = any($2) and state = 'completed'
             "#,
-        )
-        .bind(recovery)
-        .bind(items)
-        .execute(&self.pool)
-        .await?;
+                &[&recovery, &items],
+            )
+            .await?;
         Ok(())
     }
 
     /// Stores another verdict on whether the restores cover the gap.
     pub(crate) async fn judge_gap(&self, recovery: Uuid, gap: &GapProof) -> Result<()> {
-        sqlx::query(
-            "update deltacompare.recovery set gap = $2 where id = $1 and state = 'running'",
-        )
-        .bind(recovery)
-        .bind(Json(gap))
-        .execute(&self.pool)
-        .await?;
+        self.pool
+            .execute(
+                "update deltacompare.recovery set gap = $2 where id = $1 and state = 'running'",
+                &[&recovery, &Json(gap)],
+            )
+            .await?;
         Ok(())
     }
 
     /// Closes the recovery if all its items have ended: completed if none failed. Decided and
     /// stored in one statement; a repetition changes nothing.
     pub(crate) async fn finish(&self, recovery: Uuid) -> Result<()> {
-        sqlx::query(
-            r#"
+        self.pool
+            .execute(
+                r#"
             update deltacompare.recovery r
                set finished_at = clock_timestamp(),
                    state = case when exists (select from deltacompare.work_item i
@@ -410,34 +412,31 @@ impl Store {
                and not exists (select from deltacompare.work_item i
                                 where i.recovery_id = r.id and i.state in ('pending', 'running'))
             "#,
-        )
-        .bind(recovery)
-        .execute(&self.pool)
-        .await?;
+                &[&recovery],
+            )
+            .await?;
         Ok(())
     }
 
     /// All items in order.
     pub(crate) async fn items(&self, recovery: Uuid) -> Result<Vec<WorkItem>> {
-        let rows: Vec<ItemRow> =
-            sqlx::query_as(ITEMS).bind(recovery).bind(None::<i32>).fetch_all(&self.pool).await?;
+        let rows: Vec<ItemRow> = self.pool.query(ITEMS, &[&recovery, &None::<i32>]).await?;
         rows.into_iter().map(WorkItem::try_from).collect()
     }
 
     /// One item.
     pub(crate) async fn item(&self, recovery: Uuid, number: i32) -> Result<WorkItem> {
-        let row: ItemRow =
-            sqlx::query_as(ITEMS).bind(recovery).bind(number).fetch_one(&self.pool).await?;
+        let row: ItemRow = self.pool.query_one(ITEMS, &[&recovery, &number]).await?;
         row.try_into()
     }
 
     /// Ends the store's sessions.
-    pub(crate) async fn close(&self) {
-        self.pool.close().await;
+    pub(crate) fn close(&self) {
+        self.pool.close();
     }
 
     /// The pool, for sinks that live in the same database.
-    pub(crate) fn pool(&self) -> &PgPool {
+    pub(crate) fn pool(&self) -> &Pool {
         &self.pool
     }
 }
@@ -450,44 +449,27 @@ fn each<'a, T>(items: &'a [PlannedItem], what: impl FnMut(&'a PlannedItem) -> T)
     items.iter().map(what).collect()
 }
 
-async fn exists(connection: &mut PgConnection) -> Result<bool> {
-    Ok(sqlx::query_scalar(
-        "select exists (select from pg_namespace where nspname = 'deltacompare')",
-    )
-    .fetch_one(connection)
-    .await?)
+async fn exists(connection: &Session) -> Result<bool> {
+    connection
+        .query_one("select exists (select from pg_namespace where nspname = 'deltacompare')", &[])
+        .await
 }
 
 /// [`migrate`] on a session of its own.
 async fn migrate_apart(control: &Server) -> Result<()> {
-    // A thread of its own: what sqlx's migrations hold may not move between threads.
-    let (server, runtime) = (control.clone(), tokio::runtime::Handle::current());
-    let migrated = tokio::task::spawn_blocking(move || {
-        runtime.block_on(async {
-            let mut connection = server.connect("deltacompare status").await?;
-            migrate(&mut connection).await?;
-            connection.close().await?;
-            Ok::<(), Error>(())
-        })
-    });
-    migrated.await.map_err(|error| {
-        Error::recovery("the status schema's migration ended unexpectedly").because(error)
-    })?
+    let mut session = control.connect("deltacompare status").await?;
+    migrate(&mut session).await?;
+    session.close().await;
+    Ok(())
 }
 
-/// Creates or updates the schema. sqlx keeps its own table of migrations there, and an advisory
-/// lock lets one process migrate at a time.
-async fn migrate(connection: &mut PgConnection) -> Result<()> {
-    if !exists(connection).await? {
-        // Two at the same time would meet in the catalog's index.
-        sqlx::raw_sql(
-            "select pg_advisory_xact_lock(hashtextextended('deltacompare', 0)); \
-             create schema if not exists deltacompare",
-        )
-        .execute(&mut *connection)
-        .await?;
+/// Creates or updates the schema, one process at a time: the lock ends with the session. Which
+/// migrations were run is kept in the schema itself.
+async fn migrate(session: &mut Session) -> Result<()> {
+    session.execute("select pg_advisory_lock(hashtextextended('deltacompare', 0))", &[]).await?;
+    if !exists(session).await? {
+        session.batch_execute("create schema deltacompare").await?;
     }
-    sqlx::query("set search_path = deltacompare, pg_catalog").execute(&mut *connection).await?;
-    sqlx::migrate!().run(&mut *connection).await?;
-    Ok(())
+    session.batch_execute("set search_path = deltacompare, pg_catalog").await?;
+    session.migrate(&migrations::runner()).await
 }

@@ -15,7 +15,7 @@ use secrecy::SecretString;
 
 use super::{Secret, SecretSource};
 use crate::error::{Error, ErrorKind, Result};
-use crate::server::choose_cryptography;
+use crate::postgres::install_crypto_provider;
 
 /// How long what was read is used without asking again: a vault throttles those who ask for every
 /// session (4,000 requests in 10 s a vault), and a changed password is read again when it is
@@ -74,7 +74,7 @@ impl KeyVault {
     /// # Errors
     /// Refused if that is not such a URL.
     pub(crate) fn new(url: &str, credential: Arc<dyn TokenCredential>) -> Result<Self> {
-        choose_cryptography();
+        install_crypto_provider();
         let https = url::Url::parse(url).is_ok_and(|url| {
             url.scheme() == "https"
                 && url.host().is_some()

@@ -1,41 +1,42 @@
 //! `deltacompare.delta`: the events for SQL users.
 
 use futures_util::future::BoxFuture;
-use sqlx::postgres::PgPool;
-use sqlx::postgres::types::Oid;
 use uuid::Uuid;
 
 use super::{Held, Sink};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
+use crate::postgres::{Pool, from_row};
 use crate::telemetry::metrics::{self, SinkKind};
 
 /// Writes events to the delta table of the control database. Each write is one statement and
 /// durable when it returns; an event that is there already is left as it is.
 pub(crate) struct DeltaTable {
-    pool: PgPool,
+    pool: Pool,
     recovery: Uuid,
     /// The table that was there when this was opened, if it was.
     opened: Option<DeltaRelation>,
 }
 
 /// The delta table and its file: TRUNCATE gives it another file, DROP and CREATE another oid too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct DeltaRelation {
-    oid: Oid,
-    file: Oid,
+    oid: u32,
+    file: u32,
 }
 
+from_row!(DeltaRelation { oid, file });
+
 impl DeltaRelation {
-    async fn find(pool: &PgPool) -> Result<Self> {
-        sqlx::query_as(
+    async fn find(pool: &Pool) -> Result<Self> {
+        pool.query_opt(
             r#"
             select c.oid, pg_catalog.pg_relation_filenode(c.oid) as file
               from pg_catalog.pg_class c
              where c.oid = pg_catalog.to_regclass('deltacompare.delta')
             "#,
+            &[],
         )
-        .fetch_optional(pool)
         .await?
         .ok_or_else(delta_table_gone)
     }
@@ -53,7 +54,7 @@ pub(crate) fn delta_table_gone() -> Error {
 
 impl DeltaTable {
     /// Takes events over without ever being asked what it holds.
-    pub(crate) fn new(pool: PgPool, recovery: Uuid) -> Self {
+    pub(crate) fn new(pool: Pool, recovery: Uuid) -> Self {
         Self { pool, recovery, opened: None }
     }
 
@@ -62,7 +63,7 @@ impl DeltaTable {
     ///
     /// # Errors
     /// [`ErrorKind::EventsLost`] if there is none.
-    pub(crate) async fn open(pool: PgPool, recovery: Uuid) -> Result<Self> {
+    pub(crate) async fn open(pool: Pool, recovery: Uuid) -> Result<Self> {
         let opened = Some(DeltaRelation::find(&pool).await?);
         Ok(Self { opened, ..Self::new(pool, recovery) })
     }
@@ -93,8 +94,8 @@ impl DeltaTable {
             operations.push(event.op.letter());
             bodies.push(String::from_utf8_lossy(&event.body));
         }
-        let inserted = sqlx::query(
-            r#"
+        let inserted = self.pool.execute(
+r#"
             insert into deltacompare.delta
               (recovery_id, event_id, schema_name, table_name, op, key, event)
             select $1, e.id, e.schema, e.name, e.op, json_in(textout(e.key)), json_in(textout(e.body))
@@ -102,22 +103,15 @@ impl DeltaTable {
                      as e (id, schema, name, op, key, body)
             on conflict do nothing
             "#,
-        )
-        .bind(self.recovery)
-        .bind(&ids)
-        .bind(&schemas)
-        .bind(&tables)
-        .bind(&operations)
-        .bind(&keys)
-        .bind(&bodies)
-        .execute(&self.pool)
+&[&self.recovery, &ids, &schemas, &tables, &operations, &keys, &bodies],
+)
         .await
-        .map_err(|error| match error.as_database_error().and_then(|error| error.code()) {
+        .map_err(|error| match error.sqlstate() {
             // undefined_table, invalid_schema_name
-            Some(code) if ["42P01", "3F000"].contains(&&*code) => delta_table_gone(),
-            _ => error.into(),
+            Some("42P01" | "3F000") => delta_table_gone(),
+            _ => error,
         })?
-        .rows_affected();
+        ;
         let events = events.len() as u64;
         metrics::acknowledged(SinkKind::DeltaTable, events);
         metrics::repeated(SinkKind::DeltaTable, events - inserted.min(events));

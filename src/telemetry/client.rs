@@ -8,7 +8,7 @@ use std::time::Duration;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use tokio::runtime::Handle;
 
-use crate::server::choose_cryptography;
+use crate::postgres::install_crypto_provider;
 
 /// As the specification has it, unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ pub(super) struct Client {
 impl Client {
     /// A client that waits so many milliseconds for an answer; `None` if there can be none.
     pub(super) fn new(what: &'static str, timeout: Option<String>) -> Option<Self> {
-        choose_cryptography();
+        install_crypto_provider();
         let timeout = timeout.and_then(|text| text.parse().ok()).map(Duration::from_millis);
         let client = reqwest::Client::builder()
             .user_agent(concat!("deltacompare/", env!("CARGO_PKG_VERSION")))

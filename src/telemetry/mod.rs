@@ -20,9 +20,9 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::Span;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::{EnvFilter, Targets};
+use tracing::{Level, Metadata, Span};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
@@ -113,10 +113,15 @@ impl Telemetry {
 /// The lines of the log.
 fn lines(log: Log) -> Box<dyn Layer<Registry> + Send + Sync> {
     let default = match log {
-        Log::Host => "info,pgwire_replication=off",
+        Log::Host => "info,pgwire_replication=off,refinery_core=warn,tokio_postgres=warn",
         Log::People => "warn,pgwire_replication=off",
     };
     let filter = EnvFilter::try_from_env("DELTACOMPARE_LOG").unwrap_or_else(|_| default.into());
+    // Below this level it repeats statements, and the one that makes a user mapping has a password.
+    let says_no_statement = |metadata: &Metadata<'_>| {
+        *metadata.level() <= Level::INFO || !metadata.target().starts_with("tokio_postgres")
+    };
+    let filter = filter.and(filter_fn(says_no_statement));
     let lines = tracing_subscriber::fmt::layer();
     match log {
         Log::Host => lines

@@ -56,7 +56,7 @@ impl Connection {
             }
             "verify-full" => {
                 config.ssl_mode(SslMode::Require);
-                let tls = verifying(authority.as_deref().map(Path::new))?;
+                let tls = MakeRustlsConnect::new(trusting(authority.as_deref().map(Path::new))?);
                 let (client, connection) = config.connect(tls).await?;
                 Ok(Self::drive(client, connection))
             }
@@ -227,7 +227,7 @@ tuples! {
 }
 
 /// TLS that trusts nobody but this authority, for the name in the URL.
-fn verifying(authority: Option<&Path>) -> Result<MakeRustlsConnect> {
+pub(crate) fn trusting(authority: Option<&Path>) -> Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     if let Some(file) = authority {
         for certificate in CertificateDer::pem_file_iter(file)
@@ -236,9 +236,8 @@ fn verifying(authority: Option<&Path>) -> Result<MakeRustlsConnect> {
             roots.add(certificate?)?;
         }
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
+        .with_no_client_auth())
 }

@@ -54,6 +54,7 @@ mod secrets;
 mod session_settings;
 mod side_by_side;
 mod slot_oracle;
+mod stopped_statements;
 mod telemetry;
 mod tls;
 mod user_casts;
@@ -109,6 +110,7 @@ fn main() -> std::process::ExitCode {
             session_settings::tests(),
             side_by_side::tests(),
             slot_oracle::tests(),
+            stopped_statements::tests(),
             telemetry::tests(),
             tls::tests(),
             user_casts::tests(),

@@ -1,6 +1,6 @@
 //! A connection pooler in front of a restore is found before anything is changed.
 
-use deltacompare::server::SESSION_SETTINGS;
+use deltacompare::postgres::SESSION_SETTINGS;
 use deltacompare_testbed::{PgBouncer, PoolMode, PoolerOptions, Role, Server};
 
 use crate::support::{Fingerprint, Gap, deltacompare, leftovers};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use deltacompare::server::{LATER_SESSION_SETTINGS, SESSION_SETTINGS, Server, Side};
+use deltacompare::postgres::{LATER_SESSION_SETTINGS, SESSION_SETTINGS, Server, Side};
 use deltacompare_testbed::Role;
 
 use crate::support::{Gap, assert_events_turn_base_into_head, deltacompare};
@@ -269,14 +269,11 @@ async fn settings_of_a_database_or_a_role_change_nothing() {
     }
     for (side, server) in [(Side::Base, &gap.base), (Side::Head, &gap.head)] {
         let ours = Server::parse(side, &server.url(Role::Admin), None).unwrap();
-        let mut session = ours.connect("deltacompare settings").await.unwrap();
+        let session = ours.connect("deltacompare settings").await.unwrap();
         let later = LATER_SESSION_SETTINGS.iter().map(|(name, value, _)| (*name, *value));
         for (name, value) in SESSION_SETTINGS.into_iter().chain(later) {
-            let found: Option<String> = sqlx::query_scalar("select current_setting($1, true)")
-                .bind(name)
-                .fetch_one(&mut session)
-                .await
-                .unwrap();
+            let found: Option<String> =
+                session.query_one("select current_setting($1, true)", &[&name]).await.unwrap();
             let expected = match name {
                 "datestyle" => "ISO, MDY",
                 value_of_its_own => {

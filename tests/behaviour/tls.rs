@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use deltacompare_testbed::{Options, Role, Server, Tls};
+use deltacompare::postgres::Side;
+use deltacompare_testbed::{Interceptor, Options, Role, Server, Tls};
 
 use crate::support::{Fingerprint, Gap, Program, Run, deltacompare};
 
@@ -160,7 +161,24 @@ async fn certificates_that_are_not_trusted() {
     program(&gap, "localhost", "verify-full", ca, &fdw).run().await.assert_completed();
 }
 
+/// With `require` anybody's certificate will do, so somebody in between could read along and log in:
+/// but the proof of the password is made for the certificate that the program saw.
+async fn a_login_is_bound_to_the_servers_certificate() {
+    let gap = gap(Tls::Required).await;
+    let between = Interceptor::before(&gap.base).await.unwrap();
+    let own = url(&gap.base, "127.0.0.1", "require", None);
+    let intercepted = own.replace(&gap.base.port().to_string(), &between.port().to_string());
+    let connect = async |url: &str| {
+        let server = deltacompare::postgres::Server::parse(Side::Base, url, None).unwrap();
+        server.connect("deltacompare test").await
+    };
+    let error = connect(&intercepted).await.unwrap_err().to_string();
+    assert!(error.contains("channel binding"), "{error}");
+    connect(&own).await.unwrap().close().await;
+}
+
 tests! {
+    a_login_is_bound_to_the_servers_certificate: own_servers,
     every_mode_between_all_three: own_servers,
     certificates_that_are_not_trusted: own_servers,
 }

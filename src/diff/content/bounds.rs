@@ -1,11 +1,9 @@
 //! Keys at which a table is cut into parts.
 
-use sqlx::{AssertSqlSafe, PgConnection};
-
 use crate::catalog::Key;
 use crate::diff::{Image, Tables, print};
 use crate::error::Result;
-use crate::sql::Ident;
+use crate::postgres::{Ident, Row, Session};
 
 /// Blocks that are read for each part, and at most.
 const BLOCKS_A_PART: u64 = 8;
@@ -15,7 +13,7 @@ const MOST_BLOCKS: u64 = 1000;
 /// in their order; fewer where it has fewer rows. Out of the rows in a few of its blocks, chosen by
 /// chance, so that neither missing statistics nor a first key column with few values matters.
 pub(crate) async fn key_bounds(
-    head: &mut PgConnection,
+    head: &Session,
     tables: &Tables,
     pages: u64,
     parts: u32,
@@ -46,11 +44,7 @@ pub(crate) async fn key_bounds(
         rows = source.all_rows("r"),
         filter = source.filter.as_ref().map(|filter| format!("where {filter}")).unwrap_or_default(),
     );
-    let rows = sqlx::query(AssertSqlSafe(sql))
-        .bind(percent as f32)
-        .bind(i64::from(parts))
-        .fetch_all(head)
-        .await?;
+    let rows = head.query::<Row>(&sql, &[&(percent as f32), &i64::from(parts)]).await?;
     rows.iter()
         .map(|row| {
             let image = Image::read_columns(row, 0, key.len())?;

@@ -10,7 +10,7 @@ use std::fmt::Display;
 
 use crate::catalog::{BaseType, Column};
 use crate::diff::{Source, Tables, print};
-use crate::sql::Ident;
+use crate::postgres::Ident;
 
 /// Built-in types with their send functions (PostgreSQL manual, `pg_type.typsend`).
 const SENDS: [(u32, &str); 28] = [

@@ -14,7 +14,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_stream::try_stream;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
-use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::checksum;
 use super::multiset::{
@@ -24,7 +23,7 @@ use crate::catalog::{Key, names_of};
 use crate::diff::key_hash::{self, Candidates, Located, Phase, Relations};
 use crate::diff::{Sessions, Source, Step, Tables, full};
 use crate::error::{Error, Result};
-use crate::sql::Relation;
+use crate::postgres::{Relation, Row, Session};
 
 pub(in crate::diff) fn changes<'a>(
     sessions: Sessions<'a>,
@@ -80,7 +79,7 @@ pub(in crate::diff) fn changes<'a>(
             tokio::try_join!(relations(base, &old), relations(head, &new))?;
         let candidates = Candidates::new(old, new);
         for phase in Phase::IN_ORDER {
-            let sessions = Sessions { base: &mut *base, head: &mut *head };
+            let sessions = Sessions { base, head };
             let relations = (&base_relations, &head_relations);
             let mut steps =
                 key_hash::changes(sessions, tables, key, relations, &candidates, phase, all.rows);
@@ -128,7 +127,7 @@ struct HashedRow {
 
 /// The rows in some buckets, in the order of their hashes.
 async fn hashed_rows(
-    connection: &mut PgConnection,
+    connection: &Session,
     hashes: &str,
     buckets: &[i32],
 ) -> Result<Vec<HashedRow>> {
@@ -140,7 +139,7 @@ async fn hashed_rows(
         "#,
         mask = BUCKETS - 1,
     );
-    let mut found = sqlx::query(AssertSqlSafe(sql)).bind(buckets).fetch(connection);
+    let mut found = connection.query_stream::<Row>(&sql, &[&buckets]).await?;
     let mut rows = Vec::new();
     while let Some(row) = found.try_next().await? {
         let relation: i64 = row.try_get(2)?;
@@ -188,7 +187,7 @@ fn unequal(
 }
 
 /// The names of the relations that hold these rows.
-async fn relations(connection: &mut PgConnection, rows: &[Located]) -> Result<Relations> {
+async fn relations(connection: &Session, rows: &[Located]) -> Result<Relations> {
     let oids: BTreeSet<u32> = rows.iter().map(|row| row.relation).collect();
     let names = names_of(connection, oids).await?;
     Ok(names.iter().map(|(&oid, name)| (oid, Relation::from(name))).collect())

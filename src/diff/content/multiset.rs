@@ -16,8 +16,6 @@ use async_stream::try_stream;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, PgConnection, Row};
 use twox_hash::XxHash3_128;
 
 use super::checksum;
@@ -25,7 +23,7 @@ use crate::diff::identity::Tid;
 use crate::diff::surplus::{Surplus, SurplusOf};
 use crate::diff::{Change, Checkpoint, Image, Sessions, Source, Step, Tables, copy, full, print};
 use crate::error::{Error, Result};
-use crate::sql::Relation;
+use crate::postgres::{Relation, Row, Session};
 
 /// All rows of a table that is not cut into ranges of keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,15 +103,13 @@ pub(in crate::diff) fn changes<'a>(
             let mut surplus = Surplus::new();
             let (mut on_base, mut on_head) = (Places::default(), Places::default());
             // Side by side, so that most rows have met their equals before many are waiting.
+            let (hashes_of_base, hashes_of_head) = tokio::try_join!(
+                async { base.query_stream::<Row>(&base_hashes, &[&batch]).await },
+                async { head.query_stream::<Row>(&head_hashes, &[&batch]).await },
+            )?;
             let mut hashes = stream::select(
-                sqlx::query(AssertSqlSafe(base_hashes.as_str()))
-                    .bind(&batch)
-                    .fetch(&mut *base)
-                    .map_ok(|row| (SurplusOf::Base, row)),
-                sqlx::query(AssertSqlSafe(head_hashes.as_str()))
-                    .bind(&batch)
-                    .fetch(&mut *head)
-                    .map_ok(|row| (SurplusOf::Head, row)),
+                hashes_of_base.map_ok(|row| (SurplusOf::Base, row)),
+                hashes_of_head.map_ok(|row| (SurplusOf::Head, row)),
             );
             while let Some((side, row)) = hashes.try_next().await? {
                 let hash: i64 = row.try_get(0)?;
@@ -137,8 +133,8 @@ pub(in crate::diff) fn changes<'a>(
                 for (leaf, wanted) in places.take(&mut surplus, side) {
                     for part in wanted.chunks(all.rows.clamp(1, MOST_FETCHED) as usize) {
                         let connection = match side {
-                            SurplusOf::Base => &mut *base,
-                            SurplusOf::Head => &mut *head,
+                            SurplusOf::Base => base,
+                            SurplusOf::Head => head,
                         };
                         let mut changes = fetch(connection, source, leaf, part, side);
                         while let Some(changes) = changes.try_next().await? {
@@ -156,26 +152,28 @@ pub(in crate::diff) fn changes<'a>(
     .boxed()
 }
 
-pub(super) async fn prepare(connection: &mut PgConnection) -> Result<()> {
-    sqlx::query(
-        r#"
+pub(super) async fn prepare(connection: &Session) -> Result<()> {
+    connection
+        .execute(
+            r#"
         select set_config('enable_sort', 'off', true),
                set_config('work_mem', $1, true),
                set_config('max_parallel_workers_per_gather', '0', true)
         "#,
-    )
-    .bind(WORK_MEM)
-    .execute(connection)
-    .await?;
+            &[&WORK_MEM],
+        )
+        .await?;
     Ok(())
 }
 
 /// Whether the next query reads the table once through, or goes to each place that it asks for,
 /// whatever the planner thinks of the table.
-pub(super) async fn scans(connection: &mut PgConnection, allowed: bool) -> Result<()> {
-    sqlx::query("select set_config('enable_seqscan', $1, true)")
-        .bind(if allowed { "on" } else { "off" })
-        .execute(connection)
+pub(super) async fn scans(connection: &Session, allowed: bool) -> Result<()> {
+    connection
+        .execute(
+            "select set_config('enable_seqscan', $1, true)",
+            &[&if allowed { "on" } else { "off" }],
+        )
         .await?;
     Ok(())
 }
@@ -190,7 +188,7 @@ pub(super) fn rows(source: &Source) -> String {
 ///
 /// The fence (`offset 0`) keeps the hash from being computed twice.
 async fn buckets(
-    connection: &mut PgConnection,
+    connection: &Session,
     tables: &Tables,
     source: &Source,
 ) -> Result<BTreeMap<i32, (u64, String)>> {
@@ -209,11 +207,11 @@ async fn buckets(
 
 /// The count and the sum of each bucket that a query yields.
 pub(super) async fn read_buckets(
-    connection: &mut PgConnection,
+    connection: &Session,
     sql: &str,
 ) -> Result<BTreeMap<i32, (u64, String)>> {
     let mut buckets = BTreeMap::new();
-    let mut found = sqlx::query_as::<_, (i32, i64, String)>(AssertSqlSafe(sql)).fetch(connection);
+    let mut found = connection.query_stream::<(i32, i64, String)>(sql, &[]).await?;
     while let Some((bucket, count, sum)) = found.try_next().await? {
         buckets.insert(bucket, (count as u64, sum));
     }
@@ -243,7 +241,7 @@ pub(super) type Place = [u8; 6];
 struct Places(BTreeMap<i64, Vec<(i64, Place)>>);
 
 impl Places {
-    fn push(&mut self, hash: i64, row: &PgRow) -> Result<()> {
+    fn push(&mut self, hash: i64, row: &Row) -> Result<()> {
         self.0.entry(row.try_get(1)?).or_default().push((hash, place(row, 2)?));
         Ok(())
     }
@@ -262,7 +260,7 @@ impl Places {
     }
 }
 
-pub(super) fn place(row: &PgRow, at: usize) -> Result<Place> {
+pub(super) fn place(row: &Row, at: usize) -> Result<Place> {
     let bytes: &[u8] = row.try_get(at)?;
     bytes
         .try_into()
@@ -272,22 +270,21 @@ pub(super) fn place(row: &PgRow, at: usize) -> Result<Place> {
 /// The changes that the rows at these places are, as many at once as may be held: statistics may be
 /// wrong about their width.
 fn fetch<'a>(
-    connection: &'a mut PgConnection,
+    connection: &'a Session,
     source: &'a Source,
     leaf: i64,
     wanted: &'a [(Place, u64)],
     side: SurplusOf,
 ) -> BoxStream<'a, Result<Vec<Change>>> {
     try_stream! {
-        let (schema, name): (String, String) = sqlx::query_as(
-            r#"
+        let (schema, name): (String, String) = connection.query_one(
+r#"
             select n.nspname::text, c.relname::text
               from pg_class c join pg_namespace n on n.oid = c.relnamespace
              where c.oid = $1::int8::oid
             "#,
-        )
-        .bind(leaf)
-        .fetch_one(&mut *connection)
+&[&leaf],
+)
         .await?;
         let sql = format!(
             "select tidsend(r.ctid), {image} from only {leaf} as r where r.ctid = any ($1::tid[])",
@@ -301,7 +298,7 @@ fn fetch<'a>(
                 offset: u16::from_be_bytes([*e, *f]),
             })
             .collect();
-        let mut rows = sqlx::query(AssertSqlSafe(sql)).bind(tids).fetch(connection);
+        let mut rows = connection.query_stream::<Row>(&sql, &[&tids]).await?;
         let (mut changes, mut bytes, mut found) = (Vec::new(), 0, 0);
         while let Some(row) = rows.try_next().await? {
             let place = place(&row, 0)?;

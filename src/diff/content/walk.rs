@@ -1,13 +1,11 @@
 //! The way through a key range, a few thousand rows at a time.
 
-use sqlx::{AssertSqlSafe, PgConnection, Row};
-
 use super::buckets::Buckets;
 use super::{BUCKETS, KeyRange};
 use crate::catalog::Key;
 use crate::diff::{Image, Source, Tables, print};
 use crate::error::{Error, Result};
-use crate::sql::Ident;
+use crate::postgres::{Ident, Row, Session};
 
 /// Keys from one bound (inclusive) to another (exclusive), each column as it prints.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,8 +89,8 @@ struct Integers {
 
 impl<'a> Walk<'a> {
     pub(super) async fn new(
-        base: &mut PgConnection,
-        head: &mut PgConnection,
+        base: &Session,
+        head: &Session,
         tables: &'a Tables,
         key: &'a [usize],
         mut from: Option<Vec<String>>,
@@ -133,11 +131,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The bounds of the next step; `None` at the end.
-    pub(super) async fn next(
-        &mut self,
-        base: &mut PgConnection,
-        head: &mut PgConnection,
-    ) -> Result<Option<Bounds>> {
+    pub(super) async fn next(&mut self, base: &Session, head: &Session) -> Result<Option<Bounds>> {
         let Some(from) = self.next.take() else { return Ok(None) };
         let found = match (&self.integers, &from) {
             (Some(integers), Some(from)) => integers.next(&from[0]),
@@ -227,7 +221,7 @@ impl<'a> Walk<'a> {
     /// might never end.
     pub(super) async fn look_for_next(
         &self,
-        connection: &mut PgConnection,
+        connection: &Session,
         source: &Source,
         bounds: &Bounds,
     ) -> Result<Option<Vec<String>>> {
@@ -246,10 +240,9 @@ impl<'a> Walk<'a> {
             offset = self.rows,
         );
         // Every statement is another one.
-        let row =
-            sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_optional(connection).await?;
+        let row = connection.query_opt::<Row>(&sql, &[]).await?;
         row.map(|row| {
-            if !row.try_get::<bool, _>(1)? {
+            if !row.try_get::<_, bool>(1)? {
                 return Err(Error::item(format!(
                     "the walk through {} in the order of its key does not get on: the index on its \
                      key is out of order; recover the table with --strategy full, and reindex it on \
@@ -283,17 +276,19 @@ struct Ends {
 }
 
 /// From the ends of the key's index; `None` if there are no rows.
-async fn ends(connection: &mut PgConnection, source: &Source, at: usize) -> Result<Option<Ends>> {
+async fn ends(connection: &Session, source: &Source, at: usize) -> Result<Option<Ends>> {
     let column = Ident::new(&source.columns[at].name);
-    let row = sqlx::query(AssertSqlSafe(format!(
-        "select min(r.{column})::int8, max(r.{column})::int8,
+    let row = connection
+        .query_one::<Row>(
+            &format!(
+                "select min(r.{column})::int8, max(r.{column})::int8,
                 (select count(*) from pg_partition_tree($1::text::regclass) as t where t.isleaf)
            from {}",
-        source.rows("r")
-    )))
-    .bind(source.relation.to_string())
-    .fetch_one(connection)
-    .await?;
+                source.rows("r")
+            ),
+            &[&source.relation.to_string()],
+        )
+        .await?;
     let (first, last): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
     let partitions: i64 = row.try_get(2)?;
     let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);

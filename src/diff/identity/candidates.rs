@@ -3,7 +3,6 @@
 use std::cmp::Ordering;
 
 use futures_util::TryStreamExt;
-use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::fingerprint::Xmin;
 use super::tid::{self, Tid};
@@ -11,7 +10,7 @@ use crate::diff::content::checksum;
 use crate::diff::key_hash::Located;
 use crate::diff::{Image, Source, copy};
 use crate::error::{Error, Result};
-use crate::sql::Relation;
+use crate::postgres::{Binary, Relation, Row, Session};
 
 /// The row versions of some groups of blocks on one side, in order of their place.
 pub(super) struct Versions(Vec<(Tid, u64)>);
@@ -19,7 +18,7 @@ pub(super) struct Versions(Vec<(Tid, u64)>);
 impl Versions {
     /// Lists those of groups of `size` blocks, of blocks before `end`.
     pub(super) async fn list(
-        connection: &mut PgConnection,
+        connection: &Session,
         relation: &Relation,
         groups: &[u32],
         size: u32,
@@ -38,12 +37,11 @@ impl Versions {
             "#
         );
         let (low, high) = tid::bounds(groups, size, end);
-        let mut rows = sqlx::query(AssertSqlSafe(sql)).bind(low).bind(high).fetch(connection);
+        let mut rows = connection.query_stream::<Row>(&sql, &[&low, &high]).await?;
         let mut versions = Vec::new();
         while let Some(row) = rows.try_next().await? {
             // Null where a group has no tuples.
-            let (Ok(places), Ok(xmins)) =
-                (row.try_get_raw(0)?.as_bytes(), row.try_get_raw(1)?.as_bytes())
+            let (Some(Binary(places)), Some(Binary(xmins))) = (row.try_get(0)?, row.try_get(1)?)
             else {
                 continue;
             };
@@ -174,7 +172,7 @@ impl Candidates {
 /// The images of the tuples at these places, of those that are published; `None` if they are too
 /// large to be held at once.
 pub(in crate::diff) async fn images(
-    connection: &mut PgConnection,
+    connection: &Session,
     source: &Source,
     relation: &Relation,
     places: &[Tid],
@@ -188,7 +186,7 @@ pub(in crate::diff) async fn images(
 
 /// The tuples at these places of those that are published, each with the hash of its key.
 pub(super) async fn located(
-    connection: &mut PgConnection,
+    connection: &Session,
     source: &Source,
     key: &[usize],
     relation: &Relation,
@@ -203,8 +201,7 @@ pub(super) async fn located(
         hash = checksum::of_printed_key(source, key, "r"),
         rows = at(source, relation, places),
     );
-    let rows: Vec<(i64, Vec<u8>)> =
-        sqlx::query_as(AssertSqlSafe(query)).persistent(false).fetch_all(connection).await?;
+    let rows: Vec<(i64, Vec<u8>)> = connection.query(&query, &[]).await?;
     rows.into_iter()
         .map(|(key, place)| {
             let place: [u8; 6] = place.try_into().map_err(|_| {

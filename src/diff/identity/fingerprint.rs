@@ -1,11 +1,10 @@
 //! Fingerprints of groups of blocks.
 
 use serde::{Deserialize, Serialize};
-use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::tid;
 use crate::error::Result;
-use crate::sql::Relation;
+use crate::postgres::{Relation, Session};
 
 /// Transaction ids that may stand for two transactions: those of the gap, in a cluster that has
 /// used its four billion numbers up before. A row from then keeps its number when it is frozen, and
@@ -85,27 +84,25 @@ impl Xmin {
 
 /// What some neighbouring blocks hold. Equal on both sides exactly when (but for a hash collision,
 /// 2⁻⁶⁴ a group) they hold the same row versions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fingerprint {
     /// The first block.
-    #[sqlx(try_from = "i64")]
     pub(super) block: u32,
-    #[sqlx(try_from = "i64")]
     pub(super) tuples: u64,
     xor: Option<i64>,
 }
 
 /// The size of a relation in blocks.
-pub(super) async fn blocks(connection: &mut PgConnection, relation: u32) -> Result<u32> {
-    let blocks: i64 = sqlx::query_scalar(
-        r#"
+pub(super) async fn blocks(connection: &Session, relation: u32) -> Result<u32> {
+    let blocks: i64 = connection
+        .query_one(
+            r#"
         select pg_relation_size($1::int8::oid::regclass)
                / pg_size_bytes(current_setting('block_size'))
         "#,
-    )
-    .bind(i64::from(relation))
-    .fetch_one(connection)
-    .await?;
+            &[&i64::from(relation)],
+        )
+        .await?;
     // PostgreSQL numbers blocks with 32 bits.
     Ok(u32::try_from(blocks).unwrap_or(u32::MAX))
 }
@@ -115,7 +112,7 @@ pub(super) async fn blocks(connection: &mut PgConnection, relation: u32) -> Resu
 /// The aggregate keeps the planner from flattening the lateral subquery into a join with a
 /// sequential scan: each group is a TID range scan of its own.
 pub(super) async fn groups(
-    connection: &mut PgConnection,
+    connection: &Session,
     relation: &Relation,
     groups: &[u32],
     size: u32,
@@ -135,12 +132,14 @@ pub(super) async fn groups(
     );
     let (low, high) = tid::bounds(groups, size, end);
     let groups: Vec<i64> = groups.iter().map(|&block| i64::from(block)).collect();
-    Ok(sqlx::query_as(AssertSqlSafe(sql))
-        .bind(groups)
-        .bind(low)
-        .bind(high)
-        .fetch_all(connection)
-        .await?)
+    let rows: Vec<(i64, i64, Option<i64>)> =
+        connection.query(&sql, &[&groups, &low, &high]).await?;
+    let fingerprint = |(block, tuples, xor): (i64, i64, Option<i64>)| Fingerprint {
+        block: block as u32,
+        tuples: tuples as u64,
+        xor,
+    };
+    Ok(rows.into_iter().map(fingerprint).collect())
 }
 
 #[cfg(test)]

@@ -24,7 +24,6 @@ pub(in crate::diff) fn changes<'a>(
     tables: &'a Tables,
     ranges: &'a [BlockRange],
 ) -> BoxStream<'a, Result<Step>> {
-    let mut sessions = sessions;
     try_stream! {
         let mut surplus = Surplus::new();
         // The groups that differ, to be read once more.
@@ -33,7 +32,7 @@ pub(in crate::diff) fn changes<'a>(
         let mut passed = RowsPassed::default();
         'counting: for (at, range) in ranges.iter().enumerate() {
             let mut parts = Parts::of_at_most(range.rows);
-            let mut reader = Reader::open(sessions.reborrow(), tables, range).await?;
+            let mut reader = Reader::open(sessions, tables, range).await?;
             let mut pace = Pace::of_fingerprints(range.sample_percent > 0);
             let mut block = range.blocks.start;
             while block < reader.end {
@@ -76,7 +75,7 @@ pub(in crate::diff) fn changes<'a>(
         for side in SurplusOf::IN_ORDER {
             for (at, batch) in &differing {
                 let range = &ranges[*at];
-                let mut reader = Reader::open(sessions.reborrow(), tables, range).await?;
+                let mut reader = Reader::open(sessions, tables, range).await?;
                 let mut parts = Parts::of_at_most(range.rows);
                 parts.add(reader.candidates(batch).await?.candidates);
                 while let Some(part) = parts.next() {

@@ -4,13 +4,11 @@
 //! what it wrote. `--verify sample` looks whether that was so: it compares the contents of a share
 //! of the groups whose row versions are the same, in the snapshots in which these were compared.
 
-use sqlx::{AssertSqlSafe, PgConnection};
-
 use super::{BlockRange, GROUP, tid};
 use crate::diff::content::checksum;
 use crate::diff::{Source, Tables};
 use crate::error::{Error, Result};
-use crate::sql::Relation;
+use crate::postgres::{Relation, Session};
 
 /// Some of these groups, by chance: so many in a hundred, and one at least.
 pub(super) fn choose(groups: &[u32], percent: u8) -> Vec<u32> {
@@ -29,8 +27,8 @@ pub(super) fn choose(groups: &[u32], percent: u8) -> Vec<u32> {
 /// They are not; says where.
 pub(super) async fn compare(
     range: &BlockRange,
-    base: &mut PgConnection,
-    head: &mut PgConnection,
+    base: &Session,
+    head: &Session,
     tables: &Tables,
     groups: Vec<u32>,
 ) -> Result<()> {
@@ -73,7 +71,7 @@ impl Side<'_> {
     /// order; none for a group without tuples.
     async fn checksums(
         &self,
-        connection: &mut PgConnection,
+        connection: &Session,
         groups: &[u32],
         size: u32,
         end: u32,
@@ -93,11 +91,7 @@ impl Side<'_> {
             checksum = checksum::of_tuple(tables, source, "r"),
         );
         let (low, high) = tid::bounds(groups, size, end);
-        Ok(sqlx::query_scalar(AssertSqlSafe(sql))
-            .bind(low)
-            .bind(high)
-            .fetch_all(connection)
-            .await?)
+        connection.query(&sql, &[&low, &high]).await
     }
 }
 

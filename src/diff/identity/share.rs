@@ -1,10 +1,9 @@
 //! How much of a table changed, before anything is decided.
 
-use sqlx::PgConnection;
-
 use super::{BlockRange, GROUP, Reader};
 use crate::diff::{Sessions, Tables};
 use crate::error::Result;
+use crate::postgres::Session;
 
 /// Groups of blocks that are looked at.
 const GROUPS: usize = 64;
@@ -35,21 +34,22 @@ pub(crate) async fn changed_share(
 /// Whether base's rows lie about in the order of a column, so that reading them in that order does
 /// not jump from block to block. What statistics do not tell is taken for no.
 pub(crate) async fn follows_its_key(
-    base: &mut PgConnection,
+    base: &Session,
     tables: &Tables,
     column: usize,
 ) -> Result<bool> {
     let Some(source) = &tables.base else { return Ok(false) };
-    Ok(sqlx::query_scalar(
+    base.query_one(
         r#"
         select coalesce(bool_or(abs(s.correlation) > 0.9), false)
           from pg_stats s
          where s.schemaname = $1 and s.tablename = $2 and s.attname = $3 and not s.inherited
         "#,
+        &[
+            &source.relation.schema.name(),
+            &source.relation.name.name(),
+            &source.columns[column].name.as_str(),
+        ],
     )
-    .bind(source.relation.schema.name())
-    .bind(source.relation.name.name())
-    .bind(source.columns[column].name.as_str())
-    .fetch_one(base)
-    .await?)
+    .await
 }

@@ -1,12 +1,12 @@
 //! Tuple identifiers.
 
+use std::error::Error;
 use std::fmt;
 
-use sqlx::encode::{Encode, IsNull};
-use sqlx::error::BoxDynError;
-use sqlx::postgres::types::Oid;
-use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo};
-use sqlx::{Postgres, Type};
+use crate::postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use bytes::{BufMut, BytesMut};
+
+use crate::postgres::SqlType;
 
 /// A tuple's place: block and line pointer. `Display` is PostgreSQL's text form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,24 +28,23 @@ impl fmt::Display for Tid {
     }
 }
 
-impl Type<Postgres> for Tid {
-    fn type_info() -> PgTypeInfo {
-        PgTypeInfo::with_oid(Oid(27))
-    }
+impl SqlType for Tid {
+    const TYPE: Type = Type::TID;
+    const ARRAY: Type = Type::TID_ARRAY;
 }
 
-impl PgHasArrayType for Tid {
-    fn array_type_info() -> PgTypeInfo {
-        PgTypeInfo::with_oid(Oid(1010))
-    }
-}
-
-impl Encode<'_, Postgres> for Tid {
-    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        buffer.extend_from_slice(&self.block.to_be_bytes());
-        buffer.extend_from_slice(&self.offset.to_be_bytes());
+impl ToSql for Tid {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.put_u32(self.block);
+        out.put_u16(self.offset);
         Ok(IsNull::No)
     }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TID
+    }
+
+    to_sql_checked!();
 }
 
 /// The bounds of groups of `size` blocks, of blocks before `end`: where each begins, and where it

@@ -11,7 +11,6 @@ use std::ops::Range;
 use async_stream::try_stream;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
-use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::pace::Pace;
 use super::{BlockRange, Reader, candidates};
@@ -20,6 +19,7 @@ use crate::diff::content::checksum;
 use crate::diff::key_hash::{self, Candidates, Located, Phase, Relations};
 use crate::diff::{Sessions, Step, Tables};
 use crate::error::{Error, Result};
+use crate::postgres::Session;
 
 /// Row versions of a side that are held at once: 24 bytes each.
 const MOST_HELD: u64 = 1_000_000;
@@ -31,7 +31,6 @@ pub(in crate::diff) fn changes<'a>(
     tables: &'a Tables,
     ranges: &'a [BlockRange],
 ) -> BoxStream<'a, Result<Step>> {
-    let mut sessions = sessions;
     try_stream! {
         let Key::Columns(key) = &tables.table.key else {
             Err(Error::item("rows of a table without a key cannot be paired by key"))?;
@@ -39,7 +38,7 @@ pub(in crate::diff) fn changes<'a>(
         };
         let mut first = Versions::of_classes(0..CLASSES);
         for range in ranges {
-            let mut reader = Reader::open(sessions.reborrow(), tables, range).await?;
+            let mut reader = Reader::open(sessions, tables, range).await?;
             let mut windows = Windows::new(range);
             while let Some(rows) = windows.next(&mut reader, key, &mut first).await? {
                 yield Step::Compared(rows);
@@ -48,7 +47,7 @@ pub(in crate::diff) fn changes<'a>(
         }
         let rounds = rounds(&first.counts, MOST_HELD);
         let held = (rounds.len() == 1).then(|| first.candidates());
-        let names = |name: fn(&BlockRange) -> &crate::sql::Relation| -> Relations {
+        let names = |name: fn(&BlockRange) -> &crate::postgres::Relation| -> Relations {
             ranges.iter().map(|range| (range.file.oid, name(range).clone())).collect()
         };
         let (on_base, on_head) = (names(|range| &range.base), names(|range| &range.head));
@@ -60,7 +59,7 @@ pub(in crate::diff) fn changes<'a>(
                 let candidates = match &held {
                     Some(held) => held,
                     None => {
-                        again = list(sessions.reborrow(), tables, key, ranges, round.clone()).await?;
+                        again = list(sessions, tables, key, ranges, round.clone()).await?;
                         &again
                     }
                 };
@@ -68,7 +67,7 @@ pub(in crate::diff) fn changes<'a>(
                     copies += keys_with_copies(sessions.head, tables, key, candidates).await?;
                 }
                 let mut steps = key_hash::changes(
-                    sessions.reborrow(),
+                    sessions,
                     tables,
                     key,
                     (&on_base, &on_head),
@@ -208,7 +207,7 @@ impl<'a> Windows<'a> {
 
 /// The row versions of some classes, listed once more.
 async fn list(
-    mut sessions: Sessions<'_>,
+    sessions: Sessions<'_>,
     tables: &Tables,
     key: &[usize],
     ranges: &[BlockRange],
@@ -216,7 +215,7 @@ async fn list(
 ) -> Result<Candidates> {
     let mut versions = Versions::of_classes(classes);
     for range in ranges {
-        let mut reader = Reader::open(sessions.reborrow(), tables, range).await?;
+        let mut reader = Reader::open(sessions, tables, range).await?;
         let mut windows = Windows::new(range);
         while windows.next(&mut reader, key, &mut versions).await?.is_some() {}
         range.check_file(&mut reader.sessions).await?;
@@ -227,7 +226,7 @@ async fn list(
 /// How many of the changed keys have more than one row on a server, by a look at every row of head:
 /// what did not change is the same on both.
 async fn keys_with_copies(
-    head: &mut PgConnection,
+    head: &Session,
     tables: &Tables,
     key: &[usize],
     candidates: &Candidates,
@@ -255,7 +254,7 @@ async fn keys_with_copies(
     let found: Vec<(i64, i64)> = {
         // Keys with old versions only have no row on head, but for a copy.
         let deleted = groups.iter().any(|group| group.2 == 0);
-        sqlx::query_as(AssertSqlSafe(sql)).bind(&hashes).bind(deleted).fetch_all(&mut *head).await?
+        head.query(&sql, &[&hashes, &deleted]).await?
     };
     scans(head, false).await?;
     let found: std::collections::HashMap<i64, i64> = found.into_iter().collect();
@@ -267,10 +266,12 @@ async fn keys_with_copies(
 }
 
 /// Whether the next query may read a table through.
-async fn scans(connection: &mut PgConnection, allowed: bool) -> Result<()> {
-    sqlx::query("select set_config('enable_seqscan', $1, true)")
-        .bind(if allowed { "on" } else { "off" })
-        .execute(connection)
+async fn scans(connection: &Session, allowed: bool) -> Result<()> {
+    connection
+        .execute(
+            "select set_config('enable_seqscan', $1, true)",
+            &[&if allowed { "on" } else { "off" }],
+        )
         .await?;
     Ok(())
 }

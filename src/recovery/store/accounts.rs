@@ -8,9 +8,9 @@ use uuid::Uuid;
 use super::Store;
 use crate::catalog::TableName;
 use crate::error::Result;
+use crate::postgres::from_row;
 use crate::recovery::account::{Rows, TableAccount};
 
-#[derive(sqlx::FromRow)]
 struct AccountRow {
     schema_name: String,
     table_name: String,
@@ -20,22 +20,25 @@ struct AccountRow {
     error: Option<String>,
 }
 
+from_row!(AccountRow { schema_name, table_name, rows_base, rows_head, balance, error });
+
 impl Store {
     /// The accounts of a recovery's tables that were taken so far.
     pub(crate) async fn accounts(
         &self,
         recovery: Uuid,
     ) -> Result<BTreeMap<TableName, TableAccount>> {
-        let rows: Vec<AccountRow> = sqlx::query_as(
-            r#"
+        let rows: Vec<AccountRow> = self
+            .pool
+            .query(
+                r#"
             select schema_name, table_name, rows_base, rows_head, balance, error
               from deltacompare.account
              where recovery_id = $1
             "#,
-        )
-        .bind(recovery)
-        .fetch_all(&self.pool)
-        .await?;
+                &[&recovery],
+            )
+            .await?;
         Ok(rows
             .into_iter()
             .map(|row| {
@@ -59,8 +62,9 @@ impl Store {
         account: &TableAccount,
         warning: Option<&str>,
     ) -> Result<()> {
-        sqlx::query(
-            r#"
+        self.pool
+            .execute(
+                r#"
             with taken as (
               insert into deltacompare.account
                 (recovery_id, schema_name, table_name, rows_base, rows_head, balance, error)
@@ -77,17 +81,18 @@ impl Store {
                                   and f.schema_name = t.schema_name
                                   and f.table_name = t.table_name)
             "#,
-        )
-        .bind(recovery)
-        .bind(&table.schema)
-        .bind(&table.name)
-        .bind(account.rows.map(|rows| rows.base as i64))
-        .bind(account.rows.map(|rows| rows.head as i64))
-        .bind(account.balance)
-        .bind(&account.error)
-        .bind(json!(Vec::from_iter(warning)))
-        .execute(&self.pool)
-        .await?;
+                &[
+                    &recovery,
+                    &table.schema,
+                    &table.name,
+                    &account.rows.map(|rows| rows.base as i64),
+                    &account.rows.map(|rows| rows.head as i64),
+                    &account.balance,
+                    &account.error,
+                    &json!(Vec::from_iter(warning)),
+                ],
+            )
+            .await?;
         Ok(())
     }
 }

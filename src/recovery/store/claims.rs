@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::Store;
 use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::Json;
 use crate::recovery::work_item::{Counts, Done, WorkItem};
 
 /// A claim on a work item. Only the holder of the newest attempt may write its result.
@@ -33,8 +33,10 @@ impl Store {
     /// Claims the next open item for as long as `lease`. Two callers never get the same item while
     /// its lease lasts; one whose lease has run out is claimed anew under a higher attempt.
     pub(crate) async fn claim_next(&self, recovery: Uuid, lease: Duration) -> Result<NextItem> {
-        let claimed: Option<(i32, i32)> = sqlx::query_as(
-            r#"
+        let claimed: Option<(i32, i32)> = self
+            .pool
+            .query_opt(
+                r#"
             update deltacompare.work_item i
                set state = 'running', attempt = i.attempt + 1,
                    lease_until = clock_timestamp() + make_interval(secs => $2), worker = $3
@@ -51,18 +53,17 @@ impl Store {
              where i.recovery_id = next.recovery_id and i.number = next.number
             returning i.number, i.attempt
             "#,
-        )
-        .bind(recovery)
-        .bind(lease.as_secs_f64())
-        .bind(self.worker)
-        .fetch_optional(&self.pool)
-        .await?;
+                &[&recovery, &lease.as_secs_f64(), &self.worker],
+            )
+            .await?;
         if let Some((number, attempt)) = claimed {
             let item = self.item(recovery, number).await?;
             return Ok(NextItem::Claimed(Box::new(Claim { recovery, attempt, item })));
         }
-        let wait: Option<f64> = sqlx::query_scalar(
-            r#"
+        let wait: Option<f64> = self
+            .pool
+            .query_one(
+                r#"
             select extract(epoch from min(coalesce(lease_until, clock_timestamp()))
                                       - clock_timestamp())::float8
               from deltacompare.work_item
@@ -71,10 +72,9 @@ impl Store {
                and state in ('pending', 'running')
                and exists (select from deltacompare.recovery where id = $1 and state = 'running')
             "#,
-        )
-        .bind(recovery)
-        .fetch_one(&self.pool)
-        .await?;
+                &[&recovery],
+            )
+            .await?;
         Ok(match wait {
             Some(seconds) => {
                 NextItem::AllLeased(Duration::from_secs_f64(seconds.clamp(0.05, 0.25)))
@@ -93,25 +93,28 @@ impl Store {
         lease: Duration,
         counts: &Counts,
     ) -> Result<()> {
-        let renewed = sqlx::query(
-            r#"
+        let renewed = self
+            .pool
+            .execute(
+                r#"
             update deltacompare.work_item
                set lease_until = clock_timestamp() + make_interval(secs => $4),
                    inserts = $5, updates = $6, deletes = $7, rows_compared = $8
              where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
             "#,
-        )
-        .bind(claim.recovery)
-        .bind(claim.item.number)
-        .bind(claim.attempt)
-        .bind(lease.as_secs_f64())
-        .bind(counts.inserts as i64)
-        .bind(counts.updates as i64)
-        .bind(counts.deletes as i64)
-        .bind(counts.rows_compared as i64)
-        .execute(&self.pool)
-        .await?;
-        if renewed.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
+                &[
+                    &claim.recovery,
+                    &claim.item.number,
+                    &claim.attempt,
+                    &lease.as_secs_f64(),
+                    &(counts.inserts as i64),
+                    &(counts.updates as i64),
+                    &(counts.deletes as i64),
+                    &(counts.rows_compared as i64),
+                ],
+            )
+            .await?;
+        if renewed == 0 { Err(lease_lost(claim)) } else { Ok(()) }
     }
 
     /// Stores how far the item is, and what the sinks hold. What lies before must be durable in
@@ -120,24 +123,27 @@ impl Store {
     /// # Errors
     /// [`ErrorKind::LeaseLost`] if another worker has it by now.
     pub(crate) async fn checkpoint(&self, claim: &Claim, done: &Done) -> Result<()> {
-        let stored = sqlx::query(
-            r#"
+        let stored = self
+            .pool
+            .execute(
+                r#"
             update deltacompare.work_item
                set checkpoint = $4, done = $5, digest = $6, account = $7, held = $8, failures = 0
              where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
             "#,
-        )
-        .bind(claim.recovery)
-        .bind(claim.item.number)
-        .bind(claim.attempt)
-        .bind(Json(&done.checkpoint))
-        .bind(Json(done.counts))
-        .bind(done.digest.to_string())
-        .bind(Json(done.account))
-        .bind(Json(&done.held))
-        .execute(&self.pool)
-        .await?;
-        if stored.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
+                &[
+                    &claim.recovery,
+                    &claim.item.number,
+                    &claim.attempt,
+                    &Json(&done.checkpoint),
+                    &Json(done.counts),
+                    &done.digest.to_string(),
+                    &Json(done.account),
+                    &Json(&done.held),
+                ],
+            )
+            .await?;
+        if stored == 0 { Err(lease_lost(claim)) } else { Ok(()) }
     }
 
     /// Stores that the item completed, and what the sinks hold.
@@ -151,30 +157,33 @@ impl Store {
         warnings: &[String],
         took: Duration,
     ) -> Result<()> {
-        let completed = sqlx::query(
-            r#"
+        let completed = self
+            .pool
+            .execute(
+                r#"
             update deltacompare.work_item
                set state = 'completed', lease_until = null, seconds = $4,
                    inserts = $5, updates = $6, deletes = $7, rows_compared = $8,
                    warnings = warnings || $9, digest = $10, account = $11, held = $12
              where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
             "#,
-        )
-        .bind(claim.recovery)
-        .bind(claim.item.number)
-        .bind(claim.attempt)
-        .bind(took.as_secs_f64())
-        .bind(done.counts.inserts as i64)
-        .bind(done.counts.updates as i64)
-        .bind(done.counts.deletes as i64)
-        .bind(done.counts.rows_compared as i64)
-        .bind(json!(warnings))
-        .bind(done.digest.to_string())
-        .bind(Json(done.account))
-        .bind(Json(&done.held))
-        .execute(&self.pool)
-        .await?;
-        if completed.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
+                &[
+                    &claim.recovery,
+                    &claim.item.number,
+                    &claim.attempt,
+                    &took.as_secs_f64(),
+                    &(done.counts.inserts as i64),
+                    &(done.counts.updates as i64),
+                    &(done.counts.deletes as i64),
+                    &(done.counts.rows_compared as i64),
+                    &json!(warnings),
+                    &done.digest.to_string(),
+                    &Json(done.account),
+                    &Json(&done.held),
+                ],
+            )
+            .await?;
+        if completed == 0 { Err(lease_lost(claim)) } else { Ok(()) }
     }
 
     /// Stores that the item failed for good.
@@ -182,36 +191,38 @@ impl Store {
     /// # Errors
     /// [`ErrorKind::LeaseLost`] if another worker has it by now.
     pub(crate) async fn fail(&self, claim: &Claim, reason: &str, took: Duration) -> Result<()> {
-        let failed = sqlx::query(
-            r#"
+        let failed = self
+            .pool
+            .execute(
+                r#"
             update deltacompare.work_item
                set state = 'failed', lease_until = null, error = $4, seconds = $5
              where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
             "#,
-        )
-        .bind(claim.recovery)
-        .bind(claim.item.number)
-        .bind(claim.attempt)
-        .bind(reason)
-        .bind(took.as_secs_f64())
-        .execute(&self.pool)
-        .await?;
-        if failed.rows_affected() == 0 { Err(lease_lost(claim)) } else { Ok(()) }
+                &[
+                    &claim.recovery,
+                    &claim.item.number,
+                    &claim.attempt,
+                    &reason,
+                    &took.as_secs_f64(),
+                ],
+            )
+            .await?;
+        if failed == 0 { Err(lease_lost(claim)) } else { Ok(()) }
     }
 
     /// Gives this process's running items back, so that others need not wait for their leases.
     pub(crate) async fn release(&self, recovery: Uuid) -> Result<()> {
-        sqlx::query(
-            r#"
+        self.pool
+            .execute(
+                r#"
             update deltacompare.work_item
                set state = 'pending', lease_until = null, attempt = attempt + 1
              where recovery_id = $1 and worker = $2 and state = 'running'
             "#,
-        )
-        .bind(recovery)
-        .bind(self.worker)
-        .execute(&self.pool)
-        .await?;
+                &[&recovery, &self.worker],
+            )
+            .await?;
         Ok(())
     }
 }

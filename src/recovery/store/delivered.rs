@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::Store;
 use crate::error::Result;
+use crate::postgres::{Json, from_row};
 use crate::sink::{Held, HubIdentity, delta_table_gone};
 
 /// A recovery's events in the delta table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DeltaRows {
     /// So many are there.
     pub(crate) found: i64,
@@ -18,6 +18,8 @@ pub(crate) struct DeltaRows {
     /// checkpoints.
     pub(crate) delivered: i64,
 }
+
+from_row!(DeltaRows { found, delivered });
 
 impl Store {
     /// The hub of this address as it was when the recovery first opened it, which is now if nothing
@@ -28,54 +30,53 @@ impl Store {
         address: &str,
         found: HubIdentity,
     ) -> Result<HubIdentity> {
-        let Json(began) = sqlx::query_scalar(
-            r#"
+        let Json(began) = self
+            .pool()
+            .query_one(
+                r#"
             update deltacompare.recovery as r
                set hubs = jsonb_build_object($2::text, $3::jsonb) || r.hubs
              where r.id = $1
             returning r.hubs -> $2
             "#,
-        )
-        .bind(recovery)
-        .bind(address)
-        .bind(Json(found))
-        .fetch_one(self.pool())
-        .await?;
+                &[&recovery, &address, &Json(found)],
+            )
+            .await?;
         Ok(began)
     }
 
     /// Adds a warning to a recovery, unless it has it.
     pub(crate) async fn warn(&self, recovery: Uuid, warning: &str) -> Result<()> {
         tracing::warn!(%recovery, warning, "a recovery has a new warning");
-        sqlx::query(
-            r#"
+        self.pool()
+            .execute(
+                r#"
             update deltacompare.recovery as r
                set warnings = r.warnings || to_jsonb($2::text)
              where r.id = $1 and not r.warnings ? $2
             "#,
-        )
-        .bind(recovery)
-        .bind(warning)
-        .execute(self.pool())
-        .await?;
+                &[&recovery, &warning],
+            )
+            .await?;
         Ok(())
     }
 
     /// What each of the recovery's sinks was last known to hold, by its place in the request; those
     /// of which nothing is known are left out.
     pub(crate) async fn held(&self, recovery: Uuid) -> Result<BTreeMap<usize, Held>> {
-        let held: Vec<(i64, Json<Held>)> = sqlx::query_as(
-            r#"
+        let held: Vec<(i64, Json<Held>)> = self
+            .pool()
+            .query(
+                r#"
             select distinct on (h.place) h.place, h.held
               from deltacompare.work_item w
              cross join lateral jsonb_array_elements(w.held) with ordinality as h (held, place)
              where w.recovery_id = $1 and h.held ? 'file'
              order by h.place, (h.held #>> '{file,length}')::int8 desc
             "#,
-        )
-        .bind(recovery)
-        .fetch_all(self.pool())
-        .await?;
+                &[&recovery],
+            )
+            .await?;
         Ok(held.into_iter().map(|(place, held)| (place as usize - 1, held.0)).collect())
     }
 
@@ -85,8 +86,9 @@ impl Store {
     /// # Errors
     /// [`ErrorKind::EventsLost`](crate::error::ErrorKind::EventsLost) if there is no such table.
     pub(crate) async fn delta_rows(&self, recovery: Uuid) -> Result<DeltaRows> {
-        sqlx::query_as(
-            r#"
+        self.pool()
+            .query_one(
+                r#"
             select (select count(*) from deltacompare.delta d where d.recovery_id = $1) as found,
                    (select coalesce(sum(
                              case when w.state = 'completed' then w.inserts + w.updates + w.deletes
@@ -96,14 +98,13 @@ impl Store {
                       from deltacompare.work_item w
                      where w.recovery_id = $1) as delivered
             "#,
-        )
-        .bind(recovery)
-        .fetch_one(self.pool())
-        .await
-        .map_err(|error| match error.as_database_error().and_then(|error| error.code()) {
-            // undefined_table
-            Some(code) if code == "42P01" => delta_table_gone(),
-            _ => error.into(),
-        })
+                &[&recovery],
+            )
+            .await
+            .map_err(|error| match error.sqlstate() {
+                // undefined_table
+                Some("42P01") => delta_table_gone(),
+                _ => error,
+            })
     }
 }

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{Claim, Store};
 use crate::error::Result;
+use crate::postgres::Json;
 use crate::preflight::Checked;
 use crate::recovery::Request;
 use crate::telemetry::metrics::Standing;
@@ -32,52 +32,52 @@ pub(crate) struct CountedClaim {
 impl Store {
     /// Stores what the check of a recovery found out about its restores.
     pub(crate) async fn describe(&self, id: Uuid, checked: &Checked) -> Result<()> {
-        sqlx::query(
-            r#"
+        self.pool
+            .execute(
+                r#"
             update deltacompare.recovery
                set restores = $2, base_end_lsn = pg_lsn_in(textout($3)),
                    head_end_lsn = pg_lsn_in(textout($4)), gap = $5
              where id = $1
             "#,
-        )
-        .bind(id)
-        .bind(&checked.restores)
-        .bind(checked.ends.map(|(base, _)| base.to_string()))
-        .bind(checked.ends.map(|(_, head)| head.to_string()))
-        .bind(Json(&checked.gap))
-        .execute(&self.pool)
-        .await?;
+                &[
+                    &id,
+                    &checked.restores,
+                    &checked.ends.map(|(base, _)| base.to_string()),
+                    &checked.ends.map(|(_, head)| head.to_string()),
+                    &Json(&checked.gap),
+                ],
+            )
+            .await?;
         Ok(())
     }
 
     /// Ends a recovery that cannot be planned or gone on with, with the reason.
     pub(crate) async fn refuse(&self, id: Uuid, reason: &str) -> Result<()> {
-        sqlx::query(
-            r#"
+        self.pool
+            .execute(
+                r#"
             update deltacompare.recovery
                set state = 'failed', error = $2, finished_at = clock_timestamp()
              where id = $1 and state in ('planning', 'running')
             "#,
-        )
-        .bind(id)
-        .bind(reason)
-        .execute(&self.pool)
-        .await?;
+                &[&id, &reason],
+            )
+            .await?;
         Ok(())
     }
 
     /// Stores why a live recovery's next step did not succeed, for those who watch.
     pub(crate) async fn note_trouble(&self, id: Uuid, reason: &str) -> Result<()> {
-        sqlx::query(
-            r#"
+        self.pool
+            .execute(
+                r#"
             update deltacompare.recovery set error = $2
              where id = $1 and state in ('planning', 'running')
             "#,
-        )
-        .bind(id)
-        .bind(reason)
-        .execute(&self.pool)
-        .await?;
+                &[&id, &reason],
+            )
+            .await?;
         Ok(())
     }
 
@@ -90,45 +90,44 @@ impl Store {
         number: i32,
         lease: Duration,
     ) -> Result<Option<CountedClaim>> {
-        let mut transaction = self.pool.begin().await?;
-        let request: Option<Json<Request>> = sqlx::query_scalar(
-            r#"
+        let transaction = self.pool.begin().await?;
+        let request: Option<Json<Request>> = transaction
+            .query_opt(
+                r#"
             select request from deltacompare.recovery
              where id = $1 and state = 'running' and queued
                for update
             "#,
-        )
-        .bind(recovery)
-        .fetch_optional(&mut *transaction)
-        .await?;
+                &[&recovery],
+            )
+            .await?;
         let Some(Json(request)) = request else { return Ok(None) };
-        let at_work: i64 = sqlx::query_scalar(
-            r#"
+        let at_work: i64 = transaction
+            .query_one(
+                r#"
             select count(*) from deltacompare.work_item
              where recovery_id = $1 and number <> $2 and state = 'running'
                and lease_until > clock_timestamp()
             "#,
-        )
-        .bind(recovery)
-        .bind(number)
-        .fetch_one(&mut *transaction)
-        .await?;
+                &[&recovery, &number],
+            )
+            .await?;
         if at_work >= i64::from(request.parallel) {
-            sqlx::query(
-                r#"
+            transaction
+                .execute(
+                    r#"
                 update deltacompare.work_item set sent_at = null
                  where recovery_id = $1 and number = $2 and state = 'pending'
                 "#,
-            )
-            .bind(recovery)
-            .bind(number)
-            .execute(&mut *transaction)
-            .await?;
+                    &[&recovery, &number],
+                )
+                .await?;
             transaction.commit().await?;
             return Ok(None);
         }
-        let claimed: Option<(i32, i32)> = sqlx::query_as(
-            r#"
+        let claimed: Option<(i32, i32)> = transaction
+            .query_opt(
+                r#"
             update deltacompare.work_item
                set failures = failures + case state when 'running' then 4 else 0 end,
                    state = 'running', attempt = attempt + 1, sent_at = null, worker = $4,
@@ -137,13 +136,9 @@ impl Store {
                and (state = 'pending' or (state = 'running' and lease_until < clock_timestamp()))
             returning attempt, failures
             "#,
-        )
-        .bind(recovery)
-        .bind(number)
-        .bind(lease.as_secs_f64())
-        .bind(self.worker)
-        .fetch_optional(&mut *transaction)
-        .await?;
+                &[&recovery, &number, &lease.as_secs_f64(), &self.worker],
+            )
+            .await?;
         transaction.commit().await?;
         let Some((attempt, failures)) = claimed else { return Ok(None) };
         let item = self.item(recovery, number).await?;
@@ -159,8 +154,10 @@ impl Store {
         delay: Duration,
         warnings: &[String],
     ) -> Result<bool> {
-        let given = sqlx::query(
-            r#"
+        let given = self
+            .pool
+            .execute(
+                r#"
             update deltacompare.work_item
                set state = 'pending', lease_until = null, attempt = attempt + 1,
                    failures = case when $4 then failures + 1 else 0 end,
@@ -168,53 +165,46 @@ impl Store {
                    warnings = warnings || $6
              where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
             "#,
-        )
-        .bind(claim.recovery)
-        .bind(claim.item.number)
-        .bind(claim.attempt)
-        .bind(trouble)
-        .bind(delay.as_secs_f64())
-        .bind(json!(warnings))
-        .execute(&self.pool)
-        .await?;
-        Ok(given.rows_affected() > 0)
+                &[
+                    &claim.recovery,
+                    &claim.item.number,
+                    &claim.attempt,
+                    &trouble,
+                    &delay.as_secs_f64(),
+                    &json!(warnings),
+                ],
+            )
+            .await?;
+        Ok(given > 0)
     }
 
     /// How often in a row an item had trouble without a checkpoint in between.
     pub(crate) async fn failures(&self, claim: &Claim) -> Result<i32> {
-        Ok(sqlx::query_scalar(
-            "select failures from deltacompare.work_item where recovery_id = $1 and number = $2",
-        )
-        .bind(claim.recovery)
-        .bind(claim.item.number)
-        .fetch_one(&self.pool)
-        .await?)
+        self.pool.query_one("select failures from deltacompare.work_item where recovery_id = $1 and number = $2", &[&claim.recovery, &claim.item.number])
+        .await
     }
 
     /// Fails an item whose message was given up, unless somebody is at it or it has ended.
     pub(crate) async fn give_up(&self, recovery: Uuid, number: i32, reason: &str) -> Result<()> {
-        sqlx::query(
-            r#"
+        self.pool
+            .execute(
+                r#"
             update deltacompare.work_item set state = 'failed', lease_until = null, error = $3
              where recovery_id = $1 and number = $2
                and (state = 'pending' or (state = 'running' and lease_until < clock_timestamp()))
                and exists (select from deltacompare.recovery
                             where id = $1 and state = 'running')
             "#,
-        )
-        .bind(recovery)
-        .bind(number)
-        .bind(reason)
-        .execute(&self.pool)
-        .await?;
+                &[&recovery, &number, &reason],
+            )
+            .await?;
         Ok(())
     }
 
     /// Says that a recovery's step is not done yet: [`Store::due`] asks for another message.
     pub(crate) async fn step_again(&self, id: Uuid) -> Result<()> {
-        sqlx::query("update deltacompare.recovery set sent_at = null where id = $1")
-            .bind(id)
-            .execute(&self.pool)
+        self.pool
+            .execute("update deltacompare.recovery set sent_at = null where id = $1", &[&id])
             .await?;
         Ok(())
     }
@@ -222,8 +212,9 @@ impl Store {
     /// Fails a recovery whose step was given up, unless items are open, which have messages of their
     /// own. The trouble that was noted last is the better reason.
     pub(crate) async fn give_up_step(&self, recovery: Uuid, reason: &str) -> Result<()> {
-        sqlx::query(
-            r#"
+        self.pool
+            .execute(
+                r#"
             update deltacompare.recovery
                set state = 'failed', error = coalesce(error, $2), finished_at = clock_timestamp()
              where id = $1 and queued
@@ -233,11 +224,9 @@ impl Store {
                                          where recovery_id = $1
                                            and state in ('pending', 'running'))))
             "#,
-        )
-        .bind(recovery)
-        .bind(reason)
-        .execute(&self.pool)
-        .await?;
+                &[&recovery, &reason],
+            )
+            .await?;
         Ok(())
     }
 
@@ -245,43 +234,42 @@ impl Store {
     /// worker or message was lost (no sign of either for `resend`). Marks them as sent, so two who
     /// ask at once do not both get them.
     pub(crate) async fn due(&self, recovery: Uuid, resend: Duration) -> Result<Due> {
-        let mut transaction = self.pool.begin().await?;
-        let state: Option<(String, Json<Request>, bool)> = sqlx::query_as(
-            r#"
+        let transaction = self.pool.begin().await?;
+        let state: Option<(String, Json<Request>, bool)> = transaction
+            .query_opt(
+                r#"
             select state, request,
                    coalesce(sent_at < clock_timestamp() - make_interval(secs => $2), true)
               from deltacompare.recovery
              where id = $1 and state in ('planning', 'running') and queued
                for update
             "#,
-        )
-        .bind(recovery)
-        .bind(resend.as_secs_f64())
-        .fetch_optional(&mut *transaction)
-        .await?;
+                &[&recovery, &resend.as_secs_f64()],
+            )
+            .await?;
         let Some((state, Json(request), silent)) = state else { return Ok(Due::default()) };
-        let open: bool = sqlx::query_scalar(
-            r#"
+        let open: bool = transaction
+            .query_one(
+                r#"
             select exists (select from deltacompare.work_item
                             where recovery_id = $1 and state in ('pending', 'running'))
             "#,
-        )
-        .bind(recovery)
-        .fetch_one(&mut *transaction)
-        .await?;
+                &[&recovery],
+            )
+            .await?;
         let step = silent && (state == "planning" || !open);
         if step {
-            sqlx::query(
-                "update deltacompare.recovery set sent_at = clock_timestamp() where id = $1",
-            )
-            .bind(recovery)
-            .execute(&mut *transaction)
-            .await?;
+            transaction
+                .execute(
+                    "update deltacompare.recovery set sent_at = clock_timestamp() where id = $1",
+                    &[&recovery],
+                )
+                .await?;
         }
         let mut items = Vec::new();
         if state == "running" {
-            items = sqlx::query_scalar(
-                r#"
+            items = transaction.query(
+r#"
                 with item as (
                   select number,
                          coalesce(lease_until > clock_timestamp(), false)
@@ -296,11 +284,8 @@ impl Store {
                                      limit greatest($3 - (select count(*) from item where in_hand), 0))
                 returning w.number
                 "#,
-            )
-            .bind(recovery)
-            .bind(resend.as_secs_f64())
-            .bind(i64::from(request.parallel))
-            .fetch_all(&mut *transaction)
+&[&recovery, &resend.as_secs_f64(), &i64::from(request.parallel)],
+)
             .await?;
         }
         transaction.commit().await?;
@@ -309,21 +294,24 @@ impl Store {
 
     /// The recoveries that messages drive and that have not ended.
     pub(crate) async fn live(&self) -> Result<Vec<Uuid>> {
-        Ok(sqlx::query_scalar(
-            r#"
+        self.pool
+            .query(
+                r#"
             select id from deltacompare.recovery
              where queued and state in ('planning', 'running')
              order by created_at
             "#,
-        )
-        .fetch_all(&self.pool)
-        .await?)
+                &[],
+            )
+            .await
     }
 
     /// How the items of [these](Store::live) stand.
     pub(crate) async fn standing(&self) -> Result<Standing> {
-        let (pending, running, completed, failed): (i64, i64, i64, i64) = sqlx::query_as(
-            r#"
+        let (pending, running, completed, failed): (i64, i64, i64, i64) = self
+            .pool
+            .query_one(
+                r#"
             select count(*) filter (where i.state = 'pending'),
                    count(*) filter (where i.state = 'running'),
                    count(*) filter (where i.state = 'completed'),
@@ -332,9 +320,9 @@ impl Store {
               join deltacompare.recovery r on r.id = i.recovery_id
              where r.queued and r.state in ('planning', 'running')
             "#,
-        )
-        .fetch_one(&self.pool)
-        .await?;
+                &[],
+            )
+            .await?;
         let [pending, running, completed, failed] =
             [pending, running, completed, failed].map(i64::unsigned_abs);
         Ok(Standing { pending, running, completed, failed })
@@ -342,37 +330,39 @@ impl Store {
 
     /// Those that have ended and may have left objects on the servers.
     pub(crate) async fn untidy(&self) -> Result<Vec<Uuid>> {
-        Ok(sqlx::query_scalar(
-            r#"
+        self.pool
+            .query(
+                r#"
             select id from deltacompare.recovery
              where cleaned_at is null
                and (state = 'cancelled' or (queued and state in ('completed', 'failed')))
              order by finished_at
             "#,
-        )
-        .fetch_all(&self.pool)
-        .await?)
+                &[],
+            )
+            .await
     }
 
     /// Stores that nothing of an ended recovery is left on the servers.
     pub(crate) async fn cleaned(&self, id: Uuid) -> Result<()> {
-        sqlx::query(
-            r#"
+        self.pool
+            .execute(
+                r#"
             update deltacompare.recovery set cleaned_at = clock_timestamp()
              where id = $1 and state in ('completed', 'failed', 'cancelled')
             "#,
-        )
-        .bind(id)
-        .execute(&self.pool)
-        .await?;
+                &[&id],
+            )
+            .await?;
         Ok(())
     }
 
     /// Whether [`Store::claim`] may find the item open. A message that comes for nothing is told so
     /// before anything else is made ready for it.
     pub(crate) async fn is_open(&self, recovery: Uuid, number: i32) -> Result<bool> {
-        Ok(sqlx::query_scalar(
-            r#"
+        self.pool
+            .query_one(
+                r#"
             select exists (select from deltacompare.work_item
                             where recovery_id = $1 and number = $2
                               and (state = 'pending'
@@ -380,25 +370,22 @@ impl Store {
                               and exists (select from deltacompare.recovery
                                            where id = $1 and state = 'running' and queued))
             "#,
-        )
-        .bind(recovery)
-        .bind(number)
-        .fetch_one(&self.pool)
-        .await?)
+                &[&recovery, &number],
+            )
+            .await
     }
 
     /// Whether the recovery has items, or open ones.
     pub(crate) async fn has_items(&self, id: Uuid, open: bool) -> Result<bool> {
-        Ok(sqlx::query_scalar(
-            r#"
+        self.pool
+            .query_one(
+                r#"
             select exists (select from deltacompare.work_item
                             where recovery_id = $1
                               and (not $2 or state in ('pending', 'running')))
             "#,
-        )
-        .bind(id)
-        .bind(open)
-        .fetch_one(&self.pool)
-        .await?)
+                &[&id, &open],
+            )
+            .await
     }
 }

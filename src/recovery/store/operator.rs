@@ -1,13 +1,12 @@
 //! What operators ask of the app: to begin a recovery, to cancel it, to try it again.
 
 use serde_json::Value;
-use sqlx::PgTransaction;
-use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::Store;
 use crate::error::Result;
 use crate::gap_proof::GapProof;
+use crate::postgres::{Json, Session};
 use crate::preflight::Servers;
 use crate::recovery::Request;
 
@@ -53,53 +52,43 @@ impl Store {
         body: &Value,
         options: AskOptions,
     ) -> Result<Asked> {
-        let mut transaction = self.pool.begin().await?;
-        lock_registration(&mut transaction).await?;
+        let transaction = self.pool.begin().await?;
+        lock_registration(&transaction).await?;
         if let Some(key) = key {
-            let earlier: Option<(Uuid, Option<Json<Value>>)> = sqlx::query_as(
-                "select id, body from deltacompare.recovery where idempotency_key = $1",
-            )
-            .bind(key)
-            .fetch_optional(&mut *transaction)
-            .await?;
+            let earlier: Option<(Uuid, Option<Json<Value>>)> = transaction
+                .query_opt(
+                    "select id, body from deltacompare.recovery where idempotency_key = $1",
+                    &[&key],
+                )
+                .await?;
             if let Some((id, earlier)) = earlier {
                 let same = earlier.is_some_and(|earlier| earlier.0 == *body);
                 return Ok(if same { Asked::Registered(id) } else { Asked::KeyUsed });
             }
         }
-        let live: Option<Uuid> = sqlx::query_scalar(
-            r#"
+        let live: Option<Uuid> = transaction
+            .query_opt(
+                r#"
             select id from deltacompare.recovery
              where state in ('planning', 'running') and database = $1
              order by created_at limit 1
             "#,
-        )
-        .bind(servers.head.database())
-        .fetch_optional(&mut *transaction)
-        .await?;
+                &[&servers.head.database()],
+            )
+            .await?;
         if let Some(live) = live.filter(|_| !options.allow_concurrent) {
             return Ok(Asked::Live(live));
         }
         let gap = GapProof::NotProvable { why: "the recovery was not planned yet".to_owned() };
-        sqlx::query(
-            r#"
+        transaction.execute(
+r#"
             insert into deltacompare.recovery
               (id, state, request, base, head, database, restores, gap, queued, idempotency_key, body,
                keep_objects, recorded, sent_at)
             values ($1, 'planning', $2, $3, $4, $5, '', $6, true, $7, $8, $9, $10, clock_timestamp())
             "#,
-        )
-        .bind(id)
-        .bind(Json(request.without_record()))
-        .bind(servers.base.to_string())
-        .bind(servers.head.to_string())
-        .bind(servers.head.database())
-        .bind(Json(&gap))
-        .bind(key)
-        .bind(Json(body))
-        .bind(options.keep_objects)
-        .bind(request.recorded.as_ref().map(Json))
-        .execute(&mut *transaction)
+&[&id, &Json(request.without_record()), &servers.base.to_string(), &servers.head.to_string(), &servers.head.database(), &Json(&gap), &key, &Json(body), &options.keep_objects, &request.recorded.as_ref().map(Json)],
+)
         .await?;
         transaction.commit().await?;
         Ok(Asked::Registered(id))
@@ -108,40 +97,41 @@ impl Store {
     /// Cancels a live recovery: from now on no worker may write a result of it. Says whether it was
     /// live.
     pub(crate) async fn cancel(&self, id: Uuid) -> Result<bool> {
-        let mut transaction = self.pool.begin().await?;
-        let cancelled = sqlx::query(
-            r#"
+        let transaction = self.pool.begin().await?;
+        let cancelled = transaction
+            .execute(
+                r#"
             update deltacompare.recovery
                set state = 'cancelled', finished_at = clock_timestamp()
              where id = $1 and state in ('planning', 'running')
             "#,
-        )
-        .bind(id)
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query(
-            r#"
+                &[&id],
+            )
+            .await?;
+        transaction
+            .execute(
+                r#"
             update deltacompare.work_item
                set state = 'pending', lease_until = null, attempt = attempt + 1
              where recovery_id = $1 and state = 'running'
                and exists (select from deltacompare.recovery
                             where id = $1 and state = 'cancelled')
             "#,
-        )
-        .bind(id)
-        .execute(&mut *transaction)
-        .await?;
+                &[&id],
+            )
+            .await?;
         transaction.commit().await?;
-        Ok(cancelled.rows_affected() > 0)
+        Ok(cancelled > 0)
     }
 
     /// Opens a failed recovery's failed items again, from their beginning, and has it set up again,
     /// unless another recovery of its database is live and it was not asked for beside others.
     pub(crate) async fn retry(&self, id: Uuid) -> Result<Retried> {
-        let mut transaction = self.pool.begin().await?;
-        lock_registration(&mut transaction).await?;
-        let live: Option<Uuid> = sqlx::query_scalar(
-            r#"
+        let transaction = self.pool.begin().await?;
+        lock_registration(&transaction).await?;
+        let live: Option<Uuid> = transaction
+            .query_opt(
+                r#"
             select live.id from deltacompare.recovery r
               join deltacompare.recovery live
                 on live.database = r.database and live.id <> r.id
@@ -150,60 +140,59 @@ impl Store {
                and r.body @> '{"allow_concurrent": true}' is not true
              order by live.created_at limit 1
             "#,
-        )
-        .bind(id)
-        .fetch_optional(&mut *transaction)
-        .await?;
+                &[&id],
+            )
+            .await?;
         if let Some(live) = live {
             return Ok(Retried::Live(live));
         }
-        let retried = sqlx::query(
-            r#"
+        let retried = transaction
+            .execute(
+                r#"
             update deltacompare.recovery
                set state = 'planning', finished_at = null, error = null, cleaned_at = null,
                    sent_at = null
              where id = $1 and state = 'failed' and queued
             "#,
-        )
-        .bind(id)
-        .execute(&mut *transaction)
-        .await?;
-        if retried.rows_affected() == 0 {
+                &[&id],
+            )
+            .await?;
+        if retried == 0 {
             return Ok(Retried::NotFailed);
         }
-        sqlx::query(
-            r#"
+        transaction
+            .execute(
+                r#"
             delete from deltacompare.account a
              where recovery_id = $1
                and exists (select from deltacompare.work_item i
                             where i.recovery_id = a.recovery_id and i.state = 'failed'
                               and i.schema_name = a.schema_name and i.table_name = a.table_name)
             "#,
-        )
-        .bind(id)
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query(
-            r#"
+                &[&id],
+            )
+            .await?;
+        transaction
+            .execute(
+                r#"
             update deltacompare.work_item
                set state = 'pending', error = null, failures = 0, sent_at = null,
                    checkpoint = null, done = null, digest = null, account = null, verified = false,
                    inserts = 0, updates = 0, deletes = 0, rows_compared = 0
              where recovery_id = $1 and state = 'failed'
             "#,
-        )
-        .bind(id)
-        .execute(&mut *transaction)
-        .await?;
+                &[&id],
+            )
+            .await?;
         transaction.commit().await?;
         Ok(Retried::Opened)
     }
 }
 
 /// Whether another recovery is live stays true until the transaction's end.
-async fn lock_registration(transaction: &mut PgTransaction<'_>) -> Result<()> {
-    sqlx::query("select pg_advisory_xact_lock(hashtextextended('deltacompare ask', 0))")
-        .execute(&mut **transaction)
+async fn lock_registration(transaction: &Session) -> Result<()> {
+    transaction
+        .execute("select pg_advisory_xact_lock(hashtextextended('deltacompare ask', 0))", &[])
         .await?;
     Ok(())
 }

@@ -1,12 +1,12 @@
 //! How rows of the store are read.
 
-use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{RecoveryState, StoredRecovery};
 use crate::diff::Checkpoint;
 use crate::error::{Error, Result};
 use crate::gap_proof::GapProof;
+use crate::postgres::{Json, from_row};
 use crate::recovery::Request;
 use crate::recovery::account::ItemAccount;
 use crate::recovery::work_item::{Counts, Done, ItemState, WorkItem, WorkItemSpec};
@@ -20,7 +20,6 @@ pub(super) const ITEMS: &str = r#"
      order by number
 "#;
 
-#[derive(sqlx::FromRow)]
 pub(super) struct RecoveryRow {
     state: String,
     request: Json<Request>,
@@ -36,6 +35,22 @@ pub(super) struct RecoveryRow {
     keep_objects: bool,
     cleaned: bool,
 }
+
+from_row!(RecoveryRow {
+    state,
+    request,
+    warnings,
+    restores,
+    created_at,
+    finished_at,
+    base_end_lsn,
+    head_end_lsn,
+    gap,
+    database,
+    queued,
+    keep_objects,
+    cleaned
+});
 
 impl RecoveryRow {
     pub(super) fn read(self, id: Uuid) -> Result<StoredRecovery> {
@@ -63,7 +78,6 @@ impl RecoveryRow {
     }
 }
 
-#[derive(sqlx::FromRow)]
 pub(super) struct ItemRow {
     number: i32,
     strategy_reason: String,
@@ -84,6 +98,27 @@ pub(super) struct ItemRow {
     error: Option<String>,
     verified: bool,
 }
+
+from_row!(ItemRow {
+    number,
+    strategy_reason,
+    spec,
+    bytes,
+    rows,
+    state,
+    inserts,
+    updates,
+    deletes,
+    rows_compared,
+    checkpoint,
+    done,
+    digest,
+    account,
+    seconds,
+    warnings,
+    error,
+    verified
+});
 
 impl TryFrom<ItemRow> for WorkItem {
     type Error = Error;

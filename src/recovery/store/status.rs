@@ -1,11 +1,11 @@
 //! What the store tells those who watch.
 
 use serde::de::DeserializeOwned;
-use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::Store;
 use crate::error::Result;
+use crate::postgres::Json;
 use crate::recovery::status::{RecoveryStatus, RecoverySummary, TableStatus};
 
 /// A part of a list.
@@ -138,12 +138,8 @@ impl Store {
     where
         T: DeserializeOwned + Send + Unpin + 'static,
     {
-        let documents: Vec<Json<T>> = sqlx::query_scalar(query)
-            .bind(id)
-            .bind(i64::from(page.offset))
-            .bind(i64::from(page.limit))
-            .fetch_all(&self.pool)
-            .await?;
+        let documents: Vec<Json<T>> =
+            self.pool.query(query, &[&id, &i64::from(page.offset), &i64::from(page.limit)]).await?;
         Ok(documents.into_iter().map(|document| document.0).collect())
     }
 }

@@ -15,6 +15,7 @@ use tokio::runtime::Runtime;
 use super::*;
 use crate::catalog::TableName;
 use crate::event::Op;
+use crate::postgres::{Server, Side};
 use crate::secrets::{Fixed, Origin};
 
 /// Taken over at once by a call of the sink.
@@ -53,7 +54,8 @@ impl Bench {
             patience: Duration::from_secs(120),
         };
         let sink = producer.block_on(async {
-            let nowhere = PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap();
+            let nowhere = Server::parse(Side::Head, "postgres://nobody@127.0.0.1:1/none", None);
+            let nowhere = nowhere.unwrap().lazy_pool("nowhere", 1).unwrap();
             let options = EventHubOptions::default();
             let recovery = Uuid::from_u128(1);
             let at = Timestamp::UNIX_EPOCH;

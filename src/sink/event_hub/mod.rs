@@ -30,7 +30,6 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use sqlx::PgPool;
 use uuid::Uuid;
 
 pub use address::HubAddress;
@@ -50,7 +49,8 @@ use super::{DeltaTable, Held, Sink};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::identity::Identity;
-use crate::server::choose_cryptography;
+
+use crate::postgres::{Pool, install_crypto_provider};
 
 /// How this process reaches hubs and proves who it is. Not part of a request: a token must not go
 /// where a request says.
@@ -104,7 +104,7 @@ impl EventHubAccess {
     }
 
     fn tls(&self) -> Result<tokio_rustls::TlsConnector> {
-        choose_cryptography();
+        install_crypto_provider();
         let mut roots = rustls::RootCertStore::empty();
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         if let Some(path) = &self.authority {
@@ -149,7 +149,7 @@ impl EventHub {
         options: &EventHubOptions,
         recovery: Uuid,
         recovered_at: Timestamp,
-        control: PgPool,
+        control: Pool,
         began: impl AsyncFnOnce(HubIdentity) -> Result<HubIdentity>,
     ) -> Result<(Self, Option<String>)> {
         let producer = async |partitions| {

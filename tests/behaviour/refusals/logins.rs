@@ -38,6 +38,7 @@ async fn logins_that_cannot_work() {
             &["unknown sslmode \"maybe\"", "verify-full"],
         ),
         ("postgres://u@127.0.0.1/shop?keepalives=1", &["keepalives", "not supported"]),
+        ("postgres://u@127.0.0.1,localhost/shop", &["names more than one host", "another server"]),
         ("postgres://u@nosuch.invalid/shop", &["cannot log in to base", "nosuch.invalid:5432"]),
         ("postgres://u@127.0.0.1:1/shop", &["cannot log in to base", "127.0.0.1:1/", "firewall"]),
     ] {

@@ -5,8 +5,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::TableName;
-
 /// One identifier. `Display` quotes it, always.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ident(String);
@@ -42,12 +40,6 @@ impl Relation {
     /// A relation from unquoted names.
     pub fn new(schema: impl Into<String>, name: impl Into<String>) -> Self {
         Self { schema: Ident::new(schema), name: Ident::new(name) }
-    }
-}
-
-impl From<&TableName> for Relation {
-    fn from(table: &TableName) -> Self {
-        Self::new(&table.schema, &table.name)
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::str::FromStr;
 
-use sqlx::postgres::PgSslMode;
-
 use crate::error::{Error, Result};
 
 /// libpq's `sslmode`, with its meaning.
@@ -47,17 +45,5 @@ impl FromStr for SslMode {
                     "unknown sslmode {mode:?}: use disable, prefer, require, verify-ca or verify-full"
                 ))
             })
-    }
-}
-
-impl From<SslMode> for PgSslMode {
-    fn from(mode: SslMode) -> Self {
-        match mode {
-            SslMode::Disable => Self::Disable,
-            SslMode::Prefer => Self::Prefer,
-            SslMode::Require => Self::Require,
-            SslMode::VerifyCa => Self::VerifyCa,
-            SslMode::VerifyFull => Self::VerifyFull,
-        }
     }
 }

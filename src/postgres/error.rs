@@ -1,0 +1,73 @@
+//! The driver's errors as ours: PostgreSQL's own words, and what is to be done.
+
+use std::error::Error as _;
+use std::io;
+
+use tokio_postgres::error::{DbError, SqlState};
+
+use crate::error::{Error, ErrorKind};
+
+impl From<tokio_postgres::Error> for Error {
+    /// Keeps PostgreSQL's own message, detail and hint, and tells transient trouble from the rest
+    /// by SQLSTATE (PostgreSQL manual, appendix A).
+    fn from(error: tokio_postgres::Error) -> Self {
+        let kind = if is_transient(&error) { ErrorKind::Transient } else { ErrorKind::Item };
+        Self::new(kind, message(&error)).because(error)
+    }
+}
+
+impl Error {
+    /// The SQLSTATE, if PostgreSQL raised it.
+    pub(crate) fn sqlstate(&self) -> Option<&str> {
+        let error = self.source()?.downcast_ref::<tokio_postgres::Error>()?;
+        error.code().map(SqlState::code)
+    }
+}
+
+/// What happened, in one line.
+pub(super) fn message(error: &tokio_postgres::Error) -> String {
+    match (error.as_db_error(), error.source()) {
+        (Some(database), _) => database_message(database),
+        (None, Some(cause)) => format!("{error}: {cause}"),
+        (None, None) => error.to_string(),
+    }
+}
+
+/// PostgreSQL's message with its detail and hint.
+fn database_message(error: &DbError) -> String {
+    let mut message = error.message().to_owned();
+    // The detail of an integrity violation repeats row values, which are not ours to show.
+    let shows_values = error.code().code().starts_with("23");
+    for part in [error.detail().filter(|_| !shows_values), error.hint()].into_iter().flatten() {
+        message.push_str(". ");
+        message.push_str(part.trim_end_matches('.'));
+    }
+    message.replace('\n', " ")
+}
+
+/// Whether the TLS handshake failed, and not the network below it.
+pub(super) fn is_about_tls(error: &tokio_postgres::Error) -> bool {
+    match cause(error) {
+        Some(cause) => cause.get_ref().is_some_and(|cause| cause.is::<rustls::Error>()),
+        // The server speaks no TLS. The driver keeps the kind to itself.
+        None => error.to_string().contains("TLS"),
+    }
+}
+
+fn cause(error: &tokio_postgres::Error) -> Option<&io::Error> {
+    error.source().and_then(|cause| cause.downcast_ref())
+}
+
+fn is_transient(error: &tokio_postgres::Error) -> bool {
+    if let Some(code) = error.code() {
+        // 08 connection, 40 serialization or deadlock, 53 out of resources, 57P0x shutdown or
+        // starting up, 55P03 lock not available, HV00N foreign server cannot be reached.
+        let code = code.code();
+        return ["08", "40", "53", "57P"].iter().any(|class| code.starts_with(class))
+            || ["55P03", "HV00N"].contains(&code);
+    }
+    let malformed = |cause: &io::Error| {
+        matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
+    };
+    error.is_closed() || cause(error).is_some_and(|cause| !malformed(cause))
+}

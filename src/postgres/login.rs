@@ -1,0 +1,156 @@
+//! Logging in.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio_postgres::Config;
+use tokio_postgres::config::ChannelBinding;
+use tokio_postgres::error::SqlState;
+
+use super::error::{is_about_tls, message};
+use super::session::Session;
+use super::settings::{pin_and_find_lacking, session_options};
+use super::{PasswordSource, Server, SslMode, pooler};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A peer that is gone without a word is noticed within about a minute.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 3;
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+
+/// How an attempt to log in failed.
+enum Attempt {
+    /// The server did not accept the password.
+    Refused(Error),
+    /// Anything else.
+    Failed(Error),
+}
+
+impl Server {
+    /// Opens a session with the pinned settings, which are read again: a connection pooler may have
+    /// dropped them. `application_name` shows in `pg_stat_activity`.
+    ///
+    /// # Errors
+    /// Names side, host, port, `sslmode` and the next step. Transient unless the server itself
+    /// refused (password, unknown database, `pg_hba.conf`) or is behind a pooler; a password that
+    /// may change in the place that it comes from is transient too.
+    pub async fn connect(&self, application_name: &str) -> Result<Session> {
+        let password = self.password().await?;
+        let refused = match self.attempt(application_name, password.as_ref()).await {
+            Ok(session) => return Ok(session),
+            Err(Attempt::Failed(error)) => return Err(error),
+            Err(Attempt::Refused(error)) => error,
+        };
+        // It may have been changed since it was read, or the place that it comes from will have the
+        // new one in a moment: a server's password is changed first.
+        let source = self.password_source();
+        let changes = source.is_some_and(PasswordSource::changes);
+        let kind = if changes { ErrorKind::Transient } else { refused.kind() };
+        let other = match (source, &password) {
+            (Some(source), Some(password)) => source.other_than(password).await,
+            _ => Ok(None),
+        };
+        match other {
+            Ok(Some(other)) => match self.attempt(application_name, Some(&other)).await {
+                Ok(session) => Ok(session),
+                Err(Attempt::Failed(error)) => Err(error),
+                Err(Attempt::Refused(error)) => Err(error.with_kind(kind)),
+            },
+            Ok(None) => Err(refused.with_kind(kind)),
+            Err(unread) => Err(Error::new(kind, format!("{refused}; {unread}"))),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        application_name: &str,
+        password: Option<&SecretString>,
+    ) -> Result<Session, Attempt> {
+        let tls = self.tls().map_err(Attempt::Failed)?;
+        let config = self.config(application_name, password);
+        let attempt = tokio::time::timeout(self.connect_timeout(), async {
+            let session = Session::open(&config, tls).await?;
+            let lacking = session.simple_query(&pin_and_find_lacking()).await?;
+            Ok((session, lacking))
+        });
+        match attempt.await {
+            Ok(Ok((session, None))) => Ok(session),
+            Ok(Ok((_, Some(lacking)))) => Err(Attempt::Failed(self.without_settings(&lacking))),
+            Ok(Err(error)) if pooler::is_from_pooler(&error) => {
+                Err(Attempt::Failed(self.pooled(&message(&error))))
+            }
+            Ok(Err(error)) => Err(self.failed(error)),
+            Err(_) => Err(Attempt::Failed(Error::new(
+                ErrorKind::Transient,
+                format!(
+                    "cannot reach {self}: no answer in {} s; check that it runs and that this \
+                     machine may reach it (firewall, private DNS)",
+                    self.connect_timeout().as_secs()
+                ),
+            ))),
+        }
+    }
+
+    /// What a failed login means and what is to be done.
+    fn failed(&self, error: tokio_postgres::Error) -> Attempt {
+        let code = error.code().map(SqlState::code);
+        let (kind, advice) = match code {
+            // Starting up, shutting down, or a standby that may not be read.
+            Some("57P03") => (
+                ErrorKind::Transient,
+                "wait until it is up and its restore has ended (or promote it)",
+            ),
+            Some(code) if code.starts_with("53") || code.starts_with("57") => {
+                (ErrorKind::Transient, "end sessions that are not needed there, and try again")
+            }
+            Some(_) => (
+                ErrorKind::Refused,
+                "check user, password and database, and the server's access rules",
+            ),
+            None if is_about_tls(&error) => {
+                (ErrorKind::Refused, "check sslmode and sslrootcert in the URL")
+            }
+            None => (
+                ErrorKind::Transient,
+                "check that it runs and that this machine may reach it (firewall, private DNS)",
+            ),
+        };
+        // invalid_password, invalid_authorization_specification
+        let of_password = matches!(code, Some("28P01" | "28000"));
+        let sentence = format!("cannot log in to {self}: {}; {advice}", message(&error));
+        let error = Error::new(kind, sentence).because(error);
+        if of_password { Attempt::Refused(error) } else { Attempt::Failed(error) }
+    }
+
+    /// What the driver is told of this server.
+    fn config(&self, application_name: &str, password: Option<&SecretString>) -> Config {
+        let options = [self.options(), Some(&session_options(0))];
+        let options: Vec<&str> = options.into_iter().flatten().collect();
+        let mut config = Config::new();
+        config
+            .host(self.host())
+            .port(self.port())
+            .user(self.user())
+            // An empty one is refused by the server, in its own words.
+            .password(password.map_or("", SecretString::expose_secret))
+            .dbname(self.database())
+            .options(options.join(" "))
+            .application_name(application_name)
+            .ssl_mode(match self.ssl_mode() {
+                SslMode::Disable => tokio_postgres::config::SslMode::Disable,
+                SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
+                // Certificates are looked at by `Server::tls`.
+                SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
+                    tokio_postgres::config::SslMode::Require
+                }
+            })
+            // SCRAM binds the login to the server's certificate where both ends can.
+            .channel_binding(ChannelBinding::Prefer)
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .keepalives_interval(KEEPALIVE_INTERVAL)
+            .keepalives_retries(KEEPALIVE_RETRIES)
+            .tcp_user_timeout(UNACKNOWLEDGED);
+        config
+    }
+}

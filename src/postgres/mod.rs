@@ -1,0 +1,35 @@
+//! PostgreSQL, as the rest of the program sees it: a server's address, TLS, sessions with pinned
+//! settings, pools, COPY, errors, quoted names. Nothing outside knows the driver.
+
+mod address;
+mod error;
+mod login;
+mod parameter;
+mod password;
+mod pool;
+mod pooler;
+mod row;
+mod session;
+mod settings;
+mod sql;
+mod ssl_mode;
+mod stop;
+mod tls;
+
+pub use address::{Server, Side};
+pub use parameter::{Parameter, Parameters, SqlType};
+pub use row::FromRow;
+pub use session::Session;
+pub use settings::{LATER_SESSION_SETTINGS, SESSION_SETTINGS};
+pub use sql::{Ident, Literal, Relation};
+pub use ssl_mode::SslMode;
+pub use stop::statements_stopped;
+pub use tls::install_crypto_provider;
+
+pub(crate) use password::{FixedPassword, PasswordSource};
+pub(crate) use pool::{Pool, Pooled};
+pub(crate) use pooler::NAME_THE_SERVERS_PORT;
+pub(crate) use row::{Binary, Row, from_row};
+pub(crate) use session::Transaction;
+pub(crate) use settings::session_options;
+pub(crate) use tokio_postgres::types::{self, Json};

@@ -1,0 +1,164 @@
+//! TLS to a server, as libpq's `sslmode` and `sslrootcert` ask for it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{Server, SslMode};
+use crate::error::{Error, Result};
+
+/// Says which cryptography rustls is to use where nobody says so, for it panics otherwise: two of our
+/// dependencies bring one of their own each. May be called again and again.
+pub fn install_crypto_provider() {
+    // An error says that somebody has chosen before.
+    let _ = ring::default_provider().install_default();
+}
+
+impl Server {
+    /// What makes TLS sessions to this server.
+    ///
+    /// # Errors
+    /// Refused if the authorities cannot be read.
+    pub(super) fn tls(&self) -> Result<MakeRustlsConnect> {
+        let provider = Arc::new(ring::default_provider());
+        // Read whatever the mode: a file that is named is to be there.
+        let roots = match self.ssl_root_cert() {
+            Some(path) => self.read_roots(path)?,
+            None => webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(),
+        };
+        let web_pki = || {
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()
+                .map_err(|error| Error::refused(format!("TLS cannot be set up: {error}")))
+        };
+        let verifier: Arc<dyn ServerCertVerifier> = match self.ssl_mode() {
+            SslMode::Disable | SslMode::Prefer | SslMode::Require => {
+                Arc::new(AnyCertificate(Arc::clone(&provider)))
+            }
+            SslMode::VerifyCa => Arc::new(AnyHost(web_pki()?)),
+            SslMode::VerifyFull => web_pki()?,
+        };
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::refused(format!("TLS cannot be set up: {error}")))?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        Ok(MakeRustlsConnect::new(config))
+    }
+
+    /// The authorities in `sslrootcert`.
+    fn read_roots(&self, path: &Path) -> Result<RootCertStore> {
+        let bad = |error: Box<dyn std::error::Error + Send + Sync>| {
+            Error::refused(format!(
+                "cannot read {}, the sslrootcert of the {} URL: {error}",
+                path.display(),
+                self.side()
+            ))
+            .because(error)
+        };
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| bad(error.into()))? {
+            let certificate = certificate.map_err(|error| bad(error.into()))?;
+            roots.add(certificate).map_err(|error| bad(error.into()))?;
+        }
+        if roots.is_empty() { Err(bad("it has no certificate".into())) } else { Ok(roots) }
+    }
+}
+
+/// Takes any certificate: the session is encrypted, with whomever. SCRAM still binds the login to
+/// this certificate where the server offers that.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let schemes = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, schemes)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let schemes = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, schemes)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Takes a certificate of a trusted authority, whichever host it is for.
+#[derive(Debug)]
+struct AnyHost(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for AnyHost {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        // The name is the last thing that is looked at.
+        match self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        {
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
