@@ -2,6 +2,20 @@
 
 use super::Literal;
 
+/// The names of our sessions in `pg_stat_activity`, besides those of work items, which have the name
+/// of their recovery's objects.
+pub(crate) const APPLICATION_NAMES: [&str; 9] = [
+    "deltacompare cleanup",
+    "deltacompare health",
+    "deltacompare plan",
+    "deltacompare preflight",
+    "deltacompare presence",
+    "deltacompare record",
+    "deltacompare set-up",
+    "deltacompare status",
+    "deltacompare verify",
+];
+
 /// Settings pinned in every session on either server, whatever a database or a role sets for its
 /// applications' sake. A test compares the list with what each supported major has: see
 /// `tests/behaviour/session_settings.rs`, which says of every other setting why it may differ.

@@ -91,7 +91,7 @@ async fn altered(
     selection: &Selection,
 ) -> Result<Vec<String>> {
     let Compared { connection, oids, next_transaction, .. } = compared;
-    let now = relations(connection, 0).await?;
+    let now = relations(connection, 0, recorded.newest_oid).await?;
     let publications_now = publications(connection).await?;
     let alterations = Relations::of(then).until(&Relations::of(&now), |relations, relation| {
         is_covered(relations, relation, &oids, selection)
@@ -163,7 +163,7 @@ pub(crate) async fn altered_relations(
     connection: &Session,
 ) -> Result<Vec<(Vec<u32>, String)>> {
     let Some(then) = &recorded.relations else { return Ok(Vec::new()) };
-    let now = relations(connection, 0).await?;
+    let now = relations(connection, 0, recorded.newest_oid).await?;
     let alterations = Relations::of(then).until(&Relations::of(&now), |_, _| true);
     Ok(alterations.into_iter().map(|alteration| (alteration.line, alteration.what)).collect())
 }

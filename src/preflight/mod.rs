@@ -239,9 +239,14 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         &mut findings,
     )
     .await?;
-    gap = gap.of_restores(match pairs.iter().any(written) {
-        true => Err(WRITTEN_TO.to_owned()),
-        false => unaltered,
+    gap = gap.of_restores(if pairs.iter().any(written) {
+        Err(WRITTEN_TO.to_owned())
+    } else if counts_lost {
+        Err("a restore lost its counts of writes, so writes to it cannot be seen".to_owned())
+    } else if !(base_facts.track_counts && head_facts.track_counts) {
+        Err("track_counts is off on a restore, so writes to it cannot be seen".to_owned())
+    } else {
+        unaltered
     });
 
     let target = FdwTarget::new(&servers.base, &request.fdw, head_facts.version());

@@ -141,7 +141,7 @@ impl Steps {
             check_grants(&servers, request, &checked).await?;
             sinks::refuse_bad(request, &self.event_hub).await?;
             self.store.describe(id, &checked).await?;
-            let progress = Progress::new(true);
+            let progress = Progress::silent();
             return set_up_and_start(&servers, &self.store, id, request, &checked, &progress).await;
         }
         // It was planned before and is tried again.
@@ -160,7 +160,7 @@ impl Steps {
         let servers = self.servers_of(recovery);
         let now = Instant::now();
         let time = Time { pause_at: now + self.limits.pause, end_at: now + self.limits.end };
-        let progress = Progress::new(true);
+        let progress = Progress::silent();
         if prove(&servers, &self.store, recovery, &progress, Some(time)).await? {
             self.store.finish(recovery.id).await
         } else {
