@@ -183,7 +183,7 @@ impl Recorded {
     async fn of(server: &Server) -> Result<Self> {
         let connection = server.connect("deltacompare record").await?;
         let row: ServerRow = connection.query_one(
-r#"
+            r#"
             select pg_is_in_recovery() as in_recovery,
                    (extract(epoch from clock_timestamp()) * 1000)::int8 as at,
                    (extract(epoch from pg_postmaster_start_time()) * 1000)::int8 as started_at,
@@ -196,8 +196,8 @@ r#"
                    (select c.next_xid from pg_control_checkpoint() c
                      where c.prev_timeline_id <> c.timeline_id) as first_transaction
             "#,
-&[],
-)
+            &[],
+        )
         .await?;
         let side = server.side();
         if row.in_recovery {

@@ -295,13 +295,13 @@ pub(crate) async fn published(
     let publication_rows: Vec<PublicationRow> = connection
         .query(
             r#"
-        select p.oid::int8, p.puballtables as for_all_tables, p.pubviaroot,
-               coalesce(to_jsonb(p) ->> 'pubgencols' = 's', false) as generated,
-               p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate
-          from pg_publication p
-         where cardinality($1::text[]) = 0 or p.pubname = any ($1::text[])
-         order by p.pubname
-        "#,
+            select p.oid::int8, p.puballtables as for_all_tables, p.pubviaroot,
+                   coalesce(to_jsonb(p) ->> 'pubgencols' = 's', false) as generated,
+                   p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate
+              from pg_publication p
+             where cardinality($1::text[]) = 0 or p.pubname = any ($1::text[])
+             order by p.pubname
+            "#,
             &[&publications],
         )
         .await?;
@@ -309,28 +309,28 @@ pub(crate) async fn published(
     let relation_rows: Vec<RelationRow> = connection
         .query(
             r#"
-        select c.oid::int8, n.oid::int8 as schema_oid, n.nspname::text as schema,
-               c.relname::text as name, c.relkind = 'p' as partitioned,
-               case when c.relispartition
-                    then array(select a.relid::oid::int8
-                                 from pg_partition_ancestors(c.oid) with ordinality
-                                        as a (relid, height)
-                                where a.relid <> c.oid
-                                order by a.height)
-                    else '{}' end as ancestors,
-               array(select a.attname::text from pg_attribute a
-                      where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-                        and a.attgenerated = '') as columns,
-               array(select a.attname::text from pg_attribute a
-                      where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-                        and a.attgenerated = 's') as generated
-          from pg_class c
-          join pg_namespace n on n.oid = c.relnamespace
-         where (c.relkind = 'r' and c.relpersistence = 'p' or c.relkind = 'p')
-           -- Those below are the server's own.
-           and c.oid >= 16384
-           and n.nspname !~ '^deltacompare(_[0-9a-f]{12})?$'
-        "#,
+            select c.oid::int8, n.oid::int8 as schema_oid, n.nspname::text as schema,
+                   c.relname::text as name, c.relkind = 'p' as partitioned,
+                   case when c.relispartition
+                        then array(select a.relid::oid::int8
+                                     from pg_partition_ancestors(c.oid) with ordinality
+                                            as a (relid, height)
+                                    where a.relid <> c.oid
+                                    order by a.height)
+                        else '{}' end as ancestors,
+                   array(select a.attname::text from pg_attribute a
+                          where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+                            and a.attgenerated = '') as columns,
+                   array(select a.attname::text from pg_attribute a
+                          where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+                            and a.attgenerated = 's') as generated
+              from pg_class c
+              join pg_namespace n on n.oid = c.relnamespace
+             where (c.relkind = 'r' and c.relpersistence = 'p' or c.relkind = 'p')
+               -- Those below are the server's own.
+               and c.oid >= 16384
+               and n.nspname !~ '^deltacompare(_[0-9a-f]{12})?$'
+            "#,
             &[],
         )
         .await?;
@@ -340,9 +340,9 @@ pub(crate) async fn published(
         true => (
             "pg_get_expr(m.prqual, m.prrelid)",
             r#"
-               case when m.prattrs is not null then
-                 array(select a.attname::text from pg_attribute a
-                        where a.attrelid = m.prrelid and a.attnum = any (m.prattrs)) end
+            case when m.prattrs is not null then
+              array(select a.attname::text from pg_attribute a
+                     where a.attrelid = m.prrelid and a.attnum = any (m.prattrs)) end
             "#,
         ),
         false => ("null::text", "null::text[]"),
@@ -351,11 +351,11 @@ pub(crate) async fn published(
         .query(
             &format!(
                 r#"
-        select m.prpubid::int8 as publication, m.prrelid::int8 as relation,
-               {filter} as filter, {columns} as columns
-          from pg_publication_rel m
-         where m.prpubid::int8 = any ($1::int8[])
-        "#
+                select m.prpubid::int8 as publication, m.prrelid::int8 as relation,
+                       {filter} as filter, {columns} as columns
+                  from pg_publication_rel m
+                 where m.prpubid::int8 = any ($1::int8[])
+                "#
             ),
             &[&oids],
         )
@@ -365,10 +365,10 @@ pub(crate) async fn published(
             connection
                 .query(
                     r#"
-                select m.pnpubid::int8, m.pnnspid::int8
-                  from pg_publication_namespace m
-                 where m.pnpubid::int8 = any ($1::int8[])
-                "#,
+                    select m.pnpubid::int8, m.pnnspid::int8
+                      from pg_publication_namespace m
+                     where m.pnpubid::int8 = any ($1::int8[])
+                    "#,
                     &[&oids],
                 )
                 .await?
@@ -441,16 +441,16 @@ pub(crate) async fn partitions_among(
     let pairs: Vec<(String, String, String, String)> = connection
         .query(
             r#"
-        select ln.nspname::text, l.relname::text, rn.nspname::text, r.relname::text
-          from unnest($1::text[], $2::text[]) as wanted (schema, name)
-          join pg_namespace ln on ln.nspname = wanted.schema
-          join pg_class l on l.relnamespace = ln.oid and l.relname = wanted.name
-         cross join lateral pg_partition_ancestors(l.oid) with ordinality as a (relid, height)
-          join pg_class r on r.oid = a.relid
-          join pg_namespace rn on rn.oid = r.relnamespace
-         where l.relispartition and r.oid <> l.oid
-         order by 1, 2, a.height desc
-        "#,
+            select ln.nspname::text, l.relname::text, rn.nspname::text, r.relname::text
+              from unnest($1::text[], $2::text[]) as wanted (schema, name)
+              join pg_namespace ln on ln.nspname = wanted.schema
+              join pg_class l on l.relnamespace = ln.oid and l.relname = wanted.name
+             cross join lateral pg_partition_ancestors(l.oid) with ordinality as a (relid, height)
+              join pg_class r on r.oid = a.relid
+              join pg_namespace rn on rn.oid = r.relnamespace
+             where l.relispartition and r.oid <> l.oid
+             order by 1, 2, a.height desc
+            "#,
             &[&schemas, &names],
         )
         .await?;
@@ -468,11 +468,11 @@ async fn require_table(head: &Session, name: &TableName) -> Result<()> {
     let kind: Option<String> = head
         .query_opt(
             r#"
-        select case c.relpersistence when 'p' then c.relkind::text else 'not logged' end
-          from pg_class c
-          join pg_namespace n on n.oid = c.relnamespace
-         where n.nspname = $1 and c.relname = $2
-        "#,
+            select case c.relpersistence when 'p' then c.relkind::text else 'not logged' end
+              from pg_class c
+              join pg_namespace n on n.oid = c.relnamespace
+             where n.nspname = $1 and c.relname = $2
+            "#,
             &[&name.schema, &name.name],
         )
         .await?;

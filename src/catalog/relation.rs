@@ -145,7 +145,7 @@ pub(crate) async fn relations(
     let (schemas, tables): (Vec<&str>, Vec<&str>) =
         names.iter().map(|name| (name.schema.as_str(), name.name.as_str())).unzip();
     let rows: Vec<RelationRow> = connection.query(
-r#"
+        r#"
         with selected as (
           select n.nspname, c.*
             from unnest($1::text[], $2::text[]) as wanted (schema, name)
@@ -214,8 +214,8 @@ r#"
                   from storage s where s.root = c.oid) as written
           from selected c
         "#,
-&[&schemas, &tables],
-)
+        &[&schemas, &tables],
+    )
     .await?;
     let oids: Vec<i64> = rows.iter().map(|row| row.oid).collect();
     let mut columns = columns(connection, &oids).await?;
@@ -235,66 +235,66 @@ async fn columns(connection: &Session, oids: &[i64]) -> Result<BTreeMap<i64, Vec
     let rows: Vec<ColumnRow> = connection
         .query(
             r#"
-        with recursive
-        -- Each domain with the type at its bottom, the type modifier that is in force, and
-        -- whether any level forbids nulls.
-        step (oid, base, typmod, not_null) as (
-          select oid, typbasetype, typtypmod, typnotnull from pg_type where typtype = 'd'
-          union all
-          select s.oid, t.typbasetype,
-                 case when s.typmod = -1 then t.typtypmod else s.typmod end,
-                 s.not_null or t.typnotnull
-            from step s
-            join pg_type t on t.oid = s.base
-           where t.typtype = 'd'
-        ),
-        resolved (oid, base, typmod, not_null) as (
-          select s.oid, s.base, s.typmod, s.not_null
-            from step s
-            join pg_type t on t.oid = s.base
-           where t.typtype <> 'd'
-        )
-        select a.attrelid::int8 as relation,
-               a.attname::text as name,
-               a.attnum,
-               format_type(a.atttypid, a.atttypmod) as declared,
-               (a.attnotnull or coalesce(d.not_null, false)) as not_null,
-               (a.attgenerated <> '') as generated,
-               coalesce(d.typmod, a.atttypmod) as typmod,
-               b.oid::int8 as base_oid,
-               bn.nspname::text as base_schema,
-               b.typname::text as base_name,
-               b.typtype::text as base_kind,
-               e.oid::int8 as element_oid,
-               en.nspname::text as element_schema,
-               e.typname::text as element_name,
-               e.typtype::text as element_kind,
-               case coalesce(e.typtype, b.typtype)
-                 when 'e' then
-                   array(select l.enumlabel::text from pg_enum l
-                          where l.enumtypid = coalesce(e.oid, b.oid) order by l.enumsortorder)
-                 when 'c' then
-                   array(select format('%s %s', p.attname, format_type(p.atttypid, p.atttypmod))
-                           from pg_attribute p
-                          where p.attrelid = coalesce(e.typrelid, b.typrelid)
-                            and p.attnum > 0 and not p.attisdropped
-                          order by p.attnum)
-                 else '{}'
-               end as parts
-          from pg_attribute a
-          left join resolved d on d.oid = a.atttypid
-          join pg_type b on b.oid = coalesce(d.base, a.atttypid)
-          join pg_namespace bn on bn.oid = b.typnamespace
-          -- A true array has a subscripting function for arrays; name, point and the like are
-          -- subscriptable too, but not arrays.
-          left join pg_type ea
-            on ea.oid = b.typelem and b.typsubscript = 'array_subscript_handler'::regproc
-          left join resolved ed on ed.oid = ea.oid
-          left join pg_type e on e.oid = coalesce(ed.base, ea.oid)
-          left join pg_namespace en on en.oid = e.typnamespace
-         where a.attrelid = any ($1::int8[]) and a.attnum > 0 and not a.attisdropped
-         order by a.attrelid, a.attnum
-        "#,
+            with recursive
+            -- Each domain with the type at its bottom, the type modifier that is in force, and
+            -- whether any level forbids nulls.
+            step (oid, base, typmod, not_null) as (
+              select oid, typbasetype, typtypmod, typnotnull from pg_type where typtype = 'd'
+              union all
+              select s.oid, t.typbasetype,
+                     case when s.typmod = -1 then t.typtypmod else s.typmod end,
+                     s.not_null or t.typnotnull
+                from step s
+                join pg_type t on t.oid = s.base
+               where t.typtype = 'd'
+            ),
+            resolved (oid, base, typmod, not_null) as (
+              select s.oid, s.base, s.typmod, s.not_null
+                from step s
+                join pg_type t on t.oid = s.base
+               where t.typtype <> 'd'
+            )
+            select a.attrelid::int8 as relation,
+                   a.attname::text as name,
+                   a.attnum,
+                   format_type(a.atttypid, a.atttypmod) as declared,
+                   (a.attnotnull or coalesce(d.not_null, false)) as not_null,
+                   (a.attgenerated <> '') as generated,
+                   coalesce(d.typmod, a.atttypmod) as typmod,
+                   b.oid::int8 as base_oid,
+                   bn.nspname::text as base_schema,
+                   b.typname::text as base_name,
+                   b.typtype::text as base_kind,
+                   e.oid::int8 as element_oid,
+                   en.nspname::text as element_schema,
+                   e.typname::text as element_name,
+                   e.typtype::text as element_kind,
+                   case coalesce(e.typtype, b.typtype)
+                     when 'e' then
+                       array(select l.enumlabel::text from pg_enum l
+                              where l.enumtypid = coalesce(e.oid, b.oid) order by l.enumsortorder)
+                     when 'c' then
+                       array(select format('%s %s', p.attname, format_type(p.atttypid, p.atttypmod))
+                               from pg_attribute p
+                              where p.attrelid = coalesce(e.typrelid, b.typrelid)
+                                and p.attnum > 0 and not p.attisdropped
+                              order by p.attnum)
+                     else '{}'
+                   end as parts
+              from pg_attribute a
+              left join resolved d on d.oid = a.atttypid
+              join pg_type b on b.oid = coalesce(d.base, a.atttypid)
+              join pg_namespace bn on bn.oid = b.typnamespace
+              -- A true array has a subscripting function for arrays; name, point and the like are
+              -- subscriptable too, but not arrays.
+              left join pg_type ea
+                on ea.oid = b.typelem and b.typsubscript = 'array_subscript_handler'::regproc
+              left join resolved ed on ed.oid = ea.oid
+              left join pg_type e on e.oid = coalesce(ed.base, ea.oid)
+              left join pg_namespace en on en.oid = e.typnamespace
+             where a.attrelid = any ($1::int8[]) and a.attnum > 0 and not a.attisdropped
+             order by a.attrelid, a.attnum
+            "#,
             &[&oids],
         )
         .await?;

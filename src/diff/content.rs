@@ -214,10 +214,10 @@ async fn prepare(connection: &Session) -> Result<()> {
     connection
         .execute(
             r#"
-        select set_config('enable_seqscan', 'off', true),
-               set_config('enable_sort', 'off', true),
-               set_config('max_parallel_workers_per_gather', '0', true)
-        "#,
+            select set_config('enable_seqscan', 'off', true),
+                   set_config('enable_sort', 'off', true),
+                   set_config('max_parallel_workers_per_gather', '0', true)
+            "#,
             &[],
         )
         .await?;

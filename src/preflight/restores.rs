@@ -93,10 +93,10 @@ pub(crate) async fn restore_ended(connection: &Session) -> Result<Option<i64>> {
     connection
         .query_opt(
             r#"
-        select extract(epoch from modification)::int8
-          from pg_ls_waldir()
-         where name = left(pg_walfile_name(pg_current_wal_lsn()), 8) || '.history'
-        "#,
+            select extract(epoch from modification)::int8
+              from pg_ls_waldir()
+             where name = left(pg_walfile_name(pg_current_wal_lsn()), 8) || '.history'
+            "#,
             &[],
         )
         .await
@@ -129,14 +129,14 @@ pub(crate) async fn counts_lost(connection: &Session) -> Result<bool> {
     connection
         .query_one(
             r#"
-        select coalesce(
-                 greatest((select stats_reset from pg_stat_bgwriter),
-                          (select stats_reset from pg_stat_database
-                            where datname = current_database()))
-                 > (select max(modification) from pg_ls_waldir()
-                     where name ~ '^[0-9A-F]{8}\.history$') + interval '1 s',
-                 false)
-        "#,
+            select coalesce(
+                     greatest((select stats_reset from pg_stat_bgwriter),
+                              (select stats_reset from pg_stat_database
+                                where datname = current_database()))
+                     > (select max(modification) from pg_ls_waldir()
+                         where name ~ '^[0-9A-F]{8}\.history$') + interval '1 s',
+                     false)
+            "#,
             &[],
         )
         .await
@@ -186,11 +186,11 @@ pub(super) async fn same_server(base: &Session, head: &Session) -> Result<bool> 
     let seen = head
         .query_one(
             r#"
-        select exists (select from pg_locks
-                        where locktype = 'advisory'
-                          and classid::int8 = ($1 >> 32) & 4294967295
-                          and objid::int8 = $1 & 4294967295)
-        "#,
+            select exists (select from pg_locks
+                            where locktype = 'advisory'
+                              and classid::int8 = ($1 >> 32) & 4294967295
+                              and objid::int8 = $1 & 4294967295)
+            "#,
             &[&key],
         )
         .await;
@@ -204,16 +204,16 @@ pub(crate) async fn writers(connection: &Session) -> Result<Vec<i32>> {
     connection
         .query(
             r#"
-        select distinct a.pid
-          from pg_locks l
-          join pg_stat_activity a on a.pid = l.pid
-         where l.locktype = 'transactionid' and l.mode = 'ExclusiveLock' and l.granted
-           and a.datname = current_database()
-           and a.usesysid is not null
-           and coalesce(a.application_name, '') not like 'deltacompare%'
-           and a.pid <> pg_backend_pid()
-         order by 1
-        "#,
+            select distinct a.pid
+              from pg_locks l
+              join pg_stat_activity a on a.pid = l.pid
+             where l.locktype = 'transactionid' and l.mode = 'ExclusiveLock' and l.granted
+               and a.datname = current_database()
+               and a.usesysid is not null
+               and coalesce(a.application_name, '') not like 'deltacompare%'
+               and a.pid <> pg_backend_pid()
+             order by 1
+            "#,
             &[],
         )
         .await
@@ -238,19 +238,19 @@ pub(crate) async fn other_sessions(connection: &Session) -> Result<Vec<OtherSess
     connection
         .query(
             r#"
-        select a.pid,
-               (int4in(textout(current_setting('server_version_num'))) < 150000
-                or exists (select from pg_locks l
-                            where l.pid = a.pid and l.locktype = 'virtualxid'
-                              and l.mode = 'ExclusiveLock' and l.granted)) as holds_counts_back
-          from pg_stat_activity a
-         where a.datname = current_database()
-           and a.usesysid is not null
-           and coalesce(a.backend_type, 'client backend') = 'client backend'
-           and coalesce(a.application_name, '') not like 'deltacompare%'
-           and a.pid <> pg_backend_pid()
-         order by 1
-        "#,
+            select a.pid,
+                   (int4in(textout(current_setting('server_version_num'))) < 150000
+                    or exists (select from pg_locks l
+                                where l.pid = a.pid and l.locktype = 'virtualxid'
+                                  and l.mode = 'ExclusiveLock' and l.granted)) as holds_counts_back
+              from pg_stat_activity a
+             where a.datname = current_database()
+               and a.usesysid is not null
+               and coalesce(a.backend_type, 'client backend') = 'client backend'
+               and coalesce(a.application_name, '') not like 'deltacompare%'
+               and a.pid <> pg_backend_pid()
+             order by 1
+            "#,
             &[],
         )
         .await

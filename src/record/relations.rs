@@ -116,8 +116,7 @@ async fn relation_rows(connection: &Session, transactions: u64) -> Result<Vec<Re
     } else {
         "false"
     };
-    connection.query(
-&format!(
+    let sql = format!(
         r#"
         with recursive
         relation as materialized (
@@ -253,10 +252,8 @@ async fn relation_rows(connection: &Session, transactions: u64) -> Result<Vec<Re
           left join publications m on m.oid = c.oid
          order by c.nspname, c.relname
         "#
-    ),
-&[&i64::try_from(transactions).unwrap_or(i64::MAX)],
-)
-    .await
+    );
+    connection.query(&sql, &[&i64::try_from(transactions).unwrap_or(i64::MAX)]).await
 }
 
 /// PostgreSQL 15 brought publications of schemas.
@@ -276,12 +273,12 @@ pub(crate) async fn publications(connection: &Session) -> Result<Vec<RecordedPub
         .query(
             &format!(
                 r#"
-        select p.pubname::text,
-               to_hex(hashtextextended(format('%s', json_build_array(
-                 to_jsonb(p) - 'pubowner', {schemas})) collate "C", 0))
-          from pg_publication p
-         order by 1
-        "#
+                select p.pubname::text,
+                       to_hex(hashtextextended(format('%s', json_build_array(
+                         to_jsonb(p) - 'pubowner', {schemas})) collate "C", 0))
+                  from pg_publication p
+                 order by 1
+                "#
             ),
             &[],
         )
