@@ -267,7 +267,6 @@ async fn checksums(
                 bucket = Buckets::hashed(tables, source, key, "r"),
                 condition = bounds.condition(source, key, "r"),
             );
-            // Every statement is another one.
             connection.query(&sql, &[]).await?
         }
     };

@@ -35,7 +35,6 @@ pub(super) async fn create(base: &Session, name: &Ident, password: &SecretString
     ))
     .await
     .map_err(|error| {
-        let error = error;
         Error::refused(format!(
             "base does not let this role create a login role for head: {error}; give it CREATEROLE"
         ))
@@ -120,7 +119,6 @@ pub(super) async fn grant(base: &Session, name: &Ident, relations: &[Relation]) 
         ))
         .await
         .map_err(|error| {
-            let error = error;
             Error::refused(format!(
                 "base does not let this role hand on the right to read {relation}: {error}; \
                  grant it pg_read_all_data with admin option"
