@@ -12,14 +12,14 @@ pub type Removed = Vec<String>;
 
 /// Our objects on a server: those with our names that also carry our comment.
 const SCHEMAS: &str = r#"
-    select n.nspname::text from pg_namespace n
-     where n.nspname ~ '^deltacompare_[0-9a-f]{12}$'
-       and obj_description(n.oid, 'pg_namespace') like $1 || ' %'
+select n.nspname::text from pg_namespace n
+ where n.nspname ~ '^deltacompare_[0-9a-f]{12}$'
+   and obj_description(n.oid, 'pg_namespace') like $1 || ' %'
 "#;
 const SERVERS: &str = r#"
-    select s.srvname::text from pg_foreign_server s
-     where s.srvname ~ '^deltacompare_[0-9a-f]{12}$'
-       and obj_description(s.oid, 'pg_foreign_server') like $1 || ' %'
+select s.srvname::text from pg_foreign_server s
+ where s.srvname ~ '^deltacompare_[0-9a-f]{12}$'
+   and obj_description(s.oid, 'pg_foreign_server') like $1 || ' %'
 "#;
 
 /// Whether head has this recovery's foreign server and these foreign tables.
@@ -151,9 +151,9 @@ impl Remains {
         let whole: bool = head
             .query_one(
                 r#"
-            select to_regclass('deltacompare.recovery') is not null
-                   and to_regclass('deltacompare.delta') is not null
-            "#,
+                select to_regclass('deltacompare.recovery') is not null
+                       and to_regclass('deltacompare.delta') is not null
+                "#,
                 &[],
             )
             .await?;
@@ -163,22 +163,22 @@ impl Remains {
         let recoveries: Vec<(String, i64)> = head
             .query(
                 r#"
-            select format('recovery %s: %s, %s events in the delta table',
-                          coalesce(r.id, d.recovery_id),
-                          case when r.id is null then 'without a status'
-                               else format('%s%s, database %s, begun %s', r.state,
-                                           case when r.state in ('planning', 'running')
-                                                then ', can be resumed' end,
-                                           r.database, r.created_at)
-                           end,
-                          coalesce(d.events, 0)),
-                   coalesce(d.events, 0)
-              from deltacompare.recovery as r
-              full join (select e.recovery_id, count(*) as events
-                           from deltacompare.delta as e
-                          group by e.recovery_id) as d on d.recovery_id = r.id
-             order by r.created_at
-            "#,
+                select format('recovery %s: %s, %s events in the delta table',
+                              coalesce(r.id, d.recovery_id),
+                              case when r.id is null then 'without a status'
+                                   else format('%s%s, database %s, begun %s', r.state,
+                                               case when r.state in ('planning', 'running')
+                                                    then ', can be resumed' end,
+                                               r.database, r.created_at)
+                               end,
+                              coalesce(d.events, 0)),
+                       coalesce(d.events, 0)
+                  from deltacompare.recovery as r
+                  full join (select e.recovery_id, count(*) as events
+                               from deltacompare.delta as e
+                              group by e.recovery_id) as d on d.recovery_id = r.id
+                 order by r.created_at
+                "#,
                 &[],
             )
             .await?;
@@ -260,12 +260,12 @@ async fn drop_relations(connection: &Session, name: &Ident) -> Result<()> {
         let batch: Vec<(bool, String)> = connection
             .query(
                 r#"
-            select relkind = 'f', relname::text
-              from pg_class
-             where relnamespace = (select oid from pg_namespace where nspname = $1)
-               and relkind in ('f', 'v')
-             limit $2
-            "#,
+                select relkind = 'f', relname::text
+                  from pg_class
+                 where relnamespace = (select oid from pg_namespace where nspname = $1)
+                   and relkind in ('f', 'v')
+                 limit $2
+                "#,
                 &[&name.name(), &(RELATIONS_PER_TRANSACTION as i64)],
             )
             .await?;
@@ -308,12 +308,12 @@ async fn end_sessions(connection: &Session, name: &Ident) -> Result<()> {
     connection
         .execute(
             r#"
-        select pg_terminate_backend(pid, 5000)
-          from pg_stat_activity
-         where application_name = $1
-           and pid <> pg_backend_pid()
-           and pg_has_role(current_user, usesysid, 'usage')
-        "#,
+            select pg_terminate_backend(pid, 5000)
+              from pg_stat_activity
+             where application_name = $1
+               and pid <> pg_backend_pid()
+               and pg_has_role(current_user, usesysid, 'usage')
+            "#,
             &[&name.name()],
         )
         .await?;
@@ -333,17 +333,17 @@ async fn refuse_while_at_work(head: &Session) -> Result<()> {
     let at_work: Option<Uuid> = head
         .query_opt(
             r#"
-        select r.id
-          from deltacompare.recovery r
-          left join deltacompare.work_item w on w.recovery_id = r.id
-         where r.state in ('planning', 'running')
-           and ((w.state = 'running' and w.lease_until > clock_timestamp())
-                or (r.queued and greatest(r.sent_at, w.sent_at)
-                                 > clock_timestamp() - interval '5 minutes')
-                or not pg_try_advisory_xact_lock(
-                         hashtextextended(format('deltacompare at work on %s', r.id), 0)))
-         limit 1
-        "#,
+            select r.id
+              from deltacompare.recovery r
+              left join deltacompare.work_item w on w.recovery_id = r.id
+             where r.state in ('planning', 'running')
+               and ((w.state = 'running' and w.lease_until > clock_timestamp())
+                    or (r.queued and greatest(r.sent_at, w.sent_at)
+                                     > clock_timestamp() - interval '5 minutes')
+                    or not pg_try_advisory_xact_lock(
+                             hashtextextended(format('deltacompare at work on %s', r.id), 0)))
+             limit 1
+            "#,
             &[],
         )
         .await

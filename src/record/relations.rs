@@ -123,8 +123,7 @@ async fn relation_rows(
     } else {
         "false"
     };
-    connection.query(
-&format!(
+    let sql = format!(
         r#"
         with recursive
         relation as materialized (
@@ -309,10 +308,10 @@ async fn relation_rows(
           left join publications m on m.oid = c.oid
          order by c.nspname, c.relname
         "#
-    ),
-&[&i64::try_from(transactions).unwrap_or(i64::MAX), &newest_oid.map_or(i64::MAX, i64::from)],
-)
-    .await
+    );
+    let until = newest_oid.map_or(i64::MAX, i64::from);
+    let transactions = i64::try_from(transactions).unwrap_or(i64::MAX);
+    connection.query(&sql, &[&transactions, &until]).await
 }
 
 /// PostgreSQL 15 brought publications of schemas.

@@ -142,10 +142,10 @@ impl Store {
         self.pool
             .query_one(
                 r#"
-            select to_regclass('deltacompare.recovery') is not null
-                   and to_regclass('deltacompare.work_item') is not null
-                   and to_regclass('deltacompare.delta') is not null
-            "#,
+                select to_regclass('deltacompare.recovery') is not null
+                       and to_regclass('deltacompare.work_item') is not null
+                       and to_regclass('deltacompare.delta') is not null
+                "#,
                 &[],
             )
             .await
@@ -224,16 +224,16 @@ impl Store {
             .pool
             .query_opt(
                 r#"
-            select state, request, warnings, restores, gap,
-                   (extract(epoch from created_at) * 1000)::int8 as created_at,
-                   (extract(epoch from finished_at) * 1000)::int8 as finished_at,
-                   textin(pg_lsn_out(base_end_lsn)) as base_end_lsn,
-                   textin(pg_lsn_out(head_end_lsn)) as head_end_lsn,
-                   database, queued, keep_objects,
-                   cleaned_at is not null as cleaned
-              from deltacompare.recovery
-             where id = $1
-            "#,
+                select state, request, warnings, restores, gap,
+                       (extract(epoch from created_at) * 1000)::int8 as created_at,
+                       (extract(epoch from finished_at) * 1000)::int8 as finished_at,
+                       textin(pg_lsn_out(base_end_lsn)) as base_end_lsn,
+                       textin(pg_lsn_out(head_end_lsn)) as head_end_lsn,
+                       database, queued, keep_objects,
+                       cleaned_at is not null as cleaned
+                  from deltacompare.recovery
+                 where id = $1
+                "#,
                 &[&id],
             )
             .await?;
@@ -252,11 +252,11 @@ impl Store {
         let planning = transaction
             .execute(
                 r#"
-            update deltacompare.recovery
-               set state = 'running', warnings = $2, set_up_at = clock_timestamp(),
-                   sent_at = null, error = null
-             where id = $1 and state = 'planning'
-            "#,
+                update deltacompare.recovery
+                   set state = 'running', warnings = $2, set_up_at = clock_timestamp(),
+                       sent_at = null, error = null
+                 where id = $1 and state = 'planning'
+                "#,
                 &[&id, &Json(warnings)],
             )
             .await?;
@@ -320,9 +320,9 @@ impl Store {
         let set_up: Option<Option<f64>> = transaction
             .query_opt(
                 r#"
-            select extract(epoch from set_up_at)::float8 from deltacompare.recovery
-             where id = $1 and state in ('planning', 'running')
-            "#,
+                select extract(epoch from set_up_at)::float8 from deltacompare.recovery
+                 where id = $1 and state in ('planning', 'running')
+                "#,
                 &[&recovery],
             )
             .await?;
@@ -360,11 +360,11 @@ impl Store {
             self.pool
                 .execute(
                     r#"
-                update deltacompare.work_item set state = 'failed', error = $3
-                 where recovery_id = $1 and number = $2 and state = 'completed'
-                   and exists (select from deltacompare.recovery
-                                where id = $1 and state = 'running')
-                "#,
+                    update deltacompare.work_item set state = 'failed', error = $3
+                     where recovery_id = $1 and number = $2 and state = 'completed'
+                       and exists (select from deltacompare.recovery
+                                    where id = $1 and state = 'running')
+                    "#,
                     &[&recovery, &number, &reason],
                 )
                 .await?;
@@ -377,9 +377,9 @@ impl Store {
         self.pool
             .execute(
                 r#"
-            update deltacompare.work_item set verified = true
-             where recovery_id = $1 and number = any($2) and state = 'completed'
-            "#,
+                update deltacompare.work_item set verified = true
+                 where recovery_id = $1 and number = any($2) and state = 'completed'
+                "#,
                 &[&recovery, &items],
             )
             .await?;

@@ -37,22 +37,22 @@ impl Store {
             .pool
             .query_opt(
                 r#"
-            update deltacompare.work_item i
-               set state = 'running', attempt = i.attempt + 1,
-                   lease_until = clock_timestamp() + make_interval(secs => $2), worker = $3
-              from (select recovery_id, number
-                      from deltacompare.work_item
-                     where recovery_id = $1
-                       and (state = 'pending'
-                            or (state = 'running' and lease_until < clock_timestamp()))
-                       and exists (select from deltacompare.recovery
-                                    where id = $1 and state = 'running')
-                     order by number
-                     limit 1
-                       for update skip locked) next
-             where i.recovery_id = next.recovery_id and i.number = next.number
-            returning i.number, i.attempt
-            "#,
+                update deltacompare.work_item i
+                   set state = 'running', attempt = i.attempt + 1,
+                       lease_until = clock_timestamp() + make_interval(secs => $2), worker = $3
+                  from (select recovery_id, number
+                          from deltacompare.work_item
+                         where recovery_id = $1
+                           and (state = 'pending'
+                                or (state = 'running' and lease_until < clock_timestamp()))
+                           and exists (select from deltacompare.recovery
+                                        where id = $1 and state = 'running')
+                         order by number
+                         limit 1
+                           for update skip locked) next
+                 where i.recovery_id = next.recovery_id and i.number = next.number
+                returning i.number, i.attempt
+                "#,
                 &[&recovery, &lease.as_secs_f64(), &self.worker],
             )
             .await?;
@@ -97,11 +97,11 @@ impl Store {
             .pool
             .execute(
                 r#"
-            update deltacompare.work_item
-               set lease_until = clock_timestamp() + make_interval(secs => $4),
-                   inserts = $5, updates = $6, deletes = $7, rows_compared = $8
-             where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
-            "#,
+                update deltacompare.work_item
+                   set lease_until = clock_timestamp() + make_interval(secs => $4),
+                       inserts = $5, updates = $6, deletes = $7, rows_compared = $8
+                 where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
+                "#,
                 &[
                     &claim.recovery,
                     &claim.item.number,
@@ -161,12 +161,12 @@ impl Store {
             .pool
             .execute(
                 r#"
-            update deltacompare.work_item
-               set state = 'completed', lease_until = null, seconds = $4,
-                   inserts = $5, updates = $6, deletes = $7, rows_compared = $8,
-                   warnings = warnings || $9, digest = $10, account = $11, held = $12
-             where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
-            "#,
+                update deltacompare.work_item
+                   set state = 'completed', lease_until = null, seconds = $4,
+                       inserts = $5, updates = $6, deletes = $7, rows_compared = $8,
+                       warnings = warnings || $9, digest = $10, account = $11, held = $12
+                 where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
+                "#,
                 &[
                     &claim.recovery,
                     &claim.item.number,
@@ -195,10 +195,10 @@ impl Store {
             .pool
             .execute(
                 r#"
-            update deltacompare.work_item
-               set state = 'failed', lease_until = null, error = $4, seconds = $5
-             where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
-            "#,
+                update deltacompare.work_item
+                   set state = 'failed', lease_until = null, error = $4, seconds = $5
+                 where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
+                "#,
                 &[
                     &claim.recovery,
                     &claim.item.number,
@@ -216,10 +216,10 @@ impl Store {
         self.pool
             .execute(
                 r#"
-            update deltacompare.work_item
-               set state = 'pending', lease_until = null, attempt = attempt + 1
-             where recovery_id = $1 and worker = $2 and state = 'running'
-            "#,
+                update deltacompare.work_item
+                   set state = 'pending', lease_until = null, attempt = attempt + 1
+                 where recovery_id = $1 and worker = $2 and state = 'running'
+                "#,
                 &[&recovery, &self.worker],
             )
             .await?;

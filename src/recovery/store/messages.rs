@@ -35,11 +35,11 @@ impl Store {
         self.pool
             .execute(
                 r#"
-            update deltacompare.recovery
-               set restores = $2, base_end_lsn = pg_lsn_in(textout($3)),
-                   head_end_lsn = pg_lsn_in(textout($4)), gap = $5
-             where id = $1
-            "#,
+                update deltacompare.recovery
+                   set restores = $2, base_end_lsn = pg_lsn_in(textout($3)),
+                       head_end_lsn = pg_lsn_in(textout($4)), gap = $5
+                 where id = $1
+                "#,
                 &[
                     &id,
                     &checked.restores,
@@ -57,10 +57,10 @@ impl Store {
         self.pool
             .execute(
                 r#"
-            update deltacompare.recovery
-               set state = 'failed', error = $2, finished_at = clock_timestamp()
-             where id = $1 and state in ('planning', 'running')
-            "#,
+                update deltacompare.recovery
+                   set state = 'failed', error = $2, finished_at = clock_timestamp()
+                 where id = $1 and state in ('planning', 'running')
+                "#,
                 &[&id, &reason],
             )
             .await?;
@@ -72,9 +72,9 @@ impl Store {
         self.pool
             .execute(
                 r#"
-            update deltacompare.recovery set error = $2
-             where id = $1 and state in ('planning', 'running')
-            "#,
+                update deltacompare.recovery set error = $2
+                 where id = $1 and state in ('planning', 'running')
+                "#,
                 &[&id, &reason],
             )
             .await?;
@@ -94,10 +94,10 @@ impl Store {
         let request: Option<Json<Request>> = transaction
             .query_opt(
                 r#"
-            select request from deltacompare.recovery
-             where id = $1 and state = 'running' and queued
-               for update
-            "#,
+                select request from deltacompare.recovery
+                 where id = $1 and state = 'running' and queued
+                   for update
+                "#,
                 &[&recovery],
             )
             .await?;
@@ -105,10 +105,10 @@ impl Store {
         let at_work: i64 = transaction
             .query_one(
                 r#"
-            select count(*) from deltacompare.work_item
-             where recovery_id = $1 and number <> $2 and state = 'running'
-               and lease_until > clock_timestamp()
-            "#,
+                select count(*) from deltacompare.work_item
+                 where recovery_id = $1 and number <> $2 and state = 'running'
+                   and lease_until > clock_timestamp()
+                "#,
                 &[&recovery, &number],
             )
             .await?;
@@ -116,9 +116,9 @@ impl Store {
             transaction
                 .execute(
                     r#"
-                update deltacompare.work_item set sent_at = null
-                 where recovery_id = $1 and number = $2 and state = 'pending'
-                "#,
+                    update deltacompare.work_item set sent_at = null
+                     where recovery_id = $1 and number = $2 and state = 'pending'
+                    "#,
                     &[&recovery, &number],
                 )
                 .await?;
@@ -158,13 +158,13 @@ impl Store {
             .pool
             .execute(
                 r#"
-            update deltacompare.work_item
-               set state = 'pending', lease_until = null, attempt = attempt + 1,
-                   failures = case when $4 then failures + 1 else 0 end,
-                   sent_at = clock_timestamp() + make_interval(secs => $5),
-                   warnings = warnings || $6
-             where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
-            "#,
+                update deltacompare.work_item
+                   set state = 'pending', lease_until = null, attempt = attempt + 1,
+                       failures = case when $4 then failures + 1 else 0 end,
+                       sent_at = clock_timestamp() + make_interval(secs => $5),
+                       warnings = warnings || $6
+                 where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
+                "#,
                 &[
                     &claim.recovery,
                     &claim.item.number,
@@ -238,12 +238,12 @@ impl Store {
         let state: Option<(String, Json<Request>, bool)> = transaction
             .query_opt(
                 r#"
-            select state, request,
-                   coalesce(sent_at < clock_timestamp() - make_interval(secs => $2), true)
-              from deltacompare.recovery
-             where id = $1 and state in ('planning', 'running') and queued
-               for update
-            "#,
+                select state, request,
+                       coalesce(sent_at < clock_timestamp() - make_interval(secs => $2), true)
+                  from deltacompare.recovery
+                 where id = $1 and state in ('planning', 'running') and queued
+                   for update
+                "#,
                 &[&recovery, &resend.as_secs_f64()],
             )
             .await?;
@@ -251,9 +251,9 @@ impl Store {
         let open: bool = transaction
             .query_one(
                 r#"
-            select exists (select from deltacompare.work_item
-                            where recovery_id = $1 and state in ('pending', 'running'))
-            "#,
+                select exists (select from deltacompare.work_item
+                                where recovery_id = $1 and state in ('pending', 'running'))
+                "#,
                 &[&recovery],
             )
             .await?;
@@ -269,7 +269,7 @@ impl Store {
         let mut items = Vec::new();
         if state == "running" {
             items = transaction.query(
-r#"
+                r#"
                 with item as (
                   select number,
                          coalesce(lease_until > clock_timestamp(), false)
@@ -284,8 +284,8 @@ r#"
                                      limit greatest($3 - (select count(*) from item where in_hand), 0))
                 returning w.number
                 "#,
-&[&recovery, &resend.as_secs_f64(), &i64::from(request.parallel)],
-)
+                &[&recovery, &resend.as_secs_f64(), &i64::from(request.parallel)],
+            )
             .await?;
         }
         transaction.commit().await?;
@@ -297,10 +297,10 @@ r#"
         self.pool
             .query(
                 r#"
-            select id from deltacompare.recovery
-             where queued and state in ('planning', 'running')
-             order by created_at
-            "#,
+                select id from deltacompare.recovery
+                 where queued and state in ('planning', 'running')
+                 order by created_at
+                "#,
                 &[],
             )
             .await
@@ -312,14 +312,14 @@ r#"
             .pool
             .query_one(
                 r#"
-            select count(*) filter (where i.state = 'pending'),
-                   count(*) filter (where i.state = 'running'),
-                   count(*) filter (where i.state = 'completed'),
-                   count(*) filter (where i.state = 'failed')
-              from deltacompare.work_item i
-              join deltacompare.recovery r on r.id = i.recovery_id
-             where r.queued and r.state in ('planning', 'running')
-            "#,
+                select count(*) filter (where i.state = 'pending'),
+                       count(*) filter (where i.state = 'running'),
+                       count(*) filter (where i.state = 'completed'),
+                       count(*) filter (where i.state = 'failed')
+                  from deltacompare.work_item i
+                  join deltacompare.recovery r on r.id = i.recovery_id
+                 where r.queued and r.state in ('planning', 'running')
+                "#,
                 &[],
             )
             .await?;
@@ -333,11 +333,11 @@ r#"
         self.pool
             .query(
                 r#"
-            select id from deltacompare.recovery
-             where cleaned_at is null
-               and (state = 'cancelled' or (queued and state in ('completed', 'failed')))
-             order by finished_at
-            "#,
+                select id from deltacompare.recovery
+                 where cleaned_at is null
+                   and (state = 'cancelled' or (queued and state in ('completed', 'failed')))
+                 order by finished_at
+                "#,
                 &[],
             )
             .await
@@ -348,9 +348,9 @@ r#"
         self.pool
             .execute(
                 r#"
-            update deltacompare.recovery set cleaned_at = clock_timestamp()
-             where id = $1 and state in ('completed', 'failed', 'cancelled')
-            "#,
+                update deltacompare.recovery set cleaned_at = clock_timestamp()
+                 where id = $1 and state in ('completed', 'failed', 'cancelled')
+                "#,
                 &[&id],
             )
             .await?;
@@ -363,13 +363,13 @@ r#"
         self.pool
             .query_one(
                 r#"
-            select exists (select from deltacompare.work_item
-                            where recovery_id = $1 and number = $2
-                              and (state = 'pending'
-                                   or (state = 'running' and lease_until < clock_timestamp()))
-                              and exists (select from deltacompare.recovery
-                                           where id = $1 and state = 'running' and queued))
-            "#,
+                select exists (select from deltacompare.work_item
+                                where recovery_id = $1 and number = $2
+                                  and (state = 'pending'
+                                       or (state = 'running' and lease_until < clock_timestamp()))
+                                  and exists (select from deltacompare.recovery
+                                               where id = $1 and state = 'running' and queued))
+                "#,
                 &[&recovery, &number],
             )
             .await
@@ -380,10 +380,10 @@ r#"
         self.pool
             .query_one(
                 r#"
-            select exists (select from deltacompare.work_item
-                            where recovery_id = $1
-                              and (not $2 or state in ('pending', 'running')))
-            "#,
+                select exists (select from deltacompare.work_item
+                                where recovery_id = $1
+                                  and (not $2 or state in ('pending', 'running')))
+                "#,
                 &[&id, &open],
             )
             .await

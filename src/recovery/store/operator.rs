@@ -69,10 +69,10 @@ impl Store {
         let live: Option<Uuid> = transaction
             .query_opt(
                 r#"
-            select id from deltacompare.recovery
-             where state in ('planning', 'running') and database = $1
-             order by created_at limit 1
-            "#,
+                select id from deltacompare.recovery
+                 where state in ('planning', 'running') and database = $1
+                 order by created_at limit 1
+                "#,
                 &[&servers.head.database()],
             )
             .await?;
@@ -81,14 +81,14 @@ impl Store {
         }
         let gap = GapProof::NotProvable { why: "the recovery was not planned yet".to_owned() };
         transaction.execute(
-r#"
+            r#"
             insert into deltacompare.recovery
               (id, state, request, base, head, database, restores, gap, queued, idempotency_key, body,
                keep_objects, recorded, sent_at)
             values ($1, 'planning', $2, $3, $4, $5, '', $6, true, $7, $8, $9, $10, clock_timestamp())
             "#,
-&[&id, &Json(request.without_record()), &servers.base.to_string(), &servers.head.to_string(), &servers.head.database(), &Json(&gap), &key, &Json(body), &options.keep_objects, &request.recorded.as_ref().map(Json)],
-)
+            &[&id, &Json(request.without_record()), &servers.base.to_string(), &servers.head.to_string(), &servers.head.database(), &Json(&gap), &key, &Json(body), &options.keep_objects, &request.recorded.as_ref().map(Json)],
+        )
         .await?;
         transaction.commit().await?;
         Ok(Asked::Registered(id))
@@ -101,22 +101,22 @@ r#"
         let cancelled = transaction
             .execute(
                 r#"
-            update deltacompare.recovery
-               set state = 'cancelled', finished_at = clock_timestamp()
-             where id = $1 and state in ('planning', 'running')
-            "#,
+                update deltacompare.recovery
+                   set state = 'cancelled', finished_at = clock_timestamp()
+                 where id = $1 and state in ('planning', 'running')
+                "#,
                 &[&id],
             )
             .await?;
         transaction
             .execute(
                 r#"
-            update deltacompare.work_item
-               set state = 'pending', lease_until = null, attempt = attempt + 1
-             where recovery_id = $1 and state = 'running'
-               and exists (select from deltacompare.recovery
-                            where id = $1 and state = 'cancelled')
-            "#,
+                update deltacompare.work_item
+                   set state = 'pending', lease_until = null, attempt = attempt + 1
+                 where recovery_id = $1 and state = 'running'
+                   and exists (select from deltacompare.recovery
+                                where id = $1 and state = 'cancelled')
+                "#,
                 &[&id],
             )
             .await?;
@@ -132,14 +132,14 @@ r#"
         let live: Option<Uuid> = transaction
             .query_opt(
                 r#"
-            select live.id from deltacompare.recovery r
-              join deltacompare.recovery live
-                on live.database = r.database and live.id <> r.id
-               and live.state in ('planning', 'running')
-             where r.id = $1 and r.state = 'failed'
-               and r.body @> '{"allow_concurrent": true}' is not true
-             order by live.created_at limit 1
-            "#,
+                select live.id from deltacompare.recovery r
+                  join deltacompare.recovery live
+                    on live.database = r.database and live.id <> r.id
+                   and live.state in ('planning', 'running')
+                 where r.id = $1 and r.state = 'failed'
+                   and r.body @> '{"allow_concurrent": true}' is not true
+                 order by live.created_at limit 1
+                "#,
                 &[&id],
             )
             .await?;
@@ -149,11 +149,11 @@ r#"
         let retried = transaction
             .execute(
                 r#"
-            update deltacompare.recovery
-               set state = 'planning', finished_at = null, error = null, cleaned_at = null,
-                   sent_at = null
-             where id = $1 and state = 'failed' and queued
-            "#,
+                update deltacompare.recovery
+                   set state = 'planning', finished_at = null, error = null, cleaned_at = null,
+                       sent_at = null
+                 where id = $1 and state = 'failed' and queued
+                "#,
                 &[&id],
             )
             .await?;
@@ -163,12 +163,12 @@ r#"
         transaction
             .execute(
                 r#"
-            delete from deltacompare.account a
-             where recovery_id = $1
-               and exists (select from deltacompare.work_item i
-                            where i.recovery_id = a.recovery_id and i.state = 'failed'
-                              and i.schema_name = a.schema_name and i.table_name = a.table_name)
-            "#,
+                delete from deltacompare.account a
+                 where recovery_id = $1
+                   and exists (select from deltacompare.work_item i
+                                where i.recovery_id = a.recovery_id and i.state = 'failed'
+                                  and i.schema_name = a.schema_name and i.table_name = a.table_name)
+                "#,
                 &[&id],
             )
             .await?;

@@ -13,11 +13,11 @@ use crate::recovery::work_item::{Counts, Done, ItemState, WorkItem, WorkItemSpec
 
 /// A recovery's items, or one of them, as [`ItemRow`] reads them.
 pub(super) const ITEMS: &str = r#"
-    select number, strategy_reason, spec, bytes, rows, state, inserts, updates, deletes, rows_compared,
-           checkpoint, done, digest, account, seconds, warnings, error, verified
-      from deltacompare.work_item
-     where recovery_id = $1 and ($2::int is null or number = $2)
-     order by number
+select number, strategy_reason, spec, bytes, rows, state, inserts, updates, deletes, rows_compared,
+       checkpoint, done, digest, account, seconds, warnings, error, verified
+  from deltacompare.work_item
+ where recovery_id = $1 and ($2::int is null or number = $2)
+ order by number
 "#;
 
 pub(super) struct RecoveryRow {
