@@ -4,9 +4,14 @@ use super::Literal;
 
 /// The names of our sessions in `pg_stat_activity`, besides those of work items, which have the name
 /// of their recovery's objects.
-pub(crate) const APPLICATION_NAMES: [&str; 9] = [
+pub(crate) const APPLICATION_NAMES: [&str; 14] = [
+    "deltacompare account",
+    "deltacompare clean-up",
     "deltacompare cleanup",
+    "deltacompare coordinator",
     "deltacompare health",
+    "deltacompare history",
+    "deltacompare last look",
     "deltacompare plan",
     "deltacompare preflight",
     "deltacompare presence",
