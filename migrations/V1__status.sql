@@ -6,12 +6,16 @@ create table recovery (
     check (state in ('planning', 'running', 'completed', 'failed', 'cancelled')),
   -- What was asked for, without any secret.
   request jsonb not null,
+  -- What was recorded of the two restores when they were new. Apart from the request, which every
+  -- call reads: with thousands of tables it is large.
+  recorded jsonb,
   -- Where base and head are: user, host, port, database.
   base text not null,
   head text not null,
   -- The one that is compared, on both; the status may be in another one of head's.
   database text not null,
-  -- What tells the two restores from any others: cluster, timeline and database of each.
+  -- What tells the two restores from any others: cluster, timeline and database of each. Empty
+  -- until they were checked.
   restores text not null,
   warnings jsonb not null default '[]',
   -- Where the two restores ended, if their timeline histories could be read and agree.
@@ -20,15 +24,15 @@ create table recovery (
   -- Whether they cover the gap: verdict (proven, violated, not_provable), why, and if violated by
   -- how many bytes of WAL.
   gap jsonb not null,
+  -- By address, the event hubs of the recovery as they were when it first opened them: their
+  -- partitions, and when they were made.
+  hubs jsonb not null default '{}',
   created_at timestamptz not null default clock_timestamp(),
-  -- When foreign server and tables were last set up.
-  set_up_at timestamptz,
   finished_at timestamptz,
-  -- Why it cannot go on as a whole, or not now; what a table failed of stands with the table.
+  -- Why it failed as a whole, or why it does not go on now; what a table failed of stands with the
+  -- table.
   error text,
-  -- Whether queue messages drive it, and not one program from beginning to end.
-  queued boolean not null default false,
-  -- When the message for its next step was last sent; null: none is on its way.
+  -- When the queue message that plans or closes it was last sent; null: none is under way.
   sent_at timestamptz,
   -- Whether its objects on the servers stay when it has ended.
   keep_objects boolean not null default false,
@@ -55,13 +59,16 @@ create table work_item (
     check (state in ('pending', 'running', 'completed', 'failed')),
   -- Counts the claims. A worker may write only under the attempt that it was given.
   attempt int not null default 0,
-  -- While it runs: when another process may take it over, and which one has it.
+  -- Which process has or had the item, and until when that process is known to be alive: while the
+  -- item runs, another one may then take it over. Kept when the item ends, so that a process is seen
+  -- between two items, too.
   lease_until timestamptz,
   worker uuid,
-  -- When its message was last sent, or will be seen; null: none is on its way.
+  -- When its queue message was last sent; in the future: when the item may be tried again. Null: no
+  -- message is under way, and it may be worked on at once.
   sent_at timestamptz,
-  -- How much trouble workers had with it, in a row and without headway; one that died counts
-  -- fourfold, since it may have died of this item and took others with it.
+  -- How often in a row attempts at it failed without a checkpoint in between; one whose process died
+  -- counts fourfold, since it may have died of this item and took others with it.
   failures int not null default 0,
   -- How far the item is: everything before is durable in every sink. Null: nothing yet.
   checkpoint jsonb,
@@ -69,6 +76,11 @@ create table work_item (
   done jsonb,
   -- A fingerprint of the changes up to the checkpoint, and of all once it is completed.
   digest text,
+  -- Inserts and deletes that were found, whether they are sent or not, and the rows that the
+  -- strategy passed, if it counts them; up to the checkpoint, and in all once the item is completed.
+  account jsonb,
+  -- What the recovery's sinks held at the checkpoint, by their place in the request. Null: not known.
+  held jsonb,
   -- What was found so far, for those who watch; what counts once it is completed.
   inserts bigint not null default 0,
   updates bigint not null default 0,
@@ -81,13 +93,31 @@ create table work_item (
   warnings jsonb not null default '[]',
   error text,
   primary key (recovery_id, number),
-  check ((state = 'running') = (lease_until is not null)),
+  check (state <> 'running' or lease_until is not null),
   check ((state = 'failed') = (error is not null))
 );
 
 -- What a worker looks for: the next item that is open.
 create index work_item_open on work_item (recovery_id, number)
   where state in ('pending', 'running');
+
+-- How many are at work.
+create index work_item_running on work_item (recovery_id) where state = 'running';
+
+-- The account of each table: how it came out.
+create table account (
+  recovery_id uuid not null references recovery on delete cascade,
+  schema_name text not null,
+  table_name text not null,
+  -- Published rows of either side; null if nobody counted them.
+  rows_base bigint,
+  rows_head bigint,
+  -- Rows of head less rows of base, less inserts, and deletes added: 0 in a table that balances.
+  balance bigint,
+  -- Why the events of the table are not to be trusted, if so.
+  error text,
+  primary key (recovery_id, schema_name, table_name)
+);
 
 -- The recovered events, for SQL users, audits and claim checks.
 create table delta (

@@ -210,7 +210,7 @@ pub(super) struct RequestArguments {
     #[arg(long, env = "DELTACOMPARE_SAMPLE_PERCENT", value_name = "N",
           default_value_t = DEFAULT_SAMPLE_PERCENT, value_parser = clap::value_parser!(u8).range(1..=100))]
     sample_percent: u8,
-    /// Tables at once
+    /// Tables, or parts of large ones, at once, in all processes together
     #[arg(long, env = "DELTACOMPARE_PARALLEL", value_name = "N", default_value_t = 4,
           value_parser = clap::value_parser!(u16).range(1..=256))]
     parallel: u16,

@@ -3,6 +3,7 @@
 mod arguments;
 mod client;
 mod event_hub;
+mod local;
 mod manual;
 mod output;
 #[cfg(test)]
@@ -19,11 +20,12 @@ use deltacompare::fdw::Remains;
 use deltacompare::functions;
 use deltacompare::postgres::statements_stopped;
 use deltacompare::record::Record;
-use deltacompare::recovery::{self, Control, Outcome, Progress, Request, Start};
+use deltacompare::recovery::{self, Progress, Request};
 use deltacompare::telemetry::{self, Log, Telemetry};
 use tracing::Instrument;
 
 use arguments::{Arguments, Command, RunArguments};
+use local::{Outcome, Run, Start};
 
 /// Exit codes, the same for every command.
 const COMPLETED: u8 = 0;
@@ -141,14 +143,14 @@ async fn run(arguments: RunArguments) -> Result<u8> {
         Some(id) => Start::Resume(id),
         None => Start::New(Box::new(arguments.request()?)),
     };
-    let progress = Progress::new(arguments.quiet);
-    let control = Control {
-        progress: &progress,
+    let run = Run {
+        servers,
+        event_hub: arguments.settings.event_hub_access()?,
+        progress: Progress::new(arguments.quiet),
         lease: Duration::from_secs(arguments.lease_seconds),
         keep_objects: arguments.keep_objects,
-        event_hub: &arguments.settings.event_hub_access()?,
     };
-    match recovery::run(&servers, start, &control, stop_signal()).await? {
+    match run.run(start, stop_signal()).await? {
         Outcome::Finished(report) => {
             output::report(&report);
             if let Some(path) = &arguments.report {

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::tables::RELATIONS_PER_TRANSACTION;
-use super::{ForeignTable, MARKER, STATUS_SCHEMA, role};
+use super::{MARKER, STATUS_SCHEMA, role};
 use crate::error::{Error, Result};
 use crate::postgres::{Ident, Relation, Session};
 
@@ -12,27 +12,15 @@ pub type Removed = Vec<String>;
 
 /// Our objects on a server: those with our names that also carry our comment.
 const SCHEMAS: &str = r#"
-select n.nspname::text from pg_namespace n
- where n.nspname ~ '^deltacompare_[0-9a-f]{12}$'
-   and obj_description(n.oid, 'pg_namespace') like $1 || ' %'
+    select n.nspname::text from pg_namespace n
+     where n.nspname ~ '^deltacompare_[0-9a-f]{12}$'
+       and obj_description(n.oid, 'pg_namespace') like $1 || ' %'
 "#;
 const SERVERS: &str = r#"
-select s.srvname::text from pg_foreign_server s
- where s.srvname ~ '^deltacompare_[0-9a-f]{12}$'
-   and obj_description(s.oid, 'pg_foreign_server') like $1 || ' %'
+    select s.srvname::text from pg_foreign_server s
+     where s.srvname ~ '^deltacompare_[0-9a-f]{12}$'
+       and obj_description(s.oid, 'pg_foreign_server') like $1 || ' %'
 "#;
-
-/// Whether head has this recovery's foreign server and these foreign tables.
-pub(crate) async fn is_linked(
-    head: &Session,
-    name: &Ident,
-    foreign: &[ForeignTable],
-) -> Result<bool> {
-    let tables: Vec<String> = foreign.iter().map(|table| table.relation.to_string()).collect();
-    let whole: bool = head.query_one("select coalesce(bool_and(to_regclass(name) is not null), true) from unnest($1::text[]) t (name)", &[&tables])
-    .await?;
-    Ok(whole && is_ours(head, SERVERS, name).await?)
-}
 
 /// Drops what this recovery created on both servers, the status tables aside. May be repeated.
 /// Sessions that still use it are ended first.
@@ -151,9 +139,9 @@ impl Remains {
         let whole: bool = head
             .query_one(
                 r#"
-                select to_regclass('deltacompare.recovery') is not null
-                       and to_regclass('deltacompare.delta') is not null
-                "#,
+            select to_regclass('deltacompare.recovery') is not null
+                   and to_regclass('deltacompare.delta') is not null
+            "#,
                 &[],
             )
             .await?;
@@ -163,22 +151,22 @@ impl Remains {
         let recoveries: Vec<(String, i64)> = head
             .query(
                 r#"
-                select format('recovery %s: %s, %s events in the delta table',
-                              coalesce(r.id, d.recovery_id),
-                              case when r.id is null then 'without a status'
-                                   else format('%s%s, database %s, begun %s', r.state,
-                                               case when r.state in ('planning', 'running')
-                                                    then ', can be resumed' end,
-                                               r.database, r.created_at)
-                               end,
-                              coalesce(d.events, 0)),
-                       coalesce(d.events, 0)
-                  from deltacompare.recovery as r
-                  full join (select e.recovery_id, count(*) as events
-                               from deltacompare.delta as e
-                              group by e.recovery_id) as d on d.recovery_id = r.id
-                 order by r.created_at
-                "#,
+            select format('recovery %s: %s, %s events in the delta table',
+                          coalesce(r.id, d.recovery_id),
+                          case when r.id is null then 'without a status'
+                               else format('%s%s, database %s, begun %s', r.state,
+                                           case when r.state in ('planning', 'running')
+                                                then ', can be resumed' end,
+                                           r.database, r.created_at)
+                           end,
+                          coalesce(d.events, 0)),
+                   coalesce(d.events, 0)
+              from deltacompare.recovery as r
+              full join (select e.recovery_id, count(*) as events
+                           from deltacompare.delta as e
+                          group by e.recovery_id) as d on d.recovery_id = r.id
+             order by r.created_at
+            "#,
                 &[],
             )
             .await?;
@@ -260,12 +248,12 @@ async fn drop_relations(connection: &Session, name: &Ident) -> Result<()> {
         let batch: Vec<(bool, String)> = connection
             .query(
                 r#"
-                select relkind = 'f', relname::text
-                  from pg_class
-                 where relnamespace = (select oid from pg_namespace where nspname = $1)
-                   and relkind in ('f', 'v')
-                 limit $2
-                "#,
+            select relkind = 'f', relname::text
+              from pg_class
+             where relnamespace = (select oid from pg_namespace where nspname = $1)
+               and relkind in ('f', 'v')
+             limit $2
+            "#,
                 &[&name.name(), &(RELATIONS_PER_TRANSACTION as i64)],
             )
             .await?;
@@ -308,12 +296,12 @@ async fn end_sessions(connection: &Session, name: &Ident) -> Result<()> {
     connection
         .execute(
             r#"
-            select pg_terminate_backend(pid, 5000)
-              from pg_stat_activity
-             where application_name = $1
-               and pid <> pg_backend_pid()
-               and pg_has_role(current_user, usesysid, 'usage')
-            "#,
+        select pg_terminate_backend(pid, 5000)
+          from pg_stat_activity
+         where application_name = $1
+           and pid <> pg_backend_pid()
+           and pg_has_role(current_user, usesysid, 'usage')
+        "#,
             &[&name.name()],
         )
         .await?;
@@ -321,8 +309,8 @@ async fn end_sessions(connection: &Session, name: &Ident) -> Result<()> {
 }
 
 /// A recovery that is under way would lose its status, and its events in the delta table. A process
-/// of the command line holds a lock for as long as it lives (see `recovery::presence`); the app sends
-/// messages for what is due once a minute.
+/// that works on it has a lease on an item, or had one a moment ago; one that plans or closes it holds
+/// a lock (see `recovery::coordinator_lock`); the app sends messages for what is due once a minute.
 async fn refuse_while_at_work(head: &Session) -> Result<()> {
     let exists: bool =
         head.query_one("select to_regclass('deltacompare.work_item') is not null", &[]).await?;
@@ -333,17 +321,16 @@ async fn refuse_while_at_work(head: &Session) -> Result<()> {
     let at_work: Option<Uuid> = head
         .query_opt(
             r#"
-            select r.id
-              from deltacompare.recovery r
-              left join deltacompare.work_item w on w.recovery_id = r.id
-             where r.state in ('planning', 'running')
-               and ((w.state = 'running' and w.lease_until > clock_timestamp())
-                    or (r.queued and greatest(r.sent_at, w.sent_at)
-                                     > clock_timestamp() - interval '5 minutes')
-                    or not pg_try_advisory_xact_lock(
-                             hashtextextended(format('deltacompare at work on %s', r.id), 0)))
-             limit 1
-            "#,
+        select r.id
+          from deltacompare.recovery r
+          left join deltacompare.work_item w on w.recovery_id = r.id
+         where r.state in ('planning', 'running')
+           and (w.lease_until > clock_timestamp()
+                or greatest(r.sent_at, w.sent_at) > clock_timestamp() - interval '5 minutes'
+                or not pg_try_advisory_xact_lock(
+                         hashtextextended(format('deltacompare coordinates %s', r.id), 0)))
+         limit 1
+        "#,
             &[],
         )
         .await

@@ -18,8 +18,8 @@ mod link;
 mod role;
 mod tables;
 
+pub(crate) use cleanup::remove;
 pub use cleanup::{Remains, Removed};
-pub(crate) use cleanup::{is_linked, remove};
 pub(crate) use link::{FdwTarget, Link, probe};
 pub(crate) use role::may_bypass_row_security;
 pub(crate) use tables::{ForeignTable, check_grants, create_foreign_tables};

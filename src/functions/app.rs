@@ -1,7 +1,6 @@
 //! What the functions of one process share.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OnceCell, watch};
@@ -12,9 +11,8 @@ use super::queue::Queues;
 use crate::config::ServerSettings;
 use crate::error::{Error, Result};
 use crate::preflight::Servers;
-use crate::recovery::{Due, Limits, Request, Steps, Store};
+use crate::recovery::{CallLimit, Engine, Limits, Progress, Request, Store};
 use crate::sink::EventHubAccess;
-use crate::telemetry::trace;
 
 /// What a message may take where host.json says that it may take for ever.
 const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
@@ -47,7 +45,7 @@ pub struct Defaults {
 pub(super) struct App {
     options: Options,
     servers: OnceCell<Servers>,
-    steps: OnceCell<Arc<Steps>>,
+    engine: OnceCell<Engine>,
     queues: OnceCell<Queues>,
     /// Becomes true when the process is to end.
     pub(super) stop: watch::Receiver<bool>,
@@ -58,7 +56,7 @@ impl App {
         Self {
             options,
             servers: OnceCell::new(),
-            steps: OnceCell::new(),
+            engine: OnceCell::new(),
             queues: OnceCell::new(),
             stop,
         }
@@ -85,47 +83,46 @@ impl App {
             .await
     }
 
-    /// The steps of recoveries, on a status store that is there: one that somebody removed is made
+    /// What advances recoveries, on a status store that is there: one that somebody removed is made
     /// again, without any recoveries.
     ///
     /// # Errors
     /// As [`App::servers`], or the control database cannot be reached.
-    pub(super) async fn steps(&self) -> Result<&Arc<Steps>> {
-        let steps = self
-            .steps
+    pub(super) async fn engine(&self) -> Result<&Engine> {
+        let engine = self
+            .engine
             .get_or_try_init(async || {
                 let event_hub = self.defaults()?.event_hub;
-                let limits = self.limits()?;
+                let limits =
+                    Limits { lease: self.options.lease, call: Some(self.call()?), files: false };
                 let servers = self.servers().await?;
                 servers.head.refuse_pooler().await?;
-                let store = Store::open(&servers.head).await?;
-                Ok::<_, Error>(Arc::new(Steps::new(store, servers.clone(), limits, event_hub)))
+                Engine::open(servers.clone(), event_hub, limits, Progress::silent()).await
             })
             .await?;
-        steps.store.make_again(&self.servers().await?.head).await?;
-        Ok(steps)
+        engine.make_store_again().await?;
+        Ok(engine)
     }
 
-    /// The host ends the whole process when an invocation takes longer than it allows, so messages
-    /// end well before that; what was done without a checkpoint is lost.
-    fn limits(&self) -> Result<Limits> {
-        let Options { lease, work, resend, .. } = self.options;
-        let (pause, end) = match host_json::function_timeout(Path::new("."))? {
+    /// The host ends the whole process when an invocation takes longer than it allows, so calls end
+    /// well before that; what was done without a checkpoint is lost.
+    fn call(&self) -> Result<CallLimit> {
+        let work = self.options.work;
+        Ok(match host_json::function_timeout(Path::new("."))? {
             Some(timeout) => {
                 let margin = (timeout / 5).min(Duration::from_secs(60));
-                (work.min(timeout - margin), timeout - margin / 2)
+                CallLimit { pause: work.min(timeout - margin), end: timeout - margin / 2 }
             }
-            None => (work, FOR_EVER),
-        };
-        Ok(Limits { lease, pause, end, resend })
+            None => CallLimit { pause: work, end: FOR_EVER },
+        })
     }
 
     /// The status store.
     ///
     /// # Errors
-    /// As [`App::steps`].
+    /// As [`App::engine`].
     pub(super) async fn store(&self) -> Result<&Store> {
-        Ok(&self.steps().await?.store)
+        Ok(self.engine().await?.store())
     }
 
     /// The queues.
@@ -140,13 +137,7 @@ impl App {
     pub(super) async fn send_due(&self, recovery: Uuid, trace: Option<String>) -> Result<()> {
         // First the queues: messages that cannot be sent are not to be marked as sent.
         let queues = self.queues().await?;
-        let due: Due = self.steps().await?.due(recovery).await?;
-        queues.send_due(recovery, &due, trace).await
-    }
-
-    /// Sends the first message of a recovery, which carries the current trace on.
-    pub(super) async fn send_start(&self, recovery: Uuid) -> Result<()> {
-        let due = Due { step: true, items: Vec::new() };
-        self.queues().await?.send_due(recovery, &due, trace::current()).await
+        let messages = self.engine().await?.pending_messages(recovery, self.options.resend).await?;
+        queues.send_pending(recovery, &messages, trace).await
     }
 }

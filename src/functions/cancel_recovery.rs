@@ -9,7 +9,7 @@ use axum::response::Response;
 use super::app::App;
 use super::problem::{Problem, ProblemDocument};
 use super::status;
-use crate::recovery::{RecoveryState, RecoveryStatus};
+use crate::recovery::RecoveryStatus;
 
 /// Cancels a recovery: its items stop within seconds, and its objects on the servers are dropped.
 /// Events that were delivered stay delivered. A repetition changes nothing.
@@ -35,18 +35,15 @@ pub(super) async fn cancel(
     Path(text): Path<String>,
 ) -> Result<Response, Problem> {
     let id = status::recovery_id(&text)?;
-    let steps = app.steps().await?;
-    steps.store.cancel(id).await?;
-    let recovery = steps.store.recovery(id).await?.ok_or_else(|| Problem::unknown_recovery(id))?;
-    if recovery.state != RecoveryState::Cancelled {
-        return Err(Problem::new(
-            StatusCode::CONFLICT,
-            format!("recovery {id} has ended: there is nothing to cancel"),
-        ));
-    }
-    if let Err(error) = steps.advance(id).await {
-        // It is cancelled; the watchdog tidies up.
-        tracing::warn!(recovery = %id, %error, "not everything could be removed yet");
+    match app.engine().await?.cancel(id).await? {
+        None => return Err(Problem::unknown_recovery(id)),
+        Some(false) => {
+            return Err(Problem::new(
+                StatusCode::CONFLICT,
+                format!("recovery {id} has ended: there is nothing to cancel"),
+            ));
+        }
+        Some(true) => {}
     }
     status::get(State(app), HeaderMap::new(), Path(text)).await
 }

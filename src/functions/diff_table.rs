@@ -12,6 +12,7 @@ use super::app::App;
 use super::invocation;
 use super::queue::Message;
 use crate::error::{Error, Result};
+use crate::recovery::Worked;
 
 pub(super) async fn diff(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
     match invocation::message(&body) {
@@ -26,9 +27,9 @@ pub(super) async fn diff(State(app): State<Arc<App>>, headers: HeaderMap, body: 
 async fn work(app: &App, message: Message) -> Result<()> {
     let number =
         message.item.ok_or_else(|| Error::refused("a message of this queue must name an item"))?;
-    let again = app.steps().await?.work_on(message.recovery, number, app.stop.clone()).await?;
-    if let Some(delay) = again {
-        app.queues().await?.send(&message, delay).await?;
+    let worked = app.engine().await?.work(message.recovery, Some(number), app.stop.clone()).await?;
+    if let Worked::Open { after, .. } = worked {
+        app.queues().await?.send(&message, after).await?;
     }
     app.send_due(message.recovery, message.trace).await
 }

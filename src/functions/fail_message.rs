@@ -13,30 +13,30 @@ use crate::error::Result;
 
 /// Queue `recovery-work-poison`: the item fails, unless somebody is at it.
 pub(super) async fn fail_work_item(State(app): State<Arc<App>>, body: Bytes) -> Response {
-    never_fail(give_up(&app, &body).await)
+    never_fail(fail_item(&app, &body).await)
 }
 
 /// Queue `recovery-plan-poison`: a recovery that could not be planned or closed for so long fails,
 /// and can be retried.
 pub(super) async fn fail_plan(State(app): State<Arc<App>>, body: Bytes) -> Response {
-    never_fail(give_up_step(&app, &body).await)
+    never_fail(fail_recovery(&app, &body).await)
 }
 
-async fn give_up_step(app: &App, body: &Bytes) -> Result<()> {
+async fn fail_recovery(app: &App, body: &Bytes) -> Result<()> {
     let id = invocation::message(body)?.recovery;
     tracing::error!(recovery = %id, "a recovery could not be planned or closed for long");
     let reason = "it could not be planned or closed for long: see the log of PlanRecovery, then \
                   retry";
-    app.store().await?.give_up_step(id, reason).await
+    app.store().await?.fail_stalled(id, reason).await
 }
 
-async fn give_up(app: &App, body: &Bytes) -> Result<()> {
+async fn fail_item(app: &App, body: &Bytes) -> Result<()> {
     let message = invocation::message(body)?;
     let Some(number) = message.item else { return Ok(()) };
     tracing::error!(recovery = %message.recovery, item = number, "a message was given up");
     let reason = "the Functions host gave its message up after too many attempts: see the log of \
                   DiffTable, then retry";
-    app.store().await?.give_up(message.recovery, number, reason).await?;
+    app.store().await?.fail_item(message.recovery, number, reason).await?;
     app.send_due(message.recovery, message.trace).await
 }
 

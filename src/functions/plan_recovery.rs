@@ -24,6 +24,6 @@ pub(super) async fn plan(State(app): State<Arc<App>>, headers: HeaderMap, body: 
 }
 
 async fn advance(app: &App, message: Message) -> Result<()> {
-    app.steps().await?.advance(message.recovery).await?;
+    app.engine().await?.advance(message.recovery, None).await?;
     app.send_due(message.recovery, message.trace).await
 }

@@ -16,7 +16,7 @@ use super::bindings::{PLAN_QUEUE, QUEUE_CONNECTION, WORK_QUEUE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{Identity, IdentityKind};
 use crate::postgres::install_crypto_provider;
-use crate::recovery::Due;
+use crate::recovery::PendingMessages;
 
 /// A message: a hint that something may be to do. None of its fields has the name of an entry that
 /// the host keeps of a message.
@@ -70,17 +70,17 @@ impl Queues {
     ///
     /// # Errors
     /// Transient. What was not sent is sent by the watchdog.
-    pub(super) async fn send_due(
+    pub(super) async fn send_pending(
         &self,
         recovery: Uuid,
-        due: &Due,
+        messages: &PendingMessages,
         trace: Option<String>,
     ) -> Result<()> {
         let mut message = Message { recovery, item: None, trace };
-        if due.step {
+        if messages.advance {
             self.send(&message, Duration::ZERO).await?;
         }
-        for &number in &due.items {
+        for &number in &messages.items {
             message.item = Some(number);
             self.send(&message, Duration::ZERO).await?;
         }

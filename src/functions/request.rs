@@ -140,7 +140,7 @@ pub(super) struct RecoveryRequest {
     /// With `verify` `sample`: percent of the equal blocks whose contents are compared.
     #[schema(minimum = 1, maximum = 100)]
     sample_percent: Option<u8>,
-    /// Tables, or parts of large ones, at once, in all instances of the app together.
+    /// Tables, or parts of large ones, at once, in all processes together.
     #[schema(minimum = 1, maximum = 256)]
     parallel: Option<u16>,
     /// Blocks of 8 kB in one part of a large table.

@@ -22,7 +22,7 @@ use crate::telemetry::trace;
         (status = 200, description = "It goes on.", body = RecoveryStatus),
         (status = 404, description = "There is no such recovery.", body = ProblemDocument,
          content_type = "application/problem+json"),
-        (status = 409, description = "It has not failed, is of the command line, or another one of its
+        (status = 409, description = "It has not failed, writes a file, or another one of its
          database is live.",
          body = ProblemDocument, content_type = "application/problem+json"),
         (status = 422, description = "A setting of the app is wrong.", body = ProblemDocument,
@@ -37,15 +37,17 @@ pub(super) async fn retry(
 ) -> Result<Response, Problem> {
     let id = status::recovery_id(&text)?;
     app.queues().await?;
-    let store = app.store().await?;
-    let recovery = store.recovery(id).await?.ok_or_else(|| Problem::unknown_recovery(id))?;
+    let engine = app.engine().await?;
+    let recovery =
+        engine.store().recovery(id).await?.ok_or_else(|| Problem::unknown_recovery(id))?;
     let conflict = |why: String| Problem::new(StatusCode::CONFLICT, why);
-    if !recovery.queued {
+    if !engine.writes_its_sinks(&recovery) {
         return Err(conflict(format!(
-            "recovery {id} is of the command line: go on with deltacompare run --resume {id}"
+            "recovery {id} writes a file, which the app cannot: go on with deltacompare run \
+             --resume {id}"
         )));
     }
-    match store.retry(id).await? {
+    match engine.retry(id).await? {
         Retried::Opened => {}
         Retried::NotFailed => {
             return Err(conflict(format!(

@@ -16,7 +16,8 @@ use super::app::App;
 use super::preview_plan;
 use super::problem::{Problem, ProblemDocument};
 use super::request::{self, RecoveryRequest};
-use crate::recovery::{AskOptions, Asked, Plan};
+use crate::recovery::{NewRecovery, Plan, Registration};
+use crate::telemetry::trace;
 
 /// A recovery that was begun.
 #[derive(Serialize, ToSchema)]
@@ -65,8 +66,7 @@ pub(super) async fn start(
         return preview_plan::plan(&app, body).await;
     }
     let key = idempotency_key(&headers)?;
-    let options =
-        AskOptions { allow_concurrent: body.allow_concurrent, keep_objects: body.keep_objects };
+    let (allow_concurrent, keep_objects) = (body.allow_concurrent, body.keep_objects);
     // What can be known to be missing is said now, before anything is stored.
     app.queues().await?;
     let servers = body.servers(app.servers().await?);
@@ -77,17 +77,24 @@ pub(super) async fn start(
             "sinks is missing: say where events go, for example [\"delta-table\"]",
         ));
     }
-    let asked =
-        app.store().await?.ask(Uuid::new_v4(), &request, &servers, key, &said, options).await?;
-    let id = match asked {
-        Asked::Registered(id) => id,
-        Asked::KeyUsed => {
+    let new = NewRecovery {
+        request: &request,
+        servers: &servers,
+        checked: None,
+        keep_objects,
+        allow_concurrent,
+        key,
+        body: Some(&said),
+    };
+    let id = match app.engine().await?.register(new).await? {
+        Registration::Registered(id) => id,
+        Registration::KeyUsed => {
             return Err(Problem::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "this Idempotency-Key came with another body before: use a new key",
             ));
         }
-        Asked::Live(live) => {
+        Registration::Live(live) => {
             return Err(Problem::new(
                 StatusCode::CONFLICT,
                 format!(
@@ -97,7 +104,7 @@ pub(super) async fn start(
             ));
         }
     };
-    if let Err(error) = app.send_start(id).await {
+    if let Err(error) = app.send_due(id, trace::current()).await {
         // It is registered: the watchdog sends the message.
         tracing::warn!(recovery = %id, %error, "the first message was not sent");
     }

@@ -16,17 +16,17 @@ pub(super) async fn watch(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn look(app: &App) -> Result<()> {
-    let steps = app.steps().await?;
+    let engine = app.engine().await?;
     let mut looked = Ok(());
-    for id in steps.store.live().await? {
+    for id in engine.store().live().await? {
         if let Err(error) = app.send_due(id, None).await {
             tracing::warn!(recovery = %id, %error, "the messages that it needs were not sent");
             looked = Err(error);
         }
     }
-    metrics::standing(steps.store.standing().await?);
-    for id in steps.store.untidy().await? {
-        if let Err(error) = steps.advance(id).await {
+    metrics::standing(engine.store().standing().await?);
+    for id in engine.store().needs_cleanup().await? {
+        if let Err(error) = engine.advance(id, None).await {
             tracing::warn!(recovery = %id, %error, "not everything could be removed yet");
         }
     }

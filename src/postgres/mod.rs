@@ -27,7 +27,7 @@ pub use stop::statements_stopped;
 pub use tls::install_crypto_provider;
 
 pub(crate) use password::{FixedPassword, PasswordSource};
-pub(crate) use pool::{Pool, Pooled};
+pub(crate) use pool::Pool;
 pub(crate) use pooler::NAME_THE_SERVERS_PORT;
 pub(crate) use row::{Binary, Row, from_row};
 pub(crate) use session::Transaction;

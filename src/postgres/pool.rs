@@ -81,6 +81,29 @@ impl Pool {
         Transaction::begin(self.session().await?, "begin").await
     }
 
+    /// Runs two statements as one transaction, in one round trip. Yields the first row of the second
+    /// one, which sees what others had committed when the first one ended.
+    pub(crate) async fn lock_and_query<T: FromRow>(
+        &self,
+        (lock, lock_parameters): (&str, Parameters<'_>),
+        (query, parameters): (&str, Parameters<'_>),
+    ) -> Result<Option<T>> {
+        let session = self.session().await?;
+        // Each is sent when it is first polled.
+        let (begun, locked, found, committed) = tokio::join!(
+            biased;
+            session.batch_execute("begin"),
+            session.execute(lock, lock_parameters),
+            session.query_opt(query, parameters),
+            session.batch_execute("commit"),
+        );
+        begun?;
+        locked?;
+        let found = found?;
+        committed?;
+        Ok(found)
+    }
+
     /// Ends its sessions; those that are in use once they come back.
     pub(crate) fn close(&self) {
         self.0.close();

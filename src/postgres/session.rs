@@ -150,9 +150,19 @@ impl Session {
     /// The schema is newer than this program, or was made by another one.
     pub(crate) async fn migrate(&mut self, migrations: &refinery::Runner) -> Result<()> {
         migrations.run_async(&mut self.client).await.map_err(|error| {
-            Error::recovery(format!(
-                "the status schema `deltacompare` could not be brought up to date: {error}"
-            ))
+            use refinery::error::Kind;
+            let refused =
+                matches!(error.kind(), Kind::DivergentVersion(..) | Kind::MissingVersion(_));
+            match refused {
+                true => Error::refused(format!(
+                    "the status schema `deltacompare` was made by another version of this program \
+                     ({error}): end its recoveries with that version, then remove them, and the \
+                     events in the delta table, with deltacompare cleanup --yes"
+                )),
+                false => Error::recovery(format!(
+                    "the status schema `deltacompare` could not be brought up to date: {error}"
+                )),
+            }
             .because(error)
         })?;
         Ok(())

@@ -4,7 +4,7 @@ use super::Literal;
 
 /// The names of our sessions in `pg_stat_activity`, besides those of work items, which have the name
 /// of their recovery's objects.
-pub(crate) const APPLICATION_NAMES: [&str; 14] = [
+pub(crate) const APPLICATION_NAMES: [&str; 13] = [
     "deltacompare account",
     "deltacompare clean-up",
     "deltacompare cleanup",
@@ -14,7 +14,6 @@ pub(crate) const APPLICATION_NAMES: [&str; 14] = [
     "deltacompare last look",
     "deltacompare plan",
     "deltacompare preflight",
-    "deltacompare presence",
     "deltacompare record",
     "deltacompare set-up",
     "deltacompare status",

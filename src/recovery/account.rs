@@ -12,8 +12,8 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::engine::Deadline;
 use super::progress::Progress;
-use super::proof::Time;
 use super::request::Verify;
 use super::set_up::connect_both;
 use super::store::{Store, StoredRecovery};
@@ -176,7 +176,7 @@ pub(super) async fn take(
     store: &Store,
     recovery: &StoredRecovery,
     progress: &Progress,
-    time: Option<Time>,
+    deadline: Option<Deadline>,
 ) -> Result<bool> {
     let taken = store.accounts(recovery.id).await?;
     let mut sessions = None;
@@ -185,7 +185,7 @@ pub(super) async fn take(
         if taken.contains_key(&name) || !all_completed(&items) {
             continue;
         }
-        if time.is_some_and(|time| Instant::now() >= time.pause_at) {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline.pause_at) {
             return Ok(false);
         }
         let compared = &items[0].spec.tables;
@@ -202,7 +202,7 @@ pub(super) async fn take(
                     (base, head)
                 }
             };
-            match within(time, count(&mut both, compared)).await {
+            match within(deadline, count(&mut both, compared)).await {
                 Some(Ok(rows)) => counted = Some(rows),
                 Some(Err(failed)) if failed.kind() == ErrorKind::Item => {
                     error = Some(format!("its rows could not be counted: {failed}"));
@@ -235,12 +235,12 @@ const LONGER: &str = "raise functionTimeout in host.json, or use deltacompare ru
 /// Fails the tables whose stored accounts do not balance, if nothing else has failed them.
 pub(super) async fn judge(store: &Store, recovery: Uuid) -> Result<()> {
     let accounts = store.accounts(recovery).await?;
-    let disproved: Vec<(i32, String)> = tables(store.items(recovery).await?)
+    let failed: Vec<(i32, String)> = tables(store.items(recovery).await?)
         .into_iter()
         .filter_map(|(name, items)| Some((accounts.get(&name)?.error.clone()?, items)))
         .flat_map(|(error, items)| items.into_iter().map(move |item| (item.number, error.clone())))
         .collect();
-    store.disprove(recovery, &disproved).await
+    store.fail_verification(recovery, &failed).await
 }
 
 /// Items by table.
@@ -257,9 +257,9 @@ pub(super) fn all_completed(items: &[WorkItem]) -> bool {
 }
 
 /// `None` if the time is over first.
-async fn within<T>(time: Option<Time>, counting: impl Future<Output = T>) -> Option<T> {
-    match time {
-        Some(time) => tokio::time::timeout_at(time.end_at.into(), counting).await.ok(),
+async fn within<T>(deadline: Option<Deadline>, counting: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline.end_at.into(), counting).await.ok(),
         None => Some(counting.await),
     }
 }

@@ -1,30 +1,33 @@
 //! One recovery: request → plan → work items → changes → events → sinks → status.
 
 mod account;
-mod executor;
+mod coordination;
+mod coordinator_lock;
+mod engine;
+mod live_counts;
 mod plan;
-mod presence;
 mod progress;
 mod proof;
 mod report;
 mod request;
-mod run;
 mod set_up;
 mod sinks;
 mod status;
-mod steps;
 mod store;
 mod throughput;
 mod trace;
+mod work;
 mod work_item;
+mod worker;
 
+pub use engine::{Approved, CallLimit, Engine, Limits, check, unknown};
 pub use plan::{Plan, PlanTable, plan};
 pub use progress::Progress;
 pub use report::{Report, TableReport};
 pub use request::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
-pub use run::{Control, Outcome, Start, run};
 pub(crate) use status::{RecoveryStatus, RecoverySummary, TableStatus};
-pub(crate) use steps::{Limits, Steps};
-pub(crate) use store::{AskOptions, Asked, Due, Page, RecoveryState, Retried, Store};
+pub use store::Due;
+pub(crate) use store::{NewRecovery, Page, PendingMessages, Registration, Retried, Store};
 pub use throughput::Throughput;
+pub use work::Worked;
 pub use work_item::Counts;

@@ -10,7 +10,7 @@ use indicatif::{
     ProgressStyle,
 };
 
-use super::executor::LiveCounts;
+use super::live_counts::LiveCounts;
 use super::work_item::{ItemState, WorkItem};
 
 /// Shows a recovery while it runs. Cheap to clone.
@@ -37,6 +37,13 @@ pub(crate) struct Shown {
     bar: ProgressBar,
     refresher: tokio::task::JoinHandle<()>,
     started: Instant,
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.refresher.abort();
+        self.bar.finish_and_clear();
+    }
 }
 
 impl Progress {
@@ -102,7 +109,11 @@ impl Progress {
         self.say(&format!("{} {plural}, {}", tables.len(), HumanBytes(all)));
     }
 
-    pub(crate) fn begin(&self, item: &WorkItem, live: Arc<LiveCounts>) -> Shown {
+    /// `None` if nothing is shown.
+    pub(crate) fn begin(&self, item: &WorkItem, live: Arc<LiveCounts>) -> Option<Shown> {
+        if self.quiet {
+            return None;
+        }
         let bar = self.bars.insert_before(&self.total, ProgressBar::new_spinner());
         if let Some(rows) = item.rows.filter(|&rows| rows > 0) {
             bar.set_length(rows);
@@ -132,12 +143,10 @@ impl Progress {
                 }
             }
         });
-        Shown { bar, refresher, started }
+        Some(Shown { bar, refresher, started })
     }
 
     pub(crate) fn end(&self, shown: Shown, item: &WorkItem) {
-        shown.refresher.abort();
-        shown.bar.finish_and_clear();
         let name = &item.spec.tables.table.name;
         match &item.state {
             ItemState::Completed => self.say(&format!(
@@ -156,12 +165,14 @@ impl Progress {
         }
     }
 
-    pub(crate) fn interrupt(&self) {
+    /// Says that the run stops.
+    pub fn interrupt(&self) {
         self.total.finish_and_clear();
         self.say("stopping");
     }
 
-    pub(crate) fn finish(&self) {
+    /// Removes the bars.
+    pub fn finish(&self) {
         self.total.finish_and_clear();
     }
 }

@@ -7,6 +7,7 @@ use futures_util::TryStreamExt;
 use uuid::Uuid;
 
 use super::account;
+use super::engine::Deadline;
 use super::progress::Progress;
 use super::request::Verify;
 use super::set_up::connect_both;
@@ -30,17 +31,8 @@ const HELD_BACK_COUNTS_LAG: Duration = Duration::from_secs(12);
 /// How long sessions of others may hold counts of writes back when everything has been read.
 const SESSIONS_END_WITHIN: Duration = Duration::from_secs(30);
 
-/// How much time a proof has at once.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Time {
-    /// From then on it ends between two tables, and is gone on with later.
-    pub(super) pause_at: Instant,
-    /// A table that takes until then is given up.
-    pub(super) end_at: Instant,
-}
-
 /// What is left once every table has ended: tables that cannot be vouched for fail. Yields whether
-/// all is done; without a limit of time, it is.
+/// all is done; without a deadline, it is.
 ///
 /// # Errors
 /// [`ErrorKind::EventsLost`] if a sink lost events; or a server cannot be reached.
@@ -49,15 +41,15 @@ pub(super) async fn prove(
     store: &Store,
     recovery: &StoredRecovery,
     progress: &Progress,
-    time: Option<Time>,
+    deadline: Option<Deadline>,
 ) -> Result<bool> {
     let _watch = metrics::watch(metrics::Step::Prove);
     if recovery.request.verify == Verify::Full
-        && !verify_tables(servers, store, recovery, progress, time).await?
+        && !verify_tables(servers, store, recovery, progress, deadline).await?
     {
         return Ok(false);
     }
-    if !account::take(servers, store, recovery, progress, time).await? {
+    if !account::take(servers, store, recovery, progress, deadline).await? {
         return Ok(false);
     }
     progress.say("looking for writes to the restores meanwhile");
@@ -75,23 +67,23 @@ async fn verify_tables(
     store: &Store,
     recovery: &StoredRecovery,
     progress: &Progress,
-    time: Option<Time>,
+    deadline: Option<Deadline>,
 ) -> Result<bool> {
     for (name, items) in account::tables(store.items(recovery.id).await?) {
         if !account::all_completed(&items) || items.iter().all(|item| item.verified) {
             continue;
         }
-        if time.is_some_and(|time| Instant::now() >= time.pause_at) {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline.pause_at) {
             return Ok(false);
         }
         progress.say(&format!("verifying {name}"));
         let mut emitted = Digest::default();
         items.iter().for_each(|item| emitted += item.done.digest);
-        let verdict = match time {
+        let verdict = match deadline {
             None => verify(servers, &items[0].spec.tables, &emitted).await,
-            Some(time) => {
+            Some(deadline) => {
                 let verified = verify(servers, &items[0].spec.tables, &emitted);
-                tokio::time::timeout_at(time.end_at.into(), verified).await.unwrap_or_else(|_| {
+                tokio::time::timeout_at(deadline.end_at.into(), verified).await.unwrap_or_else(|_| {
                     Err(Error::item(
                         "its verification took longer than one message may: raise functionTimeout \
                          in host.json and retry, or verify it with deltacompare run",
@@ -104,9 +96,9 @@ async fn verify_tables(
                 // It could not be looked at; that says nothing of the result.
                 return Err(error.while_doing(format!("verifying {name}")));
             }
-            let disproved: Vec<(i32, String)> =
+            let failed: Vec<(i32, String)> =
                 items.iter().map(|item| (item.number, error.to_string())).collect();
-            store.disprove(recovery.id, &disproved).await?;
+            store.fail_verification(recovery.id, &failed).await?;
         } else {
             let proved: Vec<i32> = items.iter().map(|item| item.number).collect();
             store.verified(recovery.id, &proved).await?;
@@ -143,7 +135,7 @@ async fn look_for_writes(
             wait_for_counts(side, connection, recovery.id).await?;
         }
     }
-    let mut disproved = Vec::new();
+    let mut failed = Vec::new();
     let mut any_written = false;
     type Oid = fn(&WorkItem) -> Option<u32>;
     let base_oid: Oid = |item| item.spec.base_oid;
@@ -159,7 +151,7 @@ async fn look_for_writes(
                 .filter(|item| oid(item).map(i64::from) == Some(written_oid))
                 .filter(|item| !accepted || by_row_versions(item))
             {
-                disproved.push((
+                failed.push((
                     item.number,
                     format!(
                         "{side} was written to while it was compared ({rows} rows of {}): keep \
@@ -174,7 +166,7 @@ async fn look_for_writes(
             for (line, what) in preflight::altered_relations(recorded, connection).await? {
                 let of_line = |item: &&WorkItem| oid(item).is_some_and(|oid| line.contains(&oid));
                 for item in completed.iter().filter(of_line) {
-                    disproved.push((
+                    failed.push((
                         item.number,
                         format!(
                             "{side} was altered while it was compared: {what}; keep everybody \
@@ -186,7 +178,7 @@ async fn look_for_writes(
         }
         if preflight::counts_lost(connection).await? {
             for item in completed.iter().filter(|item| by_row_versions(item)) {
-                disproved.push((
+                failed.push((
                     item.number,
                     format!(
                         "{side} lost its counts of writes while it was compared (a crash or \
@@ -201,7 +193,7 @@ async fn look_for_writes(
             tracing::warn!(side, ?writers, "sessions are writing to a restored server");
         }
     }
-    store.disprove(recovery.id, &disproved).await?;
+    store.fail_verification(recovery.id, &failed).await?;
     if any_written && matches!(recovery.gap, GapProof::Proven { .. }) {
         let why = preflight::WRITTEN_TO.to_owned();
         store.judge_gap(recovery.id, &GapProof::NotProvable { why }).await?;

@@ -47,7 +47,7 @@ pub struct Request {
     pub verify: Verify,
     /// For [`Verify::Sample`]: how much is compared, in percent.
     pub sample_percent: u8,
-    /// Work items at once in one process.
+    /// Work items at once, in all processes together.
     pub parallel: u16,
     /// Blocks of a table in one work item, by which large tables are cut; by default as many as
     /// take some seconds.

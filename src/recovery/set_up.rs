@@ -1,15 +1,13 @@
-//! What a recovery needs on the two servers before items can be worked on, and its end.
+//! What a recovery needs on the two servers before items can be worked on, and its removal.
 
 use uuid::Uuid;
 
-use super::plan::{foreign_tables, planned_items};
-use super::presence::Presence;
-use super::progress::Progress;
+use super::plan::foreign_tables;
 use super::request::{Request, Verify};
 use super::store::{Store, StoredRecovery};
 use super::work_item::ItemState;
 use crate::error::{Error, Result};
-use crate::fdw::{self, FdwTarget, ForeignTable, Link};
+use crate::fdw::{self, ForeignTable, Link};
 use crate::postgres::{Ident, Session};
 use crate::preflight::{self, Servers};
 use crate::telemetry::metrics;
@@ -30,7 +28,8 @@ pub(super) async fn check_grants(
 
 /// Whether two pairs of restores are one, as far as both tell.
 pub(super) fn are_restores(then: &str, now: &str) -> bool {
-    then.split(' ').zip(now.split(' ')).all(|(then, now)| preflight::same_restore(then, now))
+    then.is_empty()
+        || then.split(' ').zip(now.split(' ')).all(|(then, now)| preflight::same_restore(then, now))
 }
 
 /// A recovery goes on with the two restores that it began with, and with no others.
@@ -50,52 +49,6 @@ pub(super) fn same_restores(recovery: &StoredRecovery, checked: &preflight::Chec
     )))
 }
 
-/// Sets the link up and stores the plan. If another process is at it, waits and leaves it to that.
-pub(super) async fn set_up_and_start(
-    servers: &Servers,
-    store: &Store,
-    id: Uuid,
-    request: &Request,
-    checked: &preflight::Checked,
-    progress: &Progress,
-) -> Result<()> {
-    let _watch = metrics::watch(metrics::Step::Plan);
-    let Some(turn) = store.set_up_turn(id, store.now().await?).await? else { return Ok(()) };
-    let link = Link::new(id, checked.target.clone());
-    let planned = planned_items(servers, checked, request, &link).await?;
-    let foreign: Vec<ForeignTable> =
-        planned.iter().filter_map(|item| item.spec.foreign.clone()).collect();
-    if !foreign.is_empty() {
-        let tables = if foreign.len() == 1 { "table" } else { "tables" };
-        progress.say(&format!("setting up {} foreign {tables}", foreign.len()));
-    }
-    remove_objects(servers, id).await?;
-    set_up_link(servers, &link, &foreign).await?;
-    store.start(turn, id, &checked.warnings, &planned).await
-}
-
-/// Sets the link up for what is left of a recovery, with a new password, unless other processes
-/// are using the one that is there.
-pub(super) async fn set_up_again(
-    servers: &Servers,
-    store: &Store,
-    recovery: &StoredRecovery,
-    target: FdwTarget,
-    presence: &mut Presence,
-) -> Result<()> {
-    let id = recovery.id;
-    let alone = presence.alone().await?;
-    if let Some(turn) = store.set_up_turn(id, store.now().await?).await? {
-        let foreign = foreign_tables_left(store, recovery).await?;
-        if alone || !is_linked(servers, id, &foreign).await? {
-            remove_objects(servers, id).await?;
-            set_up_link(servers, &Link::new(id, target), &foreign).await?;
-            store.go_on(turn, id).await?;
-        }
-    }
-    if alone { presence.share().await } else { Ok(()) }
-}
-
 /// The foreign tables that what is left of a recovery needs.
 pub(super) async fn foreign_tables_left(
     store: &Store,
@@ -109,15 +62,6 @@ pub(super) async fn foreign_tables_left(
         .filter(|item| verified || matches!(item.state, ItemState::Pending | ItemState::Running))
         .filter_map(|item| item.spec.foreign)
         .collect())
-}
-
-/// Whether head has the whole link that other processes use: one that was interrupted may be gone
-/// with it, or may not have finished it.
-async fn is_linked(servers: &Servers, id: Uuid, foreign: &[ForeignTable]) -> Result<bool> {
-    let head = servers.head.connect("deltacompare set-up").await?;
-    let linked = fdw::is_linked(&head, &Ident::new(fdw::object_name(id)), foreign).await?;
-    head.close().await;
-    Ok(linked)
 }
 
 /// Creates the link and its foreign tables. Its sessions carry the recovery's name, so that those

@@ -1,6 +1,6 @@
 //! The sinks of a recovery: refused before anything is changed, opened when it runs.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::request::{Request, SinkTarget};
@@ -12,10 +12,7 @@ use crate::sink::{DeltaTable, EventHub, EventHubAccess, FileContent, Held, Lines
 ///
 /// # Errors
 /// Refused; or transient, where a hub does not answer.
-pub(super) async fn refuse_bad<'a>(
-    request: &'a Request,
-    access: &EventHubAccess,
-) -> Result<Vec<&'a Path>> {
+pub(super) async fn refuse_bad(request: &Request, access: &EventHubAccess) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let has_file = request.sinks.iter().any(|sink| matches!(sink, SinkTarget::Ndjson(_)));
     if request.tombstones && has_file && !request.ndjson_keys {
@@ -26,7 +23,7 @@ pub(super) async fn refuse_bad<'a>(
     }
     for sink in &request.sinks {
         match sink {
-            SinkTarget::Ndjson(path) if Ndjson::check(path)? => files.push(path.as_path()),
+            SinkTarget::Ndjson(path) if Ndjson::check(path)? => files.push(path.clone()),
             SinkTarget::EventHub(_) if request.tombstones => {
                 return Err(Error::refused(
                     "an event hub takes no tombstones: leave --tombstones out, or use another sink",
@@ -42,7 +39,7 @@ pub(super) async fn refuse_bad<'a>(
 }
 
 /// Creates the files, so that no other recovery that begins now takes them too.
-pub(super) fn reserve_files(files: &[&Path]) -> Result<()> {
+pub(super) fn reserve_files(files: &[PathBuf]) -> Result<()> {
     files.iter().try_for_each(|path| Ndjson::reserve(path))
 }
 

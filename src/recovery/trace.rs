@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::Span;
 
 use super::store::Claim;
-use super::work_item::Done;
+use super::work_item::ItemProgress;
 use crate::diff::Scope;
 use crate::telemetry::metrics::{self, Attempt};
 
@@ -35,7 +35,7 @@ pub(super) fn span(claim: &Claim) -> Span {
 }
 
 /// The item is compared to its end, and its events are delivered.
-pub(super) fn completed(claim: &Claim, done: &Done, took: Duration) {
+pub(super) fn completed(claim: &Claim, done: &ItemProgress, took: Duration) {
     let counts = done.counts;
     metrics::attempted(Attempt::Completed);
     metrics::compared(claim.item.spec.strategy, claim.item.bytes);

@@ -33,7 +33,7 @@ pub(crate) struct WorkItem {
     /// What was found so far, or in all once it is completed.
     pub(crate) counts: Counts,
     /// What an attempt that takes it up again has behind it.
-    pub(crate) done: Done,
+    pub(crate) done: ItemProgress,
     pub(crate) seconds: Option<f64>,
     pub(crate) warnings: Vec<String>,
     /// Whether what it found is proved, under `--verify full`.
@@ -42,7 +42,7 @@ pub(crate) struct WorkItem {
 
 /// How far a work item is: everything up to the checkpoint is durable in every sink.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Done {
+pub(crate) struct ItemProgress {
     pub(crate) checkpoint: Option<Checkpoint>,
     pub(crate) counts: Counts,
     /// Of the changes so far.

@@ -73,7 +73,7 @@ pub(super) fn request(strategy: &str) -> Value {
 }
 
 /// Whoever writes events takes so many seconds, so that a recovery can be met in its middle.
-async fn slow_down(gap: &Gap, seconds: f64) {
+pub(super) async fn slow_down(gap: &Gap, seconds: f64) {
     gap.head
         .sql(format!(
             "create function public.slow() returns trigger language plpgsql as
@@ -176,8 +176,8 @@ async fn messages_that_are_lost_are_sent_again() {
     gap.head
         .sql(
             "insert into deltacompare.recovery
-               (id, state, request, base, head, database, restores, gap, queued)
-             values (gen_random_uuid(), 'running', '[]', '', '', 'other', '', '{}', true)",
+               (id, state, request, base, head, database, restores, gap)
+             values (gen_random_uuid(), 'running', '[]', '', '', 'other', '', '{}')",
         )
         .await
         .unwrap();

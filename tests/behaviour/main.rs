@@ -27,6 +27,7 @@ mod functions_package;
 mod functions_recovery;
 mod gap_proof;
 mod gap_recovery;
+mod hand_over;
 mod identity;
 mod keyless;
 mod late_record;
@@ -83,6 +84,7 @@ fn main() -> std::process::ExitCode {
             functions_recovery::tests(),
             gap_proof::tests(),
             gap_recovery::tests(),
+            hand_over::tests(),
             identity::tests(),
             keyless::tests(),
             late_record::tests(),

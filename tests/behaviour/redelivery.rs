@@ -336,6 +336,24 @@ async fn a_recovery_that_nobody_knows_is_refused() {
     }
 }
 
+async fn a_recovery_of_another_version_is_refused() {
+    let gap =
+        Gap::between("create table t (id int primary key); create publication p for table t", "")
+            .await;
+    let run = ["run", "--sink", "delta-table", "--accept-empty-gap"];
+    deltacompare(&gap, &run).run().await.assert_completed();
+    let id: String = gap.head.value("select id::text from deltacompare.recovery").await.unwrap();
+    let other = "update deltacompare.refinery_schema_history set checksum = '1'";
+    gap.head.sql(other).await.unwrap();
+    for arguments in [&run[..], &["run", "--resume", &id]] {
+        let refused = deltacompare(&gap, arguments).run().await;
+        assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+        for word in ["by another version", "cleanup --yes"] {
+            assert!(refused.stderr.contains(word), "{}", refused.stderr);
+        }
+    }
+}
+
 /// All that the store has of a recovery, as text.
 async fn status(gap: &Gap, id: &str) -> Vec<(String,)> {
     gap.head
@@ -402,6 +420,7 @@ tests! {
     killed_again_and_again: seconds(600),
     an_interrupted_recovery_says_how_to_go_on: seconds(600),
     a_recovery_that_nobody_knows_is_refused: seconds(600),
+    a_recovery_of_another_version_is_refused,
     a_worker_that_lost_its_lease_changes_nothing: seconds(600),
     two_processes_may_work_on_one_recovery: seconds(600),
 }

@@ -1,6 +1,8 @@
 //! Several processes at one recovery, and recoveries beside each other: nobody takes from another
 //! what that one is using.
 
+use std::time::{Duration, Instant};
+
 use deltacompare_testbed::{Options, Postgres, Production};
 use tokio::process::Child;
 
@@ -74,7 +76,16 @@ const RUN: [&str; 9] = [
     "1",
 ];
 
-/// Also when the others have no lease at that moment, as between two tables.
+/// Waits until a process that joins a recovery is at work on it, as far as others let it.
+async fn joined(program: &Program) {
+    let since = Instant::now();
+    while !said(program).contains("2 tables, ") {
+        assert!(since.elapsed() < Duration::from_secs(60), "{}", said(program));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// `--parallel` bounds how many tables are at work in all processes together.
 async fn who_joins_or_leaves_does_not_take_the_link_away() {
     let gap = gap().await;
     let sink = hold_the_sink(&gap).await;
@@ -84,17 +95,10 @@ async fn who_joins_or_leaves_does_not_take_the_link_away() {
     let id = recovery_id(&gap).await;
     let before = link(&gap).await;
     assert_eq!(before.len(), 1);
-    gap.head
-        .sql(
-            "update deltacompare.work_item set lease_until = now() - interval '1 h'
-               where state = 'running'",
-        )
-        .await
-        .unwrap();
     // One joins and is told to stop, another stays.
     let mut leaving = program(&gap, &["run", "--resume", &id]);
     let mut left = leaving.spawn();
-    until(&gap, &waiting_for_the_sink(2)).await;
+    joined(&leaving).await;
     assert_eq!(link(&gap).await, before, "the link was made anew under its user");
     let pid = left.id().unwrap().to_string();
     let kill = tokio::process::Command::new("kill").args(["-INT", &pid]).status().await.unwrap();
@@ -102,14 +106,22 @@ async fn who_joins_or_leaves_does_not_take_the_link_away() {
     assert_eq!(left.wait().await.unwrap().code(), Some(130), "{}", said(&leaving));
     assert_eq!(link(&gap).await, before, "the link went with one of its users");
     let mut second = program(&gap, &["run", "--resume", &id]);
-    let mut joined = second.spawn();
-    until(&gap, &waiting_for_the_sink(2)).await;
+    let mut joins = second.spawn();
+    joined(&second).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let running = "select count(*) from deltacompare.work_item where state = 'running'";
+    assert_eq!(gap.head.value::<i64>(running).await.unwrap(), 1);
     sink.close().await.unwrap();
     assert_ends_well(&gap, &first, &mut at_work).await;
-    assert_ends_well(&gap, &second, &mut joined).await;
+    assert_ends_well(&gap, &second, &mut joins).await;
     assert_eq!(leftovers(&gap).await, Vec::<String>::new());
     let events = crate::support::Events::delta_of(&gap.head, &id).await;
     assert_events_turn_base_into_head(&gap, &["one", "two"], &events).await;
+}
+
+/// The key of the lock that the one process has that plans, verifies and closes a recovery.
+fn coordinator_lock(id: &str) -> String {
+    format!("select pg_advisory_lock(hashtextextended('deltacompare coordinates {id}', 0))")
 }
 
 /// Whoever ends first proves the result; the others wait, and none takes the foreign tables away
@@ -124,19 +136,13 @@ async fn one_process_proves() {
     let id = recovery_id(&gap).await;
     let mut second = program(&gap, &["run", "--resume", &id]);
     let mut two = second.spawn();
-    until(&gap, &waiting_for_the_sink(2)).await;
+    joined(&second).await;
     // The proof is somebody else's for now.
     let proving = gap.head.connect().await.unwrap();
-    let lock = format!("select pg_advisory_lock(hashtextextended('deltacompare proving {id}', 0))");
-    proving.sql(&lock).await.unwrap();
+    proving.sql(&coordinator_lock(&id)).await.unwrap();
     sink.close().await.unwrap();
-    until(
-        &gap,
-        "select count(*) = 2 from pg_stat_activity
-          where application_name = 'deltacompare presence' and wait_event_type = 'Lock'
-            and datname = current_database()",
-    )
-    .await;
+    until(&gap, "select count(*) = 2 from deltacompare.work_item where state = 'completed'").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let state: String = gap.head.value("select state from deltacompare.recovery").await.unwrap();
     assert_eq!(state, "running");
     proving.close().await.unwrap();
@@ -162,7 +168,7 @@ async fn cleanup_is_refused_while_a_recovery_is_at_work() {
     deltacompare(&gap, &["cleanup", "--yes"]).run().await.assert_completed();
 }
 
-/// Between its items, in planning or while it proves, a recovery holds no lease.
+/// Between its items, in planning or while it proves, no item of a recovery runs.
 async fn cleanup_is_refused_while_a_recovery_is_between_items() {
     let gap = own_gap().await;
     let sink = hold_the_sink(&gap).await;
@@ -171,35 +177,34 @@ async fn cleanup_is_refused_while_a_recovery_is_between_items() {
     until(&gap, &waiting_for_the_sink(1)).await;
     child.kill().await.unwrap();
     sink.close().await.unwrap();
-    gap.head
-        .sql("update deltacompare.work_item set lease_until = null, state = 'pending'")
-        .await
-        .unwrap();
+    let lease = |lease: &str| {
+        format!("update deltacompare.work_item set state = 'completed', lease_until = {lease}")
+    };
     let id = recovery_id(&gap).await;
     let refused = async || {
         let cleanup = deltacompare(&gap, &["cleanup", "--yes"]).run().await;
         assert_eq!(cleanup.code, Some(2), "{}", cleanup.stderr);
         assert!(cleanup.stderr.contains(&format!("{id} is at work")), "{}", cleanup.stderr);
     };
-    // As a process of the command line does.
-    let present = gap.head.connect().await.unwrap();
-    let lock = format!(
-        "select pg_advisory_lock_shared(hashtextextended('deltacompare at work on {id}', 0))"
-    );
-    present.sql(&lock).await.unwrap();
+    // Between two items, a process has the lease of the one that it has done.
+    gap.head.sql(lease("now() + interval '20 s'")).await.unwrap();
     refused().await;
-    present.close().await.unwrap();
-    // As the app does.
+    gap.head.sql(lease("null")).await.unwrap();
+    // Planning or proving.
+    let coordinates = gap.head.connect().await.unwrap();
+    coordinates.sql(&coordinator_lock(&id)).await.unwrap();
+    refused().await;
+    coordinates.close().await.unwrap();
+    // The app has sent a message.
     let sent = |seconds| {
         format!(
-            "update deltacompare.recovery set queued = true,
-                    sent_at = clock_timestamp() - make_interval(secs => {seconds})"
+            "update deltacompare.recovery
+                set sent_at = clock_timestamp() - make_interval(secs => {seconds})"
         )
     };
     gap.head.sql(sent(60)).await.unwrap();
     refused().await;
     gap.head.sql(sent(600)).await.unwrap();
-    gap.head.sql("update deltacompare.work_item set sent_at = null").await.unwrap();
     deltacompare(&gap, &["cleanup", "--yes"]).run().await.assert_completed();
     assert_eq!(leftovers(&gap).await, Vec::<String>::new());
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::Store;
+use super::rows::{ItemRow, item_columns};
+use super::{LOCK_RECOVERY, Store};
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::Json;
-use crate::recovery::work_item::{Counts, Done, WorkItem};
+use crate::postgres::{FromRow, Json, Row};
+use crate::recovery::work_item::{Counts, ItemProgress, WorkItem};
 
 /// A claim on a work item. Only the holder of the newest attempt may write its result.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub(crate) struct Claim {
     pub(crate) recovery: Uuid,
     pub(crate) attempt: i32,
     pub(crate) item: WorkItem,
+    /// How often in a row attempts failed before this one, without a checkpoint in between.
+    pub(crate) failures: i32,
 }
 
 /// What a worker finds when it asks for work.
@@ -23,64 +26,134 @@ pub(crate) struct Claim {
 pub(crate) enum NextItem {
     /// This one is the worker's now.
     Claimed(Box<Claim>),
-    /// All open items are leased to others, who may finish or die; ask again after this time.
-    AllLeased(Duration),
-    /// Every item has ended.
+    /// No item may be claimed now: as many are at work as the recovery allows, or those that are open
+    /// are leased or put off.
+    NotNow,
+    /// Every item has ended, or the recovery does not run.
     NoneOpen,
 }
 
+struct ClaimRow {
+    item: ItemRow,
+    attempt: i32,
+    failures: i32,
+}
+
+impl FromRow for ClaimRow {
+    fn from_row(row: Row) -> Result<Self> {
+        let (attempt, failures) = (row.try_get("attempt")?, row.try_get("failures")?);
+        Ok(Self { item: ItemRow::from_row(row)?, attempt, failures })
+    }
+}
+
+/// One that a process left when its lease ran out is claimed under a higher attempt. An item that is
+/// asked for by its number is not put off any more.
+const CLAIM: &str = concat!(
+    r#"
+    with next as (
+      select number as claimed
+        from deltacompare.work_item
+       where recovery_id = $1 and ($2::int4 is null or number = $2)
+         and state in ('pending', 'running')
+         and ((state = 'pending'
+               and ($2 is not null or sent_at is null or sent_at <= clock_timestamp()))
+              or (state = 'running' and lease_until < clock_timestamp()))
+         and (select count(*) from deltacompare.work_item
+               where recovery_id = $1 and state = 'running' and lease_until > clock_timestamp())
+             < (select (request -> 'parallel')::int4 from deltacompare.recovery
+                 where id = $1 and state = 'running')
+       order by number
+       limit 1
+         for update skip locked)
+    update deltacompare.work_item
+       set failures = failures
+                      + case when state = 'running' and worker is distinct from $4 then 4 else 0 end,
+           state = 'running', attempt = attempt + 1, sent_at = null, worker = $4,
+           lease_until = clock_timestamp() + make_interval(secs => $3)
+      from next
+     where recovery_id = $1 and number = claimed
+    returning attempt, failures, "#,
+    item_columns!()
+);
+
 impl Store {
-    /// Claims the next open item for as long as `lease`. Two callers never get the same item while
-    /// its lease lasts; one whose lease has run out is claimed anew under a higher attempt.
-    pub(crate) async fn claim_next(&self, recovery: Uuid, lease: Duration) -> Result<NextItem> {
-        let claimed: Option<(i32, i32)> = self
+    /// Claims an item for as long as `lease`: this one, or the next that is open. Two callers never
+    /// get the same item while its lease lasts, and no more items are at work than the recovery
+    /// allows, in all processes together.
+    pub(crate) async fn claim(
+        &self,
+        recovery: Uuid,
+        number: Option<i32>,
+        lease: Duration,
+    ) -> Result<NextItem> {
+        let claimed: Option<ClaimRow> = self
             .pool
-            .query_opt(
-                r#"
-                update deltacompare.work_item i
-                   set state = 'running', attempt = i.attempt + 1,
-                       lease_until = clock_timestamp() + make_interval(secs => $2), worker = $3
-                  from (select recovery_id, number
-                          from deltacompare.work_item
-                         where recovery_id = $1
-                           and (state = 'pending'
-                                or (state = 'running' and lease_until < clock_timestamp()))
-                           and exists (select from deltacompare.recovery
-                                        where id = $1 and state = 'running')
-                         order by number
-                         limit 1
-                           for update skip locked) next
-                 where i.recovery_id = next.recovery_id and i.number = next.number
-                returning i.number, i.attempt
-                "#,
-                &[&recovery, &lease.as_secs_f64(), &self.worker],
+            .lock_and_query(
+                (LOCK_RECOVERY, &[&recovery]),
+                (CLAIM, &[&recovery, &number, &lease.as_secs_f64(), &self.worker]),
             )
             .await?;
-        if let Some((number, attempt)) = claimed {
-            let item = self.item(recovery, number).await?;
-            return Ok(NextItem::Claimed(Box::new(Claim { recovery, attempt, item })));
+        if let Some(ClaimRow { item, attempt, failures }) = claimed {
+            let item = item.try_into()?;
+            return Ok(NextItem::Claimed(Box::new(Claim { recovery, attempt, item, failures })));
         }
-        let wait: Option<f64> = self
+        if let Some(number) = number {
+            // Its message has come for nothing: another one may be sent.
+            self.pool
+                .execute(
+                    r#"
+                update deltacompare.work_item set sent_at = null
+                 where recovery_id = $1 and number = $2 and state = 'pending'
+                "#,
+                    &[&recovery, &number],
+                )
+                .await?;
+        }
+        let open: bool = self
             .pool
             .query_one(
                 r#"
-            select extract(epoch from min(coalesce(lease_until, clock_timestamp()))
-                                      - clock_timestamp())::float8
-              from deltacompare.work_item
-             where recovery_id = $1
-               -- One that is pending is being claimed by somebody else at this moment.
-               and state in ('pending', 'running')
-               and exists (select from deltacompare.recovery where id = $1 and state = 'running')
+            select exists (select from deltacompare.work_item
+                            where recovery_id = $1 and state in ('pending', 'running'))
+                   and exists (select from deltacompare.recovery
+                                where id = $1 and state = 'running')
             "#,
                 &[&recovery],
             )
             .await?;
-        Ok(match wait {
-            Some(seconds) => {
-                NextItem::AllLeased(Duration::from_secs_f64(seconds.clamp(0.05, 0.25)))
-            }
-            None => NextItem::NoneOpen,
-        })
+        Ok(if open { NextItem::NotNow } else { NextItem::NoneOpen })
+    }
+
+    /// Whether [`Store::claim`] may find the item open. A message that comes for nothing is told so
+    /// before anything else is made ready for it.
+    pub(crate) async fn is_open(&self, recovery: Uuid, number: i32) -> Result<bool> {
+        self.pool
+            .query_one(
+                r#"
+            select exists (select from deltacompare.work_item
+                            where recovery_id = $1 and number = $2
+                              and (state = 'pending'
+                                   or (state = 'running' and lease_until < clock_timestamp()))
+                              and exists (select from deltacompare.recovery
+                                           where id = $1 and state = 'running'))
+            "#,
+                &[&recovery, &number],
+            )
+            .await
+    }
+
+    /// Whether the recovery has items, or open ones.
+    pub(crate) async fn has_items(&self, id: Uuid, open: bool) -> Result<bool> {
+        self.pool
+            .query_one(
+                r#"
+            select exists (select from deltacompare.work_item
+                            where recovery_id = $1
+                              and (not $2 or state in ('pending', 'running')))
+            "#,
+                &[&id, &open],
+            )
+            .await
     }
 
     /// Extends the lease and stores how far the item is.
@@ -97,11 +170,11 @@ impl Store {
             .pool
             .execute(
                 r#"
-                update deltacompare.work_item
-                   set lease_until = clock_timestamp() + make_interval(secs => $4),
-                       inserts = $5, updates = $6, deletes = $7, rows_compared = $8
-                 where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
-                "#,
+            update deltacompare.work_item
+               set lease_until = clock_timestamp() + make_interval(secs => $4),
+                   inserts = $5, updates = $6, deletes = $7, rows_compared = $8
+             where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
+            "#,
                 &[
                     &claim.recovery,
                     &claim.item.number,
@@ -122,7 +195,7 @@ impl Store {
     ///
     /// # Errors
     /// [`ErrorKind::LeaseLost`] if another worker has it by now.
-    pub(crate) async fn checkpoint(&self, claim: &Claim, done: &Done) -> Result<()> {
+    pub(crate) async fn checkpoint(&self, claim: &Claim, done: &ItemProgress) -> Result<()> {
         let stored = self
             .pool
             .execute(
@@ -153,7 +226,7 @@ impl Store {
     pub(crate) async fn complete(
         &self,
         claim: &Claim,
-        done: &Done,
+        done: &ItemProgress,
         warnings: &[String],
         took: Duration,
     ) -> Result<()> {
@@ -161,12 +234,12 @@ impl Store {
             .pool
             .execute(
                 r#"
-                update deltacompare.work_item
-                   set state = 'completed', lease_until = null, seconds = $4,
-                       inserts = $5, updates = $6, deletes = $7, rows_compared = $8,
-                       warnings = warnings || $9, digest = $10, account = $11, held = $12
-                 where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
-                "#,
+            update deltacompare.work_item
+               set state = 'completed', seconds = $4,
+                   inserts = $5, updates = $6, deletes = $7, rows_compared = $8,
+                   warnings = warnings || $9, digest = $10, account = $11, held = $12
+             where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
+            "#,
                 &[
                     &claim.recovery,
                     &claim.item.number,
@@ -186,7 +259,7 @@ impl Store {
         if completed == 0 { Err(lease_lost(claim)) } else { Ok(()) }
     }
 
-    /// Stores that the item failed for good.
+    /// Stores that the item failed permanently.
     ///
     /// # Errors
     /// [`ErrorKind::LeaseLost`] if another worker has it by now.
@@ -195,10 +268,10 @@ impl Store {
             .pool
             .execute(
                 r#"
-                update deltacompare.work_item
-                   set state = 'failed', lease_until = null, error = $4, seconds = $5
-                 where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
-                "#,
+            update deltacompare.work_item
+               set state = 'failed', error = $4, seconds = $5
+             where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
+            "#,
                 &[
                     &claim.recovery,
                     &claim.item.number,
@@ -211,15 +284,77 @@ impl Store {
         if failed == 0 { Err(lease_lost(claim)) } else { Ok(()) }
     }
 
-    /// Gives this process's running items back, so that others need not wait for their leases.
+    /// Corrects the failures of an item that another process took over: this one has not died of it,
+    /// it was only slow.
+    pub(crate) async fn outlived(&self, claim: &Claim) -> Result<()> {
+        self.pool
+            .execute(
+                r#"
+            update deltacompare.work_item set failures = greatest(failures - 4, 0)
+             where recovery_id = $1 and number = $2 and attempt > $3 and state = 'running'
+               and worker is distinct from $4
+            "#,
+                &[&claim.recovery, &claim.item.number, &claim.attempt, &self.worker],
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// Gives a claimed item back, to be tried again after `delay`; with `trouble`, a failure is counted.
+    /// Says whether the claim still held.
+    pub(crate) async fn give_back(
+        &self,
+        claim: &Claim,
+        trouble: bool,
+        delay: Duration,
+        warnings: &[String],
+    ) -> Result<bool> {
+        let given = self
+            .pool
+            .execute(
+                r#"
+            update deltacompare.work_item
+               set state = 'pending', lease_until = null, attempt = attempt + 1,
+                   failures = case when $4 then failures + 1 else 0 end,
+                   sent_at = clock_timestamp() + make_interval(secs => $5),
+                   warnings = warnings || $6
+             where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
+            "#,
+                &[
+                    &claim.recovery,
+                    &claim.item.number,
+                    &claim.attempt,
+                    &trouble,
+                    &delay.as_secs_f64(),
+                    &json!(warnings),
+                ],
+            )
+            .await?;
+        Ok(given > 0)
+    }
+
+    /// How often in a row attempts at an item failed without a checkpoint in between.
+    pub(crate) async fn failures(&self, claim: &Claim) -> Result<i32> {
+        self.pool
+            .query_one(
+                "select failures from deltacompare.work_item where recovery_id = $1 and number = $2",
+                &[&claim.recovery, &claim.item.number],
+            )
+            .await
+    }
+
+    /// Gives this process's items back, so that nobody need wait for their leases.
     pub(crate) async fn release(&self, recovery: Uuid) -> Result<()> {
         self.pool
             .execute(
                 r#"
-                update deltacompare.work_item
-                   set state = 'pending', lease_until = null, attempt = attempt + 1
-                 where recovery_id = $1 and worker = $2 and state = 'running'
-                "#,
+            update deltacompare.work_item
+               set attempt = attempt + case state when 'running' then 1 else 0 end,
+                   state = case state when 'running' then 'pending' else state end,
+                   lease_until = null
+             where recovery_id = $1 and worker = $2
+               and (state = 'running' or lease_until > clock_timestamp())
+            "#,
                 &[&recovery, &self.worker],
             )
             .await?;

@@ -9,16 +9,25 @@ use crate::gap_proof::GapProof;
 use crate::postgres::{Json, from_row};
 use crate::recovery::Request;
 use crate::recovery::account::ItemAccount;
-use crate::recovery::work_item::{Counts, Done, ItemState, WorkItem, WorkItemSpec};
+use crate::recovery::work_item::{Counts, ItemProgress, ItemState, WorkItem, WorkItemSpec};
 
-/// A recovery's items, or one of them, as [`ItemRow`] reads them.
-pub(super) const ITEMS: &str = r#"
-select number, strategy_reason, spec, bytes, rows, state, inserts, updates, deletes, rows_compared,
-       checkpoint, done, digest, account, seconds, warnings, error, verified
-  from deltacompare.work_item
- where recovery_id = $1 and ($2::int is null or number = $2)
- order by number
-"#;
+/// The columns that [`ItemRow`] reads.
+macro_rules! item_columns {
+    () => {
+        "number, strategy_reason, spec, bytes, rows, state, inserts, updates, deletes, \
+         rows_compared, checkpoint, done, digest, account, seconds, warnings, error, verified"
+    };
+}
+pub(super) use item_columns;
+
+/// A recovery's items, or one of them.
+pub(super) const ITEMS: &str = concat!(
+    "select ",
+    item_columns!(),
+    " from deltacompare.work_item
+       where recovery_id = $1 and ($2::int is null or number = $2)
+       order by number"
+);
 
 pub(super) struct RecoveryRow {
     state: String,
@@ -31,7 +40,7 @@ pub(super) struct RecoveryRow {
     head_end_lsn: Option<String>,
     gap: Json<GapProof>,
     database: String,
-    queued: bool,
+    error: Option<String>,
     keep_objects: bool,
     cleaned: bool,
 }
@@ -47,7 +56,7 @@ from_row!(RecoveryRow {
     head_end_lsn,
     gap,
     database,
-    queued,
+    error,
     keep_objects,
     cleaned
 });
@@ -71,7 +80,7 @@ impl RecoveryRow {
             ends: lsn(self.base_end_lsn)?.zip(lsn(self.head_end_lsn)?),
             gap: self.gap.0,
             database: self.database,
-            queued: self.queued,
+            error: self.error,
             keep_objects: self.keep_objects,
             cleaned: self.cleaned,
         })
@@ -147,7 +156,7 @@ impl TryFrom<ItemRow> for WorkItem {
                 deletes: row.deletes as u64,
                 rows_compared: row.rows_compared as u64,
             },
-            done: Done {
+            done: ItemProgress {
                 checkpoint: row.checkpoint.map(|checkpoint| checkpoint.0),
                 counts: row.done.map(|counts| counts.0).unwrap_or_default(),
                 digest: row.digest.and_then(|digest| digest.parse().ok()).unwrap_or_default(),

@@ -1,7 +1,6 @@
-//! Runs one work item: diff → events → sinks → status.
+//! Works on an item: diff → events → sinks → checkpoints.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
@@ -9,19 +8,18 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::Instrument;
 
-use super::request::Request;
+use super::live_counts::LiveCounts;
 use super::sinks;
 use super::store::{Claim, Store, StoredRecovery};
 use super::trace;
-use super::work_item::{Counts, Done};
+use super::work_item::{Counts, ItemProgress};
 use crate::catalog::Key;
-use crate::diff::{self, Change, RowChange, SeenKeys, Sessions, Step, Strategy, Tables};
+use crate::diff::{self, Change, RowChange, SeenKeys, Sessions, Step, Tables};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Encoder, EncoderSettings, Event};
 use crate::fdw;
 use crate::preflight::Servers;
 use crate::sink::{EventHubAccess, Held, Sink};
-use crate::telemetry;
 use crate::telemetry::metrics::{self, Attempt, Retry};
 
 /// How often a step that met transient trouble is tried again within one attempt.
@@ -38,25 +36,24 @@ const KEY_IS_TWICE: &str = "a key is in the table more than once (its index is d
     after a change of collations): the stream's rows would be ambiguous, too; reindex production \
     and compare downstream with it";
 
-/// What all work items of a recovery share in one process.
-pub(crate) struct Executor {
-    pub(crate) store: Store,
-    pub(crate) servers: Servers,
-    pub(crate) request: Request,
-    pub(crate) settings: EncoderSettings,
-    pub(crate) sinks: Vec<Arc<dyn Sink>>,
+/// What the work items of one recovery share in one process. It opens the recovery's sinks once.
+pub(super) struct Worker {
+    store: Store,
+    servers: Servers,
+    settings: EncoderSettings,
+    sinks: Vec<Arc<dyn Sink>>,
     /// `application_name` of the sessions that diff.
-    pub(crate) session_name: String,
-    pub(crate) lease: Duration,
+    session_name: String,
+    lease: Duration,
 }
 
-/// How an execution of an item ended without an error.
+/// How an attempt at an item ended without an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Execution {
-    /// The item completed or failed, and that is stored.
-    Ended,
-    /// Its time was over: how far it is is stored, and the claim still holds. With what an operator
-    /// should know of this part.
+pub(super) enum Attempted {
+    /// The item is completed, and that is stored.
+    Completed,
+    /// The time for one call was over: how far the item is is stored, and the claim still holds. With
+    /// what an operator should know of this part.
     Paused(Vec<String>),
 }
 
@@ -68,69 +65,12 @@ enum Diffed {
     Part(Vec<String>),
 }
 
-/// The counts of an item while it runs, for the heartbeat and the display, and whether it waits for
-/// its sinks, for who ends it.
-#[derive(Debug, Default)]
-pub(crate) struct LiveCounts {
-    at_sinks: AtomicBool,
-    inserts: AtomicU64,
-    updates: AtomicU64,
-    deletes: AtomicU64,
-    rows_compared: AtomicU64,
-    /// What the metrics have been told.
-    told: Mutex<Counts>,
-}
-
-impl LiveCounts {
-    pub(crate) fn get(&self) -> Counts {
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Counts {
-            inserts: read(&self.inserts),
-            updates: read(&self.updates),
-            deletes: read(&self.deletes),
-            rows_compared: read(&self.rows_compared),
-        }
-    }
-
-    pub(crate) fn waits_for_sinks(&self) -> bool {
-        self.at_sinks.load(Ordering::Relaxed)
-    }
-
-    /// Waits for the sinks, and is known to.
-    async fn at_sinks<T>(&self, waiting: impl Future<Output = T>) -> T {
-        self.at_sinks.store(true, Ordering::Relaxed);
-        let waited = waiting.await;
-        self.at_sinks.store(false, Ordering::Relaxed);
-        waited
-    }
-
-    /// Tells the metrics of what came to these counts, now that they are stored.
-    fn tell(&self, strategy: Strategy, counts: Counts) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        metrics::progressed(strategy, counts - *told);
-        *told = counts;
-    }
-
-    /// Begins where an earlier attempt ended.
-    fn begin(&self, counts: Counts) {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = counts;
-        self.set(counts);
-    }
-
-    fn set(&self, counts: Counts) {
-        self.inserts.store(counts.inserts, Ordering::Relaxed);
-        self.updates.store(counts.updates, Ordering::Relaxed);
-        self.deletes.store(counts.deletes, Ordering::Relaxed);
-        self.rows_compared.store(counts.rows_compared, Ordering::Relaxed);
-    }
-}
-
-impl Executor {
-    /// What works on a recovery's items in this process.
+impl Worker {
+    /// Opens the recovery's sinks.
     ///
     /// # Errors
-    /// A sink cannot be opened.
-    pub(crate) async fn open(
+    /// A sink cannot be opened, or has lost events.
+    pub(super) async fn open(
         servers: &Servers,
         store: &Store,
         recovery: &StoredRecovery,
@@ -151,41 +91,28 @@ impl Executor {
             },
             store: store.clone(),
             servers: servers.clone(),
-            request: recovery.request.clone(),
             session_name: fdw::object_name(recovery.id),
             lease,
         }))
     }
 
-    /// Runs a claimed item to its end and stores it. A failure of the item is stored too and is
-    /// not an error here. With `pause_at`, it pauses at the first checkpoint from then on, and
-    /// trouble that may pass is left to the caller when it does not pass soon.
+    /// Works on a claimed item until it is completed, or until the first checkpoint after `pause_at`.
     ///
     /// # Errors
-    /// [`ErrorKind::LeaseLost`], [`ErrorKind::Recovery`], [`ErrorKind::EventsLost`], or trouble with
-    /// the status store.
-    pub(crate) async fn execute(
+    /// The item is not completed, and the claim is the caller's to end.
+    pub(super) async fn work(
         self: &Arc<Self>,
         claim: &Claim,
         live: &Arc<LiveCounts>,
         pause_at: Option<Instant>,
-    ) -> Result<Execution> {
-        self.attempt(claim, live, pause_at).instrument(trace::span(claim)).await
-    }
-
-    async fn attempt(
-        self: &Arc<Self>,
-        claim: &Claim,
-        live: &Arc<LiveCounts>,
-        pause_at: Option<Instant>,
-    ) -> Result<Execution> {
+    ) -> Result<Attempted> {
         let started = Instant::now();
         let _watch = metrics::watch(metrics::Step::Compare);
         live.begin(claim.item.done.counts);
         // A task of its own: encoding a large step must not keep the lease from being renewed.
-        let (executor, claimed, counts) = (Arc::clone(self), claim.clone(), Arc::clone(live));
+        let (worker, claimed, counts) = (Arc::clone(self), claim.clone(), Arc::clone(live));
         let mut heartbeat = JoinSet::new();
-        let renewing = async move { executor.keep_lease(&claimed, &counts).await };
+        let renewing = async move { worker.keep_lease(&claimed, &counts).await };
         heartbeat.spawn(renewing.in_current_span());
         let outcome = tokio::select! {
             outcome = self.diff_with_retries(claim, live, pause_at) => outcome,
@@ -194,34 +121,16 @@ impl Executor {
             })),
         };
         drop(heartbeat);
-        match outcome {
-            Ok((_, Diffed::Part(warnings))) => {
+        match outcome? {
+            (_, Diffed::Part(warnings)) => {
                 metrics::attempted(Attempt::Paused);
-                Ok(Execution::Paused(warnings))
+                Ok(Attempted::Paused(warnings))
             }
-            Ok((done, Diffed::All(warnings))) => {
+            (done, Diffed::All(warnings)) => {
                 self.store.complete(claim, &done, &warnings, started.elapsed()).await?;
                 live.tell(claim.item.spec.strategy, done.counts);
                 trace::completed(claim, &done, started.elapsed());
-                Ok(Execution::Ended)
-            }
-            // What stops the recovery as a whole, a full disk for one, is not the table's failure: it
-            // stays open for a resumption.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::LeaseLost | ErrorKind::Recovery | ErrorKind::EventsLost
-                ) =>
-            {
-                Err(error)
-            }
-            Err(error) if pause_at.is_some() && error.kind() == ErrorKind::Transient => Err(error),
-            Err(error) => {
-                tracing::warn!(%error, "work item failed");
-                self.store.fail(claim, &error.to_string(), started.elapsed()).await?;
-                metrics::attempted(Attempt::Failed);
-                telemetry::trace::failed();
-                Ok(Execution::Ended)
+                Ok(Attempted::Completed)
             }
         }
     }
@@ -254,7 +163,7 @@ impl Executor {
         claim: &Claim,
         live: &LiveCounts,
         pause_at: Option<Instant>,
-    ) -> Result<(Done, Diffed)> {
+    ) -> Result<(ItemProgress, Diffed)> {
         let mut done = claim.item.done.clone();
         let mut wait = Duration::from_millis(500);
         let mut retries = 0;
@@ -283,7 +192,7 @@ impl Executor {
         &self,
         claim: &Claim,
         live: &LiveCounts,
-        done: &mut Done,
+        done: &mut ItemProgress,
         pause_at: Option<Instant>,
     ) -> Result<Diffed> {
         let spec = &claim.item.spec;
