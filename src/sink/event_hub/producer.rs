@@ -211,15 +211,12 @@ impl Producer {
                 }
             }
             if since.elapsed() > self.patience * AT_MOST {
-                return Err(Error::new(
-                    ErrorKind::Transient,
-                    format!(
-                        "event hub {}: events are accepted, but too slowly ({} s for the last); {}",
-                        self.address,
-                        since.elapsed().as_secs(),
-                        Trouble { cause: Cause::Busy, sentence: String::new() }.next_step()
-                    ),
-                ));
+                return Err(Error::recovery(format!(
+                    "event hub {}: events are accepted, but too slowly ({} s for the last); {}",
+                    self.address,
+                    since.elapsed().as_secs(),
+                    Trouble { cause: Cause::Busy, sentence: String::new() }.next_step()
+                )));
             }
         }
     }
@@ -228,17 +225,14 @@ impl Producer {
         let patience =
             Patience { usual: self.patience, hopeless: SHORT_PATIENCE.min(self.patience) };
         let (stalled, trouble) = lane.health.given_up(patience)?;
-        Some(Error::new(
-            ErrorKind::Transient,
-            format!(
-                "event hub {}: partition {} has accepted nothing for {} s: {}; {}",
-                self.address,
-                lane.partition,
-                stalled.as_secs(),
-                trouble.sentence,
-                trouble.next_step()
-            ),
-        ))
+        Some(Error::recovery(format!(
+            "event hub {}: partition {} has accepted nothing for {} s: {}; {}",
+            self.address,
+            lane.partition,
+            stalled.as_secs(),
+            trouble.sentence,
+            trouble.next_step()
+        )))
     }
 }
 

@@ -158,7 +158,7 @@ async fn a_hub_that_vanishes_for_a_while_costs_time_only() {
 }
 
 /// Whoever waits is told in time, and what is not accepted does not count.
-async fn a_hub_that_stays_away_fails_the_table_in_time() {
+async fn a_hub_that_stays_away_stops_the_run_in_time() {
     let gap = gap().await;
     let hub = EventHubs::start(HubOptions::default()).await.unwrap();
     let impatient = [&SLOWLY[..], &["--event-hub-patience-seconds", "1"]].concat();
@@ -169,11 +169,10 @@ async fn a_hub_that_stays_away_fails_the_table_in_time() {
     });
     assert!(since.elapsed() < Duration::from_secs(60), "{:?}", since.elapsed());
     assert_eq!(run.code, Some(1), "{}", run.stderr);
-    let failed = run.table("report", "public.big");
-    assert_eq!(failed["state"], "failed");
-    let error = failed["error"].as_str().unwrap();
+    let error = &run.stderr;
     assert!(error.contains("has accepted nothing for"), "{error}");
     assert!(error.contains("check that the hub exists and is enabled"), "{error}");
+    assert!(error.contains("go on with --resume"), "{error}");
 }
 
 async fn a_partition_that_stalls_holds_back_no_other() {
@@ -196,7 +195,7 @@ async fn a_partition_that_stalls_holds_back_no_other() {
     assert_has_all(&hub.events(), &lines(&run));
 }
 
-async fn a_partition_that_stalls_for_good_fails_the_table_in_time() {
+async fn a_partition_that_stalls_for_good_stops_the_run_in_time() {
     let gap = gap().await;
     let hub = EventHubs::start(HubOptions::default()).await.unwrap();
     hub.stall(Some(1));
@@ -204,9 +203,9 @@ async fn a_partition_that_stalls_for_good_fails_the_table_in_time() {
     let failed = run(&gap, &hub, &["--event-hub-patience-seconds", "1"]).await;
     assert!(since.elapsed() < Duration::from_secs(90), "{:?}", since.elapsed());
     assert_eq!(failed.code, Some(1), "{}", failed.stderr);
-    let table = failed.table("report", "public.big");
-    let error = table["error"].as_str().unwrap();
+    let error = &failed.stderr;
     assert!(error.contains("partition 1 has accepted nothing for"), "{error}");
+    assert!(error.contains("go on with --resume"), "{error}");
     // The next recovery finds a hub that answers.
     hub.stall(None);
     let next = run(&gap, &hub, &[]).await;
@@ -235,8 +234,8 @@ tests! {
     a_connection_may_break_while_a_token_is_shown,
     a_message_that_the_service_finds_too_large_is_cut,
     a_hub_that_vanishes_for_a_while_costs_time_only,
-    a_hub_that_stays_away_fails_the_table_in_time,
+    a_hub_that_stays_away_stops_the_run_in_time,
     a_partition_that_stalls_holds_back_no_other,
-    a_partition_that_stalls_for_good_fails_the_table_in_time,
+    a_partition_that_stalls_for_good_stops_the_run_in_time,
     whatever_happens_nothing_is_lost,
 }
