@@ -111,7 +111,7 @@ impl Progress {
 
     /// `None` if nothing is shown.
     pub(crate) fn begin(&self, item: &WorkItem, live: Arc<LiveCounts>) -> Option<Shown> {
-        if self.quiet {
+        if self.lines != Lines::All {
             return None;
         }
         let bar = self.bars.insert_before(&self.total, ProgressBar::new_spinner());
