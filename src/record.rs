@@ -73,6 +73,9 @@ pub struct Recorded {
     /// checkpoint has come, after which that cannot be known.
     #[serde(default)]
     pub transactions: Option<u64>,
+    /// The highest oid of what values of types such as `regclass` may name.
+    #[serde(default)]
+    pub newest_oid: Option<u32>,
     /// All tables of the database, but for our own; null in records of older versions.
     #[serde(default)]
     pub relations: Option<Vec<RecordedRelation>>,
@@ -89,6 +92,7 @@ struct ServerRow {
     last_commit: Option<i64>,
     next_transaction: Option<String>,
     first_transaction: Option<String>,
+    newest_oid: i64,
 }
 
 from_row!(ServerRow {
@@ -98,7 +102,8 @@ from_row!(ServerRow {
     last_replayed,
     last_commit,
     next_transaction,
-    first_transaction
+    first_transaction,
+    newest_oid
 });
 
 impl Record {
@@ -194,7 +199,12 @@ r#"
                    end as next_transaction,
                    -- The checkpoint that ends a recovery begins a timeline; no later one does.
                    (select c.next_xid from pg_control_checkpoint() c
-                     where c.prev_timeline_id <> c.timeline_id) as first_transaction
+                     where c.prev_timeline_id <> c.timeline_id) as first_transaction,
+                   greatest((select max(oid) from pg_class), (select max(oid) from pg_type),
+                            (select max(oid) from pg_proc), (select max(oid) from pg_operator),
+                            (select max(oid) from pg_namespace), (select max(oid) from pg_roles),
+                            (select max(oid) from pg_ts_config), (select max(oid) from pg_ts_dict),
+                            (select max(oid) from pg_collation))::int8 as newest_oid
             "#,
 &[],
 )
@@ -216,7 +226,7 @@ r#"
         let transactions = next_transaction
             .zip(first_transaction)
             .map(|(next, first): (u64, u64)| next.saturating_sub(first));
-        let recorded = relations(&connection, transactions.unwrap_or(0)).await?;
+        let recorded = relations(&connection, transactions.unwrap_or(0), None).await?;
         let publications = publications(&connection).await?;
         let (history, history_error) = match History::read(server).await {
             Ok(history) => (Some(history), None),
@@ -240,6 +250,7 @@ r#"
             last_commit: row.last_commit.map(moment).transpose()?,
             next_transaction,
             transactions,
+            newest_oid: Some(row.newest_oid as u32),
             relations: Some(recorded),
             publications,
         })
@@ -299,6 +310,7 @@ mod tests {
             last_commit: None,
             next_transaction: None,
             transactions: None,
+            newest_oid: None,
             relations: None,
             publications: Vec::new(),
         }
@@ -333,6 +345,7 @@ mod tests {
             "last_commit",
             "next_transaction",
             "transactions",
+            "newest_oid",
             "relations",
             "publications",
         ] {

@@ -12,6 +12,8 @@ pub(crate) enum Deviation {
     TableRenamed { from: TableName },
     TableReplaced,
     WasUnlogged,
+    PartitionsUnlogged(Vec<TableName>),
+    PartitionsWereUnlogged(Vec<TableName>),
     PartitionsAttached(Vec<TableName>),
     PartitionsDetached(Vec<TableName>),
     PartitionsDropped(Vec<TableName>),
@@ -48,7 +50,8 @@ impl Deviation {
             Self::TableAdded => "table added",
             Self::TableRenamed { .. } => "table renamed",
             Self::TableReplaced => "table replaced",
-            Self::WasUnlogged => "was unlogged",
+            Self::PartitionsUnlogged(_) => "partition unlogged",
+            Self::WasUnlogged | Self::PartitionsWereUnlogged(_) => "was unlogged",
             Self::PartitionsAttached(_) => "partition attached",
             Self::PartitionsDetached(_) => "partition detached",
             Self::PartitionsDropped(_) => "partition dropped",
@@ -96,6 +99,18 @@ impl fmt::Display for Deviation {
             Self::WasUnlogged => f.write_str(
                 "it was unlogged on base, so a restore has none of its rows: every row is an \
                  insert, which the stream would not have sent",
+            ),
+            Self::PartitionsUnlogged(partitions) => write!(
+                f,
+                "{} is unlogged on head: the stream sends none of its changes, and a restore has \
+                 none of its rows, so it is not compared; copy it downstream from production",
+                names(partitions)
+            ),
+            Self::PartitionsWereUnlogged(partitions) => write!(
+                f,
+                "{} was unlogged on base, so a restore has none of its rows: every row is an \
+                 insert, which the stream would not have sent",
+                names(partitions)
             ),
             Self::PartitionsAttached(partitions) => write!(
                 f,

@@ -26,3 +26,22 @@ pub(crate) use publication::{
 pub(crate) use relation::{Relation, RelationKind, relations};
 pub(crate) use same_rows::{SameStorage, Storage, same_rows, storage};
 pub use table::{Table, TableName};
+
+/// Begins the comment on each object that a recovery creates, so that nothing is taken for ours, or
+/// dropped, that merely has a similar name.
+pub(crate) const MARKER: &str = "DeltaCompare recovery";
+
+/// SQL: whether a schema `n` is one of ours: that of the status, or one of a recovery.
+pub(crate) const OUR_SCHEMA: &str = r#"(n.nspname = 'deltacompare'
+    or n.nspname ~ '^deltacompare_[0-9a-f]{12}$'
+       and coalesce(obj_description(n.oid, 'pg_namespace') like 'DeltaCompare recovery %', false))"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_schemas_carry_the_marker() {
+        assert!(OUR_SCHEMA.contains(&format!("like '{MARKER} %'")));
+    }
+}

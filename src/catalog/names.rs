@@ -17,12 +17,12 @@ pub(crate) async fn oids(
     let rows: Vec<(String, String, i64)> = connection
         .query(
             r#"
-        select n.nspname::text, c.relname::text, c.oid::int8
-          from unnest($1::text[], $2::text[]) as wanted (schema, name)
-          join pg_namespace n on n.nspname = wanted.schema
-          join pg_class c on c.relnamespace = n.oid and c.relname = wanted.name
-         where c.relkind in ('r', 'p')
-        "#,
+            select n.nspname::text, c.relname::text, c.oid::int8
+              from unnest($1::text[], $2::text[]) as wanted (schema, name)
+              join pg_namespace n on n.nspname = wanted.schema
+              join pg_class c on c.relnamespace = n.oid and c.relname = wanted.name
+             where c.relkind in ('r', 'p')
+            "#,
             &[&schemas, &tables],
         )
         .await?;
@@ -44,11 +44,11 @@ pub(crate) async fn names_of(
     let rows: Vec<(i64, String, String)> = connection
         .query(
             r#"
-        select c.oid::int8, n.nspname::text, c.relname::text
-          from pg_class c
-          join pg_namespace n on n.oid = c.relnamespace
-         where c.oid = any ($1::int8[]::oid[]) and c.relkind in ('r', 'p')
-        "#,
+            select c.oid::int8, n.nspname::text, c.relname::text
+              from pg_class c
+              join pg_namespace n on n.oid = c.relnamespace
+             where c.oid = any ($1::int8[]::oid[]) and c.relkind in ('r', 'p')
+            "#,
             &[&oids],
         )
         .await?;

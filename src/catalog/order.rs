@@ -67,7 +67,7 @@ pub(super) async fn key_orders(
     oids: &[i64],
 ) -> Result<BTreeMap<i64, BTreeMap<String, KeyOrder>>> {
     let rows: Vec<OrderRow> = connection.query(
-r#"
+        r#"
         with recursive
         key_column (relation, name, type, sorted_by) as (
           select a.attrelid, a.attname, a.atttypid, a.attcollation
@@ -183,8 +183,8 @@ r#"
           from key_column k
           join type_order o on o.type = k.type and o.sorted_by = k.sorted_by
         "#,
-&[&oids],
-)
+        &[&oids],
+    )
     .await?;
     let mut orders = BTreeMap::<i64, BTreeMap<String, KeyOrder>>::new();
     for row in rows {

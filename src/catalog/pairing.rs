@@ -12,6 +12,7 @@ use super::{
     Column, Deviation, Key, Operations, PublishedTable, Relation, RelationKind, ReplicaIdentity,
     Table, TableName,
 };
+use crate::postgres::{self, Literal};
 
 /// A table as it will be compared, with what each server has of it.
 #[derive(Clone, Debug)]
@@ -90,7 +91,7 @@ impl Sides {
 
     fn pair_one(
         &self,
-        published: PublishedTable,
+        mut published: PublishedTable,
         head: Relation,
         base: Option<&Relation>,
     ) -> TablePair {
@@ -99,7 +100,7 @@ impl Sides {
         let on_base = base
             .filter(|_| !published.unpublished)
             .and_then(|base| Some(self.published_on_base.as_ref()?.get(&base.name)));
-        let base_filter = match on_base {
+        let mut base_filter = match on_base {
             Some(Some(on_base)) => {
                 // A filter of inserts says which rows downstream has. One of updates or deletes
                 // that came or went brings it none and takes none, nor does a partition.
@@ -120,6 +121,16 @@ impl Sides {
             }
             None => published.filter.clone(),
         };
+        let one_table = self.one_lineage && base.is_some_and(|base| base.oid == head.oid);
+        if !head.unlogged_partitions.is_empty() {
+            let names = head.unlogged_partitions.values().cloned().collect();
+            found.push(Deviation::PartitionsUnlogged(names));
+            let but = |filter: &Option<String>, by_oid| {
+                Some(but_partitions(filter.as_deref(), &head.unlogged_partitions, by_oid))
+            };
+            base_filter = but(&base_filter, one_table);
+            published.filter = but(&published.filter, true);
+        }
         if published.unpublished {
             found.push(Deviation::Unpublished);
         }
@@ -141,7 +152,6 @@ impl Sides {
         if published.column_lists_differ {
             found.push(Deviation::ColumnListsDiffer);
         }
-        let one_table = self.one_lineage && base.is_some_and(|base| base.oid == head.oid);
         let matched = match_columns(&head, base, one_table);
         if let Some(base) = base {
             found.extend(column_drift(&published, &matched, base));
@@ -216,8 +226,38 @@ impl Sides {
         if !base.logged {
             found.push(Deviation::WasUnlogged);
         }
+        let now_logged: Vec<TableName> = base
+            .unlogged_partitions
+            .iter()
+            .filter(|(oid, _)| !head.unlogged_partitions.contains_key(oid))
+            .map(|(_, name)| name.clone())
+            .collect();
+        if !now_logged.is_empty() {
+            found.push(Deviation::PartitionsWereUnlogged(now_logged));
+        }
         found
     }
+}
+
+/// A row filter that leaves out the rows of these partitions of head besides: by their oids where the
+/// server has the same ones, else by their names.
+fn but_partitions(
+    filter: Option<&str>,
+    partitions: &BTreeMap<u32, TableName>,
+    by_oid: bool,
+) -> String {
+    let others: Vec<String> = partitions
+        .iter()
+        .map(|(oid, name)| match by_oid {
+            true => format!("tableoid operator(pg_catalog.<>) '{oid}'::pg_catalog.oid"),
+            false => format!(
+                "tableoid is distinct from pg_catalog.to_regclass({})::pg_catalog.oid",
+                Literal(&postgres::Relation::from(name).to_string())
+            ),
+        })
+        .collect();
+    let others = others.join(" and ");
+    filter.map_or(others.clone(), |filter| format!("({filter}) and {others}"))
 }
 
 /// A column of head with base's.

@@ -32,21 +32,21 @@ pub(crate) async fn partitions(
     let rows: Vec<(i64, i64, String, String, String)> = connection
         .query(
             r#"
-        select wanted.oid, c.oid::int8, n.nspname::text, c.relname::text,
-               case when c.relreplident = 'f' then 'f'
-                    when c.relreplident in ('d', 'i')
-                     and exists (select from pg_index i
-                                  where i.indrelid = c.oid and i.indisvalid and i.indimmediate
-                                    and case c.relreplident when 'd' then i.indisprimary
-                                                            else i.indisreplident end)
-                    then c.relreplident::text
-                    else 'n' end
-          from (select distinct unnest($1::int8[])) as wanted (oid)
-         cross join lateral pg_partition_tree(wanted.oid::oid) as t
-          join pg_class c on c.oid = t.relid
-          join pg_namespace n on n.oid = c.relnamespace
-         where t.isleaf and c.relkind = 'r'
-        "#,
+            select wanted.oid, c.oid::int8, n.nspname::text, c.relname::text,
+                   case when c.relreplident = 'f' then 'f'
+                        when c.relreplident in ('d', 'i')
+                         and exists (select from pg_index i
+                                      where i.indrelid = c.oid and i.indisvalid and i.indimmediate
+                                        and case c.relreplident when 'd' then i.indisprimary
+                                                                else i.indisreplident end)
+                        then c.relreplident::text
+                        else 'n' end
+              from (select distinct unnest($1::int8[])) as wanted (oid)
+             cross join lateral pg_partition_tree(wanted.oid::oid) as t
+              join pg_class c on c.oid = t.relid
+              join pg_namespace n on n.oid = c.relnamespace
+             where t.isleaf and c.relkind = 'r'
+            "#,
             &[&roots],
         )
         .await?;

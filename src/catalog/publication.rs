@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::TableName;
 use super::pgoutput::{self, Member, Publication, Publishable, Published};
+use super::{OUR_SCHEMA, TableName};
 use crate::error::{Error, Result};
 use crate::postgres::{Session, from_row};
 
@@ -308,7 +308,8 @@ pub(crate) async fn published(
     let oids: Vec<i64> = publication_rows.iter().map(|publication| publication.oid).collect();
     let relation_rows: Vec<RelationRow> = connection
         .query(
-            r#"
+            &format!(
+                r#"
         select c.oid::int8, n.oid::int8 as schema_oid, n.nspname::text as schema,
                c.relname::text as name, c.relkind = 'p' as partitioned,
                case when c.relispartition
@@ -317,7 +318,7 @@ pub(crate) async fn published(
                                         as a (relid, height)
                                 where a.relid <> c.oid
                                 order by a.height)
-                    else '{}' end as ancestors,
+                    else '{{}}' end as ancestors,
                array(select a.attname::text from pg_attribute a
                       where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
                         and a.attgenerated = '') as columns,
@@ -329,8 +330,9 @@ pub(crate) async fn published(
          where (c.relkind = 'r' and c.relpersistence = 'p' or c.relkind = 'p')
            -- Those below are the server's own.
            and c.oid >= 16384
-           and n.nspname !~ '^deltacompare(_[0-9a-f]{12})?$'
-        "#,
+           and not {OUR_SCHEMA}
+        "#
+            ),
             &[],
         )
         .await?;

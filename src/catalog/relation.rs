@@ -13,8 +13,11 @@ pub(crate) struct Relation {
     pub(crate) oid: u32,
     pub(crate) name: TableName,
     pub(crate) kind: RelationKind,
-    /// Whether its changes are logged: a restore has no rows of a table that is not.
+    /// Whether its changes are logged: a restore has no rows of a table that is not. Of a partitioned
+    /// table, its partitions tell.
     pub(crate) logged: bool,
+    /// The partitions whose changes are not logged, by oid.
+    pub(crate) unlogged_partitions: BTreeMap<u32, TableName>,
     /// All columns, generated ones included, in their order.
     pub(crate) columns: Vec<RelationColumn>,
     /// Names of the columns of the primary key, in key order; empty without one.
@@ -67,6 +70,9 @@ struct RelationRow {
     name: String,
     relkind: String,
     logged: bool,
+    unlogged_oids: Vec<i64>,
+    unlogged_schemas: Vec<String>,
+    unlogged_names: Vec<String>,
     has_children: bool,
     relreplident: String,
     primary_key: Vec<String>,
@@ -86,6 +92,9 @@ from_row!(RelationRow {
     name,
     relkind,
     logged,
+    unlogged_oids,
+    unlogged_schemas,
+    unlogged_names,
     has_children,
     relreplident,
     primary_key,
@@ -158,12 +167,25 @@ r#"
           select s.oid as root, coalesce(p.relid, s.oid) as leaf
             from selected s
             left join lateral pg_partition_tree(s.oid) p on s.relkind = 'p' and p.isleaf
+        ),
+        unlogged as (
+          select s.root, array_agg(l.oid::int8 order by l.oid) as oids,
+                 array_agg(n.nspname::text order by l.oid) as schemas,
+                 array_agg(l.relname::text order by l.oid) as names
+            from storage s
+            join pg_class l on l.oid = s.leaf
+            join pg_namespace n on n.oid = l.relnamespace
+           where l.relkind = 'r' and l.relpersistence = 'u' and s.leaf <> s.root
+           group by s.root
         )
         select c.oid::int8,
                c.nspname::text as schema,
                c.relname::text as name,
                c.relkind::text,
-               c.relpersistence = 'p' as logged,
+               (c.relpersistence = 'p' or c.relkind = 'p') as logged,
+               coalesce(u.oids, '{}') as unlogged_oids,
+               coalesce(u.schemas, '{}') as unlogged_schemas,
+               coalesce(u.names, '{}') as unlogged_names,
                exists (select from pg_inherits i where i.inhparent = c.oid) as has_children,
                c.relreplident::text,
                array(select a.attname::text
@@ -190,6 +212,12 @@ r#"
                                   on b.attrelid = c.oid and b.attnum = x.attnum
                                where x.position <= i.indnkeyatts
                                  and (not o.opcdefault or x.sorted_by <> b.attcollation))
+                        -- Where "not null" is not validated (18 and newer), there may be nulls.
+                        and not exists (
+                              select from pg_constraint o
+                               where o.conrelid = c.oid and o.contype = 'n'
+                                 and not o.convalidated
+                                 and o.conkey[1] = any (i.indkey))
                       order by k.position) as identity_index,
                row_security_active(c.oid) as row_security,
                c.relrowsecurity as row_security_enabled,
@@ -213,6 +241,7 @@ r#"
                            + pg_stat_get_tuples_deleted(s.leaf))::int8
                   from storage s where s.root = c.oid) as written
           from selected c
+          left join unlogged u on u.root = c.oid
         "#,
 &[&schemas, &tables],
 )
@@ -258,7 +287,11 @@ async fn columns(connection: &Session, oids: &[i64]) -> Result<BTreeMap<i64, Vec
                a.attname::text as name,
                a.attnum,
                format_type(a.atttypid, a.atttypmod) as declared,
-               (a.attnotnull or coalesce(d.not_null, false)) as not_null,
+               (a.attnotnull
+                  and not exists (select from pg_constraint o
+                                   where o.conrelid = a.attrelid and o.contype = 'n'
+                                     and not o.convalidated and o.conkey[1] = a.attnum)
+                or coalesce(d.not_null, false)) as not_null,
                (a.attgenerated <> '') as generated,
                coalesce(d.typmod, a.atttypmod) as typmod,
                b.oid::int8 as base_oid,
@@ -310,6 +343,13 @@ fn relation(
     columns: Vec<RelationColumn>,
     orders: BTreeMap<String, KeyOrder>,
 ) -> Relation {
+    let unlogged_names = row.unlogged_schemas.into_iter().zip(row.unlogged_names);
+    let unlogged_partitions = row
+        .unlogged_oids
+        .into_iter()
+        .map(|oid| oid as u32)
+        .zip(unlogged_names.map(|(schema, name)| TableName { schema, name }))
+        .collect();
     Relation {
         oid: row.oid as u32,
         name: TableName { schema: row.schema, name: row.name },
@@ -319,6 +359,7 @@ fn relation(
             _ => RelationKind::Plain,
         },
         logged: row.logged,
+        unlogged_partitions,
         columns,
         primary_key: row.primary_key,
         identity_index: row.identity_index,

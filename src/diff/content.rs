@@ -214,10 +214,10 @@ async fn prepare(connection: &Session) -> Result<()> {
     connection
         .execute(
             r#"
-        select set_config('enable_seqscan', 'off', true),
-               set_config('enable_sort', 'off', true),
-               set_config('max_parallel_workers_per_gather', '0', true)
-        "#,
+            select set_config('enable_seqscan', 'off', true),
+                   set_config('enable_sort', 'off', true),
+                   set_config('max_parallel_workers_per_gather', '0', true)
+            "#,
             &[],
         )
         .await?;
@@ -267,7 +267,6 @@ async fn checksums(
                 bucket = Buckets::hashed(tables, source, key, "r"),
                 condition = bounds.condition(source, key, "r"),
             );
-            // Every statement is another one.
             connection.query(&sql, &[]).await?
         }
     };

@@ -15,11 +15,11 @@ pub(crate) async fn use_no_index(connection: &Session) -> Result<()> {
     connection
         .execute(
             r#"
-        select set_config('enable_seqscan', 'on', false),
-               set_config('enable_indexscan', 'off', false),
-               set_config('enable_indexonlyscan', 'off', false),
-               set_config('enable_bitmapscan', 'off', false)
-        "#,
+            select set_config('enable_seqscan', 'on', false),
+                   set_config('enable_indexscan', 'off', false),
+                   set_config('enable_indexonlyscan', 'off', false),
+                   set_config('enable_bitmapscan', 'off', false)
+            "#,
             &[],
         )
         .await?;

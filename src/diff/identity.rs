@@ -332,13 +332,13 @@ async fn prepare(connection: &Session) -> Result<u32> {
     let age: i32 = connection
         .query_one(
             r#"
-        select age('3'::xid),
-               set_config('enable_seqscan', 'off', true),
-               set_config('enable_hashjoin', 'off', true),
-               set_config('enable_mergejoin', 'off', true),
-               set_config('enable_material', 'off', true),
-               set_config('max_parallel_workers_per_gather', '0', true)
-        "#,
+            select age('3'::xid),
+                   set_config('enable_seqscan', 'off', true),
+                   set_config('enable_hashjoin', 'off', true),
+                   set_config('enable_mergejoin', 'off', true),
+                   set_config('enable_material', 'off', true),
+                   set_config('max_parallel_workers_per_gather', '0', true)
+            "#,
             &[],
         )
         .await?;

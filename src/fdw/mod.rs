@@ -26,8 +26,7 @@ pub(crate) use tables::{ForeignTable, check_grants, create_foreign_tables};
 
 use uuid::Uuid;
 
-/// Marks our objects, so that [`Remains`] never drops what merely has a similar name.
-const MARKER: &str = "DeltaCompare recovery";
+use crate::catalog::MARKER;
 
 /// The schema of the status tables, the delta table, and the extension where we created it.
 pub(crate) const STATUS_SCHEMA: &str = "deltacompare";

@@ -35,7 +35,6 @@ pub(super) async fn create(base: &Session, name: &Ident, password: &SecretString
     ))
     .await
     .map_err(|error| {
-        let error = error;
         Error::refused(format!(
             "base does not let this role create a login role for head: {error}; give it CREATEROLE"
         ))
@@ -64,14 +63,14 @@ pub(crate) async fn may_bypass_row_security(base: &Session) -> Result<bool> {
 /// sufficed for that.
 pub(super) async fn reads_all(base: &Session) -> Result<bool> {
     base.query_one(
-r#"
+        r#"
         select rolsuper
                or (rolcreaterole and int4in(textout(current_setting('server_version_num'))) < 160000)
                or pg_has_role(current_user, 'pg_read_all_data', 'member with admin option')
           from pg_roles where rolname = current_user
         "#,
-&[],
-)
+        &[],
+    )
     .await
 }
 
@@ -85,16 +84,16 @@ pub(super) async fn check_grants(base: &Session, relations: &[Relation]) -> Resu
     let not_ours_to_grant: Vec<String> = base
         .query(
             r#"
-        select format('%I.%I', n.nspname, c.relname)
-          from unnest($1::text[], $2::text[]) as wanted (schema, name)
-          join pg_namespace n on n.nspname = wanted.schema
-          join pg_class c on c.relnamespace = n.oid and c.relname = wanted.name
-         where not (has_schema_privilege(n.oid, 'usage with grant option')
-                    or has_schema_privilege('public', n.oid, 'usage'))
-            or not (has_table_privilege(c.oid, 'select with grant option')
-                    or has_table_privilege('public', c.oid, 'select'))
-         order by 1
-        "#,
+            select format('%I.%I', n.nspname, c.relname)
+              from unnest($1::text[], $2::text[]) as wanted (schema, name)
+              join pg_namespace n on n.nspname = wanted.schema
+              join pg_class c on c.relnamespace = n.oid and c.relname = wanted.name
+             where not (has_schema_privilege(n.oid, 'usage with grant option')
+                        or has_schema_privilege('public', n.oid, 'usage'))
+                or not (has_table_privilege(c.oid, 'select with grant option')
+                        or has_table_privilege('public', c.oid, 'select'))
+             order by 1
+            "#,
             &[&schemas, &names],
         )
         .await?;
@@ -120,7 +119,6 @@ pub(super) async fn grant(base: &Session, name: &Ident, relations: &[Relation]) 
         ))
         .await
         .map_err(|error| {
-            let error = error;
             Error::refused(format!(
                 "base does not let this role hand on the right to read {relation}: {error}; \
                  grant it pg_read_all_data with admin option"
@@ -153,19 +151,19 @@ pub(super) async fn drop(base: &Session, name: &Ident) -> Result<bool> {
     let grants: Vec<(String, String, String)> = base
         .query(
             r#"
-        select 'table', n.nspname::text, c.relname::text
-          from pg_class c
-          join pg_namespace n on n.oid = c.relnamespace
-         cross join aclexplode(c.relacl) acl
-          join pg_roles r on r.oid = acl.grantee
-         where r.rolname = $1
-        union
-        select 'schema', n.nspname::text, ''
-          from pg_namespace n
-         cross join aclexplode(n.nspacl) acl
-          join pg_roles r on r.oid = acl.grantee
-         where r.rolname = $1
-        "#,
+            select 'table', n.nspname::text, c.relname::text
+              from pg_class c
+              join pg_namespace n on n.oid = c.relnamespace
+             cross join aclexplode(c.relacl) acl
+              join pg_roles r on r.oid = acl.grantee
+             where r.rolname = $1
+            union
+            select 'schema', n.nspname::text, ''
+              from pg_namespace n
+             cross join aclexplode(n.nspacl) acl
+              join pg_roles r on r.oid = acl.grantee
+             where r.rolname = $1
+            "#,
             &[&name.name()],
         )
         .await?;

@@ -97,7 +97,7 @@ impl App {
                     Limits { lease: self.options.lease, call: Some(self.call()?), files: false };
                 let servers = self.servers().await?;
                 servers.head.refuse_pooler().await?;
-                Engine::open(servers.clone(), event_hub, limits, Progress::new(true)).await
+                Engine::open(servers.clone(), event_hub, limits, Progress::silent()).await
             })
             .await?;
         engine.make_store_again().await?;

@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::io;
 
+use rustls::pki_types::InvalidDnsNameError;
 use tokio_postgres::error::{DbError, SqlState};
 
 use crate::error::{Error, ErrorKind};
@@ -48,7 +49,10 @@ fn database_message(error: &DbError) -> String {
 /// Whether the TLS handshake failed, and not the network below it.
 pub(super) fn is_about_tls(error: &tokio_postgres::Error) -> bool {
     match cause(error) {
-        Some(cause) => cause.get_ref().is_some_and(|cause| cause.is::<rustls::Error>()),
+        Some(cause) => cause.get_ref().is_some_and(|cause| {
+            // No certificate can be for a host of such a name.
+            cause.is::<rustls::Error>() || cause.is::<InvalidDnsNameError>()
+        }),
         // The server speaks no TLS. The driver keeps the kind to itself.
         None => error.to_string().contains("TLS"),
     }

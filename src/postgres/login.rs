@@ -9,7 +9,7 @@ use tokio_postgres::error::SqlState;
 
 use super::error::{is_about_tls, message};
 use super::session::Session;
-use super::settings::{pin_and_find_lacking, session_options};
+use super::settings::{APPLICATION_NAMES, pin_and_find_lacking, session_options};
 use super::{PasswordSource, Server, SslMode, pooler};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -36,6 +36,11 @@ impl Server {
     /// refused (password, unknown database, `pg_hba.conf`) or is behind a pooler; a password that
     /// may change in the place that it comes from is transient too.
     pub async fn connect(&self, application_name: &str) -> Result<Session> {
+        debug_assert!(
+            APPLICATION_NAMES.contains(&application_name)
+                || application_name.starts_with("deltacompare_"),
+            "{application_name} is not known as one of our sessions"
+        );
         let password = self.password().await?;
         let refused = match self.attempt(application_name, password.as_ref()).await {
             Ok(session) => return Ok(session),

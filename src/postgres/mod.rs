@@ -31,5 +31,5 @@ pub(crate) use pool::Pool;
 pub(crate) use pooler::NAME_THE_SERVERS_PORT;
 pub(crate) use row::{Binary, Row, from_row};
 pub(crate) use session::Transaction;
-pub(crate) use settings::session_options;
+pub(crate) use settings::{APPLICATION_NAMES, session_options};
 pub(crate) use tokio_postgres::types::{self, Json};

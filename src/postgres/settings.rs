@@ -2,6 +2,24 @@
 
 use super::Literal;
 
+/// The names of our sessions in `pg_stat_activity`, besides those of work items, which have the name
+/// of their recovery's objects.
+pub(crate) const APPLICATION_NAMES: [&str; 13] = [
+    "deltacompare account",
+    "deltacompare clean-up",
+    "deltacompare cleanup",
+    "deltacompare coordinator",
+    "deltacompare health",
+    "deltacompare history",
+    "deltacompare last look",
+    "deltacompare plan",
+    "deltacompare preflight",
+    "deltacompare record",
+    "deltacompare set-up",
+    "deltacompare status",
+    "deltacompare verify",
+];
+
 /// Settings pinned in every session on either server, whatever a database or a role sets for its
 /// applications' sake. A test compares the list with what each supported major has: see
 /// `tests/behaviour/session_settings.rs`, which says of every other setting why it may differ.

@@ -58,6 +58,7 @@ pub(super) async fn since_recorded(
                 list(&altered_before)
             ));
         }
+        let since = transactions_since(recorded, compared.next_transaction);
         let altered = altered(recorded, then, compared, selection).await?;
         if !altered.is_empty() {
             unknown.push(format!("{side} was altered since it was recorded"));
@@ -75,12 +76,24 @@ pub(super) async fn since_recorded(
                 ));
             }
         }
-        whens.push(format!("{side} was recorded {}", recorded.when()));
+        whens.push(format!("{side} was recorded {}{since}", recorded.when()));
     }
     Ok(match unknown.is_empty() {
         true => Ok(format!("neither restore was altered since: {}", whens.join(", "))),
         false => Err(unknown.join("; ")),
     })
+}
+
+/// How many transactions wrote something on a server since it was recorded, for people; ours among
+/// them. Their writes to tables are known by counts alone.
+fn transactions_since(recorded: &Recorded, next_transaction: i64) -> String {
+    let since =
+        recorded.next_transaction.map(|then| (next_transaction as u64).saturating_sub(then));
+    match since {
+        None | Some(0) => String::new(),
+        Some(1) => "; 1 transaction has written there since".to_owned(),
+        Some(many) => format!("; {many} transactions have written there since"),
+    }
 }
 
 /// What became of one server since it was recorded, as far as it concerns the selection.
@@ -91,7 +104,7 @@ async fn altered(
     selection: &Selection,
 ) -> Result<Vec<String>> {
     let Compared { connection, oids, next_transaction, .. } = compared;
-    let now = relations(connection, 0).await?;
+    let now = relations(connection, 0, recorded.newest_oid).await?;
     let publications_now = publications(connection).await?;
     let alterations = Relations::of(then).until(&Relations::of(&now), |relations, relation| {
         is_covered(relations, relation, &oids, selection)
@@ -163,7 +176,7 @@ pub(crate) async fn altered_relations(
     connection: &Session,
 ) -> Result<Vec<(Vec<u32>, String)>> {
     let Some(then) = &recorded.relations else { return Ok(Vec::new()) };
-    let now = relations(connection, 0).await?;
+    let now = relations(connection, 0, recorded.newest_oid).await?;
     let alterations = Relations::of(then).until(&Relations::of(&now), |_, _| true);
     Ok(alterations.into_iter().map(|alteration| (alteration.line, alteration.what)).collect())
 }

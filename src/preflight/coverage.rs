@@ -7,8 +7,8 @@ use super::Findings;
 use crate::catalog::{
     self, Deviation, PublishedTable, RelationKind, Selection, Sides, Storage, TableName, TablePair,
 };
-use crate::error::Result;
-use crate::postgres::{self, Session};
+use crate::error::{Error, Result};
+use crate::postgres::{self, Session, Side};
 
 /// The selected tables, each with base's. What is not compared is told once for all of a kind,
 /// however many tables it meets.
@@ -69,6 +69,7 @@ pub(super) async fn pairs(
     if !sides.undecided.is_empty() {
         pairs = sides.pair();
     }
+    refuse_bad_filters(base, head, &pairs, findings).await?;
     if selection.tables.is_empty() {
         not_compared(base, head, selection, &pairs, &sides, findings).await?;
     }
@@ -120,27 +121,63 @@ async fn regrouped(
     Ok(partitions)
 }
 
+/// Refuses tables with a row filter that cannot be asked for. pgoutput keeps a filter as it was
+/// parsed once; its text may mean nothing any more, or two things, where a cast or an operator came.
+async fn refuse_bad_filters(
+    base: &Session,
+    head: &Session,
+    pairs: &[TablePair],
+    findings: &mut Findings,
+) -> Result<()> {
+    for pair in pairs {
+        let on_base = pair.base.as_ref().zip(pair.base_filter.as_ref());
+        let on_head = pair.published.filter.as_ref().map(|filter| (&pair.head, filter));
+        for (side, session, asked) in [(Side::Base, base, on_base), (Side::Head, head, on_head)] {
+            let Some((relation, filter)) = asked else { continue };
+            if let Some(error) = cannot_filter(session, relation, filter).await? {
+                let table = &pair.table.name;
+                findings.refuse(format!(
+                    "the row filter of {table} cannot be asked for on {side}: {error}; on these \
+                     copies, drop what makes it ambiguous (a cast or an operator that came after \
+                     the publication), record them again, or leave the table out with --exclude \
+                     {table}"
+                ));
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Why a server cannot decide a row filter: a syntax error or access rule violation, or a data
+/// exception. Missing rights are looked for elsewhere.
+async fn cannot_filter(
+    session: &Session,
+    relation: &catalog::Relation,
+    filter: &str,
+) -> Result<Option<Error>> {
+    let question = format!(
+        "explain select from {} as r where {filter}",
+        postgres::Relation::from(&relation.name)
+    );
+    match session.batch_execute(&question).await {
+        Ok(()) => Ok(None),
+        Err(error) => match error.sqlstate() {
+            Some("42501") => Ok(None),
+            Some(code) if code.starts_with("42") || code.starts_with("22") => Ok(Some(error)),
+            _ => Err(error),
+        },
+    }
+}
+
 /// Tables with a row filter that base cannot decide. One that base's publications have it can; one
 /// that is head's alone may ask for columns or types that came in the gap.
 async fn undecided(base: &Session, pairs: &[TablePair]) -> Result<BTreeSet<TableName>> {
     let mut undecided = BTreeSet::new();
     for pair in pairs {
         let (Some(relation), Some(filter)) = (&pair.base, &pair.base_filter) else { continue };
-        let question = format!(
-            "explain select from {} as r where {filter}",
-            postgres::Relation::from(&relation.name)
-        );
-        match base.batch_execute(&question).await {
-            Ok(()) => {}
-            // Syntax error or access rule violation, data exception; but missing rights are looked
-            // for elsewhere.
-            Err(error) => match error.sqlstate() {
-                Some("42501") => {}
-                Some(code) if code.starts_with("42") || code.starts_with("22") => {
-                    undecided.insert(pair.table.name.clone());
-                }
-                _ => return Err(error),
-            },
+        if cannot_filter(base, relation, filter).await?.is_some() {
+            undecided.insert(pair.table.name.clone());
         }
     }
     Ok(undecided)

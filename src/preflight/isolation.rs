@@ -43,10 +43,10 @@ async fn foreign_servers(side: Side, connection: &Session, findings: &mut Findin
     let servers: Vec<String> = connection
         .query(
             r#"
-        select srvname::text from pg_foreign_server
-         where srvname !~ '^deltacompare_[0-9a-f]{12}$'
-         order by 1
-        "#,
+            select srvname::text from pg_foreign_server
+             where srvname !~ '^deltacompare_[0-9a-f]{12}$'
+             order by 1
+            "#,
             &[],
         )
         .await?;
@@ -144,16 +144,16 @@ async fn event_triggers(side: Side, connection: &Session, findings: &mut Finding
     let triggers: Vec<(String, bool)> = connection
         .query(
             r#"
-        select e.evtname::text,
-               exists (select from pg_depend d
-                        where d.classid = 'pg_event_trigger'::regclass and d.objid = e.oid
-                          and d.deptype = 'e')
-          from pg_event_trigger e
-         where e.evtenabled in ('O', 'A')
-           and e.evtevent in ('ddl_command_start', 'ddl_command_end', 'sql_drop')
-           and (e.evttags is null or e.evttags && $1::text[])
-         order by 1
-        "#,
+            select e.evtname::text,
+                   exists (select from pg_depend d
+                            where d.classid = 'pg_event_trigger'::regclass and d.objid = e.oid
+                              and d.deptype = 'e')
+              from pg_event_trigger e
+             where e.evtenabled in ('O', 'A')
+               and e.evtevent in ('ddl_command_start', 'ddl_command_end', 'sql_drop')
+               and (e.evttags is null or e.evttags && $1::text[])
+             order by 1
+            "#,
             &[&OUR_COMMANDS],
         )
         .await?;

@@ -239,9 +239,14 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         &mut findings,
     )
     .await?;
-    gap = gap.of_restores(match pairs.iter().any(written) {
-        true => Err(WRITTEN_TO.to_owned()),
-        false => unaltered,
+    gap = gap.of_restores(if pairs.iter().any(written) {
+        Err(WRITTEN_TO.to_owned())
+    } else if counts_lost && !unwritten_since_recorded(request, &base_facts, &head_facts) {
+        Err("a restore lost its counts of writes, so writes to it cannot be seen".to_owned())
+    } else if !(base_facts.track_counts && head_facts.track_counts) {
+        Err("track_counts is off on a restore, so writes to it cannot be seen".to_owned())
+    } else {
+        unaltered
     });
 
     let target = FdwTarget::new(&servers.base, &request.fdw, head_facts.version());
@@ -292,6 +297,20 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         base_storage,
         reused_ids: reused_ids.unwrap_or_default(),
         no_row_versions,
+    })
+}
+
+/// Whether no transaction has written anything on either server since they were recorded: counts that
+/// were lost since then are of nothing.
+fn unwritten_since_recorded(
+    request: &Request,
+    base: &restores::Facts,
+    head: &restores::Facts,
+) -> bool {
+    request.recorded.as_ref().is_some_and(|record| {
+        [(&record.base, base), (&record.head, head)].into_iter().all(|(recorded, facts)| {
+            recorded.next_transaction == Some(facts.next_transaction as u64)
+        })
     })
 }
 

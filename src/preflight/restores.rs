@@ -3,7 +3,7 @@
 use super::Findings;
 use crate::catalog::{Selection, TablePair};
 use crate::error::Result;
-use crate::postgres::{Session, Side, from_row};
+use crate::postgres::{APPLICATION_NAMES, Session, Side, from_row};
 
 /// What a server says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,14 @@ pub(super) async fn facts(connection: &Session) -> Result<Facts> {
                case when pg_is_in_recovery() then 0
                     else int8in(xid8out(pg_snapshot_xmax(pg_current_snapshot())))
                end as next_transaction,
-               current_setting('track_counts') = 'on' as track_counts,
+               (current_setting('track_counts') = 'on'
+                and not exists (select from pg_db_role_setting s
+                                 cross join unnest(s.setconfig) as c (setting)
+                                 where s.setdatabase in
+                                         (0, (select oid from pg_database
+                                               where datname = current_database()))
+                                   and lower(c.setting) ~ '^track_counts=(off|false|no|n|f|fa|0|of)'
+                               )) as track_counts,
                exists (select from pg_largeobject_metadata) as large_objects,
                nullif(format('%s', pg_last_wal_replay_lsn()), '') as last_replayed,
                (extract(epoch from pg_last_xact_replay_timestamp()) * 1000)::int8 as last_commit,
@@ -210,11 +217,12 @@ pub(crate) async fn writers(connection: &Session) -> Result<Vec<i32>> {
          where l.locktype = 'transactionid' and l.mode = 'ExclusiveLock' and l.granted
            and a.datname = current_database()
            and a.usesysid is not null
-           and coalesce(a.application_name, '') not like 'deltacompare%'
+           and not (coalesce(a.application_name, '') = any ($1)
+                    or coalesce(a.application_name, '') ~ '^deltacompare_[0-9a-f]{12}$')
            and a.pid <> pg_backend_pid()
          order by 1
         "#,
-            &[],
+            &[&APPLICATION_NAMES.as_slice()],
         )
         .await
 }
@@ -247,11 +255,12 @@ pub(crate) async fn other_sessions(connection: &Session) -> Result<Vec<OtherSess
          where a.datname = current_database()
            and a.usesysid is not null
            and coalesce(a.backend_type, 'client backend') = 'client backend'
-           and coalesce(a.application_name, '') not like 'deltacompare%'
+           and not (coalesce(a.application_name, '') = any ($1)
+                    or coalesce(a.application_name, '') ~ '^deltacompare_[0-9a-f]{12}$')
            and a.pid <> pg_backend_pid()
          order by 1
         "#,
-            &[],
+            &[&APPLICATION_NAMES.as_slice()],
         )
         .await
 }
@@ -307,7 +316,8 @@ pub(super) async fn locked(
                        join pg_namespace n on n.oid = c.relnamespace
                       where a.transaction = p.transaction
                         and c.relkind in ('r', 'p')
-                        and n.nspname not in ('pg_catalog', 'information_schema')
+                        -- Those below are the server's own.
+                        and c.oid >= 16384
                         and ((n.nspname, c.relname) in
                                (select w.schema, w.name
                                   from unnest($1::text[], $2::text[]) as w (schema, name))

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::TableName;
+use crate::catalog::{OUR_SCHEMA, TableName};
 use crate::error::Result;
 use crate::postgres::{Session, from_row};
 
@@ -82,12 +82,15 @@ from_row!(RelationRow {
 /// All tables of the database, with one query however many there are, by name. Waits for no lock of a
 /// prepared transaction.
 ///
-/// [`RecordedRelation::altered`] is set for those that one of the newest `transactions` altered.
+/// [`RecordedRelation::altered`] is set for those that one of the newest `transactions` altered. What
+/// values of types such as `regclass` print is a part of their tables' definitions: the names of all
+/// objects up to `newest_oid`; later ones were made since, and no row names them.
 pub(crate) async fn relations(
     connection: &Session,
     transactions: u64,
+    newest_oid: Option<u32>,
 ) -> Result<Vec<RecordedRelation>> {
-    let rows = relation_rows(connection, transactions).await?;
+    let rows = relation_rows(connection, transactions, newest_oid).await?;
     Ok(rows.into_iter().map(RecordedRelation::from).collect())
 }
 
@@ -110,14 +113,17 @@ impl From<RelationRow> for RecordedRelation {
 /// Hashes of 64 bits suffice: they are compared with the same table's only, and nobody forges them.
 /// `format` and `json_build_array` call the types' output functions, which no cast of the user's
 /// replaces.
-async fn relation_rows(connection: &Session, transactions: u64) -> Result<Vec<RelationRow>> {
+async fn relation_rows(
+    connection: &Session,
+    transactions: u64,
+    newest_oid: Option<u32>,
+) -> Result<Vec<RelationRow>> {
     let published_schemas = if has_published_schemas(connection).await? {
         "exists (select from pg_publication_namespace s where s.pnnspid = c.relnamespace)"
     } else {
         "false"
     };
-    connection.query(
-&format!(
+    let sql = format!(
         r#"
         with recursive
         relation as materialized (
@@ -128,9 +134,9 @@ async fn relation_rows(connection: &Session, transactions: u64) -> Result<Vec<Re
             join pg_namespace n on n.oid = c.relnamespace
            where c.relkind in ('r', 'p')
              and c.relpersistence <> 't'
-             and n.nspname not in ('pg_catalog', 'pg_toast', 'information_schema')
-             -- Our own (see `fdw`).
-             and n.nspname !~ '^deltacompare(_[0-9a-f]{{12}})?$'
+             -- Those below are the server's own.
+             and c.oid >= 16384
+             and not {OUR_SCHEMA}
         ),
         -- pg_relation_size would wait for these.
         locked as materialized (
@@ -162,11 +168,60 @@ async fn relation_rows(connection: &Session, transactions: u64) -> Result<Vec<Re
                  union all
                  select g.rngtypid from pg_range g where g.rngmultitypid = t.oid) n
         ),
+        -- What values of these types print. Only catalogs that a column prints names of are read.
+        named (type, definition) as materialized (
+          select t.oid,
+                 (select hashtextextended(string_agg(format('%s %s', v.oid, v.name), ','
+                                                     order by v.oid) collate "C", 0)
+                    from (select c.oid, format('%s.%s', c.relnamespace, c.relname) as name
+                            from pg_class c
+                            join pg_namespace n on n.oid = c.relnamespace
+                           where t.typname = 'regclass' and c.relpersistence <> 't'
+                             and n.nspname <> 'pg_toast' and not {OUR_SCHEMA}
+                          union all
+                          select y.oid, format('%s.%s', y.typnamespace, y.typname)
+                            from pg_type y
+                            join pg_namespace n on n.oid = y.typnamespace
+                           where t.typname = 'regtype'
+                             and n.nspname !~ '^pg_(toast|temp|toast_temp)' and not {OUR_SCHEMA}
+                          union all
+                          select p.oid, format('%s.%s %s', p.pronamespace, p.proname, p.proargtypes)
+                            from pg_proc p
+                           where t.typname in ('regproc', 'regprocedure')
+                          union all
+                          select o.oid, format('%s.%s %s %s', o.oprnamespace, o.oprname, o.oprleft,
+                                               o.oprright)
+                            from pg_operator o
+                           where t.typname in ('regoper', 'regoperator')
+                          union all
+                          select r.oid, format('%s', r.rolname)
+                            from pg_roles r
+                           where t.typname = 'regrole' and r.rolname !~ '^deltacompare_[0-9a-f]{{12}}$'
+                          union all
+                          select n.oid, format('%s', n.nspname)
+                            from pg_namespace n
+                           where t.typname <> 'regrole' and n.nspname !~ '^pg_(temp|toast_temp)'
+                             and not {OUR_SCHEMA}
+                          union all
+                          select f.oid, format('%s.%s', f.cfgnamespace, f.cfgname)
+                            from pg_ts_config f where t.typname = 'regconfig'
+                          union all
+                          select f.oid, format('%s.%s', f.dictnamespace, f.dictname)
+                            from pg_ts_dict f where t.typname = 'regdictionary'
+                          union all
+                          select l.oid, format('%s.%s', l.collnamespace, l.collname)
+                            from pg_collation l where t.typname = 'regcollation') v
+                   where v.oid::int8 <= $2)
+            from pg_type t
+           where t.typnamespace = 'pg_catalog'::regnamespace and t.typtype = 'b'
+             and t.typname ~ '^reg' and t.oid in (select p.oid from part p)
+        ),
         type_definition (oid, definition) as materialized (
           select t.oid,
                  format('%s', json_build_array(
                    t.oid, t.typnamespace, t.typname, t.typtype, t.typbasetype, t.typtypmod,
                    t.typelem, t.typcollation, t.typoutput,
+                   (select v.definition from named v where v.type = t.oid),
                    (select json_agg(json_build_array(e.oid, e.enumlabel) order by e.enumsortorder)
                       from pg_enum e where e.enumtypid = t.oid),
                    (select json_agg(json_build_array(a.attnum, a.attname, a.atttypid, a.atttypmod,
@@ -253,10 +308,10 @@ async fn relation_rows(connection: &Session, transactions: u64) -> Result<Vec<Re
           left join publications m on m.oid = c.oid
          order by c.nspname, c.relname
         "#
-    ),
-&[&i64::try_from(transactions).unwrap_or(i64::MAX)],
-)
-    .await
+    );
+    let until = newest_oid.map_or(i64::MAX, i64::from);
+    let transactions = i64::try_from(transactions).unwrap_or(i64::MAX);
+    connection.query(&sql, &[&transactions, &until]).await
 }
 
 /// PostgreSQL 15 brought publications of schemas.

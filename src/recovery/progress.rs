@@ -20,7 +20,15 @@ pub struct Progress {
     /// All tables together, in bytes.
     total: ProgressBar,
     terminal: bool,
-    quiet: bool,
+    lines: Lines,
+}
+
+/// What is written to standard error where that is no terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lines {
+    All,
+    Warnings,
+    None,
 }
 
 /// What is shown of one running table.
@@ -39,13 +47,22 @@ impl Drop for Shown {
 }
 
 impl Progress {
-    /// Bars if standard error is a terminal, plain lines otherwise, nothing at all if `quiet`.
+    /// Bars if standard error is a terminal, plain lines otherwise; warnings alone if `quiet`.
     pub fn new(quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal() && !quiet;
+        Self::with(terminal, if quiet { Lines::Warnings } else { Lines::All })
+    }
+
+    /// Nothing at all: for a process whose log tells.
+    pub(crate) fn silent() -> Self {
+        Self::with(false, Lines::None)
+    }
+
+    fn with(terminal: bool, lines: Lines) -> Self {
         let target =
             if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bars = MultiProgress::with_draw_target(target);
-        Self { total: ProgressBar::hidden(), bars, terminal, quiet }
+        Self { total: ProgressBar::hidden(), bars, terminal, lines }
     }
 
     /// One line for the operator.
@@ -53,14 +70,19 @@ impl Progress {
         if self.terminal {
             // Above the bars; a terminal that is gone is no reason to fail.
             let _ = self.bars.println(line);
-        } else if !self.quiet {
+        } else if self.lines == Lines::All {
             eprintln!("{line}");
         }
     }
 
     /// One line that should not be missed.
     pub fn warn(&self, line: &str) {
-        self.say(&format!("warning: {line}"));
+        let line = format!("warning: {line}");
+        if self.lines == Lines::Warnings {
+            eprintln!("{line}");
+        } else {
+            self.say(&line);
+        }
     }
 
     pub(crate) fn start(&self, items: &[WorkItem]) {
@@ -89,7 +111,7 @@ impl Progress {
 
     /// `None` if nothing is shown.
     pub(crate) fn begin(&self, item: &WorkItem, live: Arc<LiveCounts>) -> Option<Shown> {
-        if self.quiet {
+        if self.lines != Lines::All {
             return None;
         }
         let bar = self.bars.insert_before(&self.total, ProgressBar::new_spinner());

@@ -95,7 +95,7 @@ impl DeltaTable {
             bodies.push(String::from_utf8_lossy(&event.body));
         }
         let inserted = self.pool.execute(
-r#"
+            r#"
             insert into deltacompare.delta
               (recovery_id, event_id, schema_name, table_name, op, key, event)
             select $1, e.id, e.schema, e.name, e.op, json_in(textout(e.key)), json_in(textout(e.body))
@@ -103,8 +103,8 @@ r#"
                      as e (id, schema, name, op, key, body)
             on conflict do nothing
             "#,
-&[&self.recovery, &ids, &schemas, &tables, &operations, &keys, &bodies],
-)
+            &[&self.recovery, &ids, &schemas, &tables, &operations, &keys, &bodies],
+        )
         .await
         .map_err(|error| match error.sqlstate() {
             // undefined_table, invalid_schema_name

@@ -153,6 +153,24 @@ const ALTERATIONS: &[Alteration] = &[
         statements: "alter table disinherited_child no inherit disinherited",
         says: "public.disinherited_child has another definition",
     },
+    Alteration {
+        table: "names_roles",
+        side: "head",
+        statements: "alter role clerk rename to clerk_since",
+        says: "public.names_roles has another definition",
+    },
+    Alteration {
+        table: "names_tables",
+        side: "base",
+        statements: "alter table named_by_others rename to renamed_by_others",
+        says: "public.names_tables has another definition",
+    },
+    Alteration {
+        table: "information_schema.mine",
+        side: "head",
+        statements: "truncate information_schema.mine",
+        says: "information_schema.mine has another file",
+    },
 ];
 
 /// Tables of partitions, and one that another inherits from; all others are plain.
@@ -164,6 +182,11 @@ const SHAPED: &str = r#"
     create table columns_swapped (id int primary key, v text, w text);
     create table enum_label (id int primary key, v text, hue hue default 'red');
     create table domain_array (id int primary key, v text, pairs pairs);
+    create role clerk;
+    create type clerks as (one regrole);
+    create table names_roles (id int primary key, v text, roles clerks[] default '{(clerk)}');
+    create table named_by_others (id int);
+    create table names_tables (id int primary key, v text, r regclass default 'named_by_others');
     create table leaf_dropped (id int primary key, v text) partition by range (id);
     create table leaf_dropped_1 partition of leaf_dropped for values from (0) to (1000);
     create table leaf_dropped_2 partition of leaf_dropped for values from (1000) to (2000);

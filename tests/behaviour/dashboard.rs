@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::{Database, Gap, Hosted};
+use crate::support::{Database, Gap, Hosted, deltacompare};
 
 /// Tables of different sizes, each with changes.
 fn shop(tables: &[(&str, u32)]) -> (String, String) {
@@ -92,12 +92,18 @@ async fn a_recovery_is_followed_retried_and_saved() {
         slots.push(production.value(now).await.unwrap());
     })
     .await;
+    // Without a record of the restores nothing is proven.
+    let record = deltacompare(&gap, &["record", "--file", "{dir}/recorded.json"]).run().await;
+    record.assert_completed();
+    let recorded: Value =
+        serde_json::from_slice(&std::fs::read(record.file("recorded.json")).unwrap()).unwrap();
     let app = Hosted::start(&gap, 1, &[]).await;
     trouble(&gap, &app, TROUBLE).await;
     let id = app
         .begin(&json!({
             "sinks": ["delta-table"], "format": "landing", "parallel": 2, "range_blocks": 400,
             "publications": ["shop"], "lost_at_lsn": slots[0], "new_slot_lsn": slots[1],
+            "recorded": recorded,
         }))
         .await;
     browse(&app, "follows", &id, tables.len()).await;

@@ -368,6 +368,34 @@ fn assert_statements_are_qualified(server: &Server, tables: &Tables<'_>) -> usiz
     read
 }
 
+/// A schema is ours by its comment, not by its name.
+async fn a_schema_of_the_users_may_have_a_name_like_ours() {
+    let gap = Gap::between(
+        "create schema deltacompare_abcdefabcdef;
+         create table deltacompare_abcdefabcdef.orders (id int primary key, v text);
+         insert into deltacompare_abcdefabcdef.orders select i, 'a' from generate_series(1, 99) i;
+         create publication p for all tables",
+        "update deltacompare_abcdefabcdef.orders set v = 'b' where id <= 9;
+         delete from deltacompare_abcdefabcdef.orders where id = 50",
+    )
+    .await;
+    let record = deltacompare(&gap, &["record", "--file", "{dir}/recorded.json"]).run().await;
+    record.assert_completed();
+    let run = deltacompare(
+        &gap,
+        &["run", "--sink", "ndjson:{dir}/events", "--format", "landing", "--verify", "full"],
+    )
+    .run()
+    .await;
+    run.assert_completed();
+    let orders = TableName::of("deltacompare_abcdefabcdef.orders");
+    assert_eq!(run.events("events").of_table(&orders).len(), 10);
+    assert_recovered(&gap, &orders, &run.events("events")).await;
+    let recorded = std::fs::read_to_string(record.file("recorded.json")).unwrap();
+    assert!(recorded.contains("deltacompare_abcdefabcdef"), "{recorded}");
+}
+
 tests! {
     no_name_of_the_users_is_taken_for_one_of_ours: majors,
+    a_schema_of_the_users_may_have_a_name_like_ours,
 }

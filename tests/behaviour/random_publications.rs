@@ -11,6 +11,7 @@ mod statement;
 mod world;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use deltacompare_testbed::{Options, Postgres, Production};
 use futures_util::{StreamExt, stream};
@@ -99,6 +100,11 @@ async fn check(seed: u64) {
         for publications in sets {
             let all: Vec<String> = names.iter().map(|name| (*name).clone()).collect();
             let read = if publications.is_empty() { &all } else { &publications };
+            // After an error, its session tells the client first and leaves the slot then.
+            let free = "select not active from pg_replication_slots where slot_name = 'slot'";
+            while !production.value::<bool>(free).await.unwrap() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
             let said = production
                 .rows(format!(
                     "select data from pg_logical_slot_peek_binary_changes(

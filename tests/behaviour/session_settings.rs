@@ -269,7 +269,7 @@ async fn settings_of_a_database_or_a_role_change_nothing() {
     }
     for (side, server) in [(Side::Base, &gap.base), (Side::Head, &gap.head)] {
         let ours = Server::parse(side, &server.url(Role::Admin), None).unwrap();
-        let session = ours.connect("deltacompare settings").await.unwrap();
+        let session = ours.connect("deltacompare verify").await.unwrap();
         let later = LATER_SESSION_SETTINGS.iter().map(|(name, value, _)| (*name, *value));
         for (name, value) in SESSION_SETTINGS.into_iter().chain(later) {
             let found: Option<String> =

@@ -27,8 +27,8 @@ async fn at_work(server: &Server) -> Vec<String> {
 async fn a_statement_ends_with_its_caller() {
     let gap = Gap::between(SCHEMA, "insert into t values (2)").await;
     let ours = postgres::Server::parse(Side::Head, &gap.head.url(Role::Admin), None).unwrap();
-    let one = ours.connect("deltacompare stop").await.unwrap();
-    let other = ours.connect("deltacompare stop").await.unwrap();
+    let one = ours.connect("deltacompare verify").await.unwrap();
+    let other = ours.connect("deltacompare verify").await.unwrap();
     let waiting = one.query_one::<String>("select 'slept' from pg_sleep(600)", &[]);
     assert!(tokio::time::timeout(Duration::from_millis(500), waiting).await.is_err());
     let waiting = other.query_one::<i64>("select count(*) from pg_sleep(600)", &[]);

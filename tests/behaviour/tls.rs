@@ -170,7 +170,7 @@ async fn a_login_is_bound_to_the_servers_certificate() {
     let intercepted = own.replace(&gap.base.port().to_string(), &between.port().to_string());
     let connect = async |url: &str| {
         let server = deltacompare::postgres::Server::parse(Side::Base, url, None).unwrap();
-        server.connect("deltacompare test").await
+        server.connect("deltacompare verify").await
     };
     let error = connect(&intercepted).await.unwrap_err().to_string();
     assert!(error.contains("channel binding"), "{error}");

@@ -156,10 +156,10 @@ pub(super) async fn prepare(connection: &Session) -> Result<()> {
     connection
         .execute(
             r#"
-        select set_config('enable_sort', 'off', true),
-               set_config('work_mem', $1, true),
-               set_config('max_parallel_workers_per_gather', '0', true)
-        "#,
+            select set_config('enable_sort', 'off', true),
+                   set_config('work_mem', $1, true),
+                   set_config('max_parallel_workers_per_gather', '0', true)
+            "#,
             &[&WORK_MEM],
         )
         .await?;
@@ -278,13 +278,13 @@ fn fetch<'a>(
 ) -> BoxStream<'a, Result<Vec<Change>>> {
     try_stream! {
         let (schema, name): (String, String) = connection.query_one(
-r#"
+            r#"
             select n.nspname::text, c.relname::text
               from pg_class c join pg_namespace n on n.oid = c.relnamespace
              where c.oid = $1::int8::oid
             "#,
-&[&leaf],
-)
+            &[&leaf],
+        )
         .await?;
         let sql = format!(
             "select tidsend(r.ctid), {image} from only {leaf} as r where r.ctid = any ($1::tid[])",

@@ -239,7 +239,6 @@ impl<'a> Walk<'a> {
             order = order.join(", "),
             offset = self.rows,
         );
-        // Every statement is another one.
         let row = connection.query_opt::<Row>(&sql, &[]).await?;
         row.map(|row| {
             if !row.try_get::<_, bool>(1)? {

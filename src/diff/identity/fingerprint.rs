@@ -97,9 +97,9 @@ pub(super) async fn blocks(connection: &Session, relation: u32) -> Result<u32> {
     let blocks: i64 = connection
         .query_one(
             r#"
-        select pg_relation_size($1::int8::oid::regclass)
-               / pg_size_bytes(current_setting('block_size'))
-        "#,
+            select pg_relation_size($1::int8::oid::regclass)
+                   / pg_size_bytes(current_setting('block_size'))
+            "#,
             &[&i64::from(relation)],
         )
         .await?;

@@ -32,10 +32,10 @@ impl Store {
             .pool
             .query(
                 r#"
-            select schema_name, table_name, rows_base, rows_head, balance, error
-              from deltacompare.account
-             where recovery_id = $1
-            "#,
+                select schema_name, table_name, rows_base, rows_head, balance, error
+                  from deltacompare.account
+                 where recovery_id = $1
+                "#,
                 &[&recovery],
             )
             .await?;
@@ -65,22 +65,22 @@ impl Store {
         self.pool
             .execute(
                 r#"
-            with taken as (
-              insert into deltacompare.account
-                (recovery_id, schema_name, table_name, rows_base, rows_head, balance, error)
-              values ($1, $2, $3, $4, $5, $6, $7)
-              on conflict do nothing
-              returning recovery_id, schema_name, table_name
-            )
-            update deltacompare.work_item i
-               set warnings = i.warnings || $8
-              from taken t
-             where $8::jsonb <> '[]' and i.recovery_id = t.recovery_id
-               and i.number = (select min(number) from deltacompare.work_item f
-                                where f.recovery_id = t.recovery_id
-                                  and f.schema_name = t.schema_name
-                                  and f.table_name = t.table_name)
-            "#,
+                with taken as (
+                  insert into deltacompare.account
+                    (recovery_id, schema_name, table_name, rows_base, rows_head, balance, error)
+                  values ($1, $2, $3, $4, $5, $6, $7)
+                  on conflict do nothing
+                  returning recovery_id, schema_name, table_name
+                )
+                update deltacompare.work_item i
+                   set warnings = i.warnings || $8
+                  from taken t
+                 where $8::jsonb <> '[]' and i.recovery_id = t.recovery_id
+                   and i.number = (select min(number) from deltacompare.work_item f
+                                    where f.recovery_id = t.recovery_id
+                                      and f.schema_name = t.schema_name
+                                      and f.table_name = t.table_name)
+                "#,
                 &[
                     &recovery,
                     &table.schema,

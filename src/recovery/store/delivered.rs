@@ -34,11 +34,11 @@ impl Store {
             .pool()
             .query_one(
                 r#"
-            update deltacompare.recovery as r
-               set hubs = jsonb_build_object($2::text, $3::jsonb) || r.hubs
-             where r.id = $1
-            returning r.hubs -> $2
-            "#,
+                update deltacompare.recovery as r
+                   set hubs = jsonb_build_object($2::text, $3::jsonb) || r.hubs
+                 where r.id = $1
+                returning r.hubs -> $2
+                "#,
                 &[&recovery, &address, &Json(found)],
             )
             .await?;
@@ -51,10 +51,10 @@ impl Store {
         self.pool()
             .execute(
                 r#"
-            update deltacompare.recovery as r
-               set warnings = r.warnings || to_jsonb($2::text)
-             where r.id = $1 and not r.warnings ? $2
-            "#,
+                update deltacompare.recovery as r
+                   set warnings = r.warnings || to_jsonb($2::text)
+                 where r.id = $1 and not r.warnings ? $2
+                "#,
                 &[&recovery, &warning],
             )
             .await?;
@@ -68,12 +68,12 @@ impl Store {
             .pool()
             .query(
                 r#"
-            select distinct on (h.place) h.place, h.held
-              from deltacompare.work_item w
-             cross join lateral jsonb_array_elements(w.held) with ordinality as h (held, place)
-             where w.recovery_id = $1 and h.held ? 'file'
-             order by h.place, (h.held #>> '{file,length}')::int8 desc
-            "#,
+                select distinct on (h.place) h.place, h.held
+                  from deltacompare.work_item w
+                 cross join lateral jsonb_array_elements(w.held) with ordinality as h (held, place)
+                 where w.recovery_id = $1 and h.held ? 'file'
+                 order by h.place, (h.held #>> '{file,length}')::int8 desc
+                "#,
                 &[&recovery],
             )
             .await?;

@@ -165,6 +165,8 @@ async fn a_base_that_was_written_to_is_refused_or_compared_by_content() {
 async fn a_write_whose_count_is_held_back_is_noticed() {
     let gap = base_with_a_false_friend().await;
     let session = gap.base.connect().await.unwrap();
+    // A name that begins as those of our sessions do.
+    session.sql("set application_name = 'deltacompare-etl'").await.unwrap();
     // It tells what it has counted so far, and then nothing for a while.
     session.sql("select count(*) from t").await.unwrap();
     session.sql("insert into t values (501, 'rogue')").await.unwrap();
@@ -239,6 +241,11 @@ async fn counts_that_were_lost_prove_nothing() {
             gap.base.stop(StopMode::Immediate).await.unwrap();
             gap.base.start().await.unwrap();
         } else {
+            // The session that wrote adds its counts as it ends, which must not come after the reset.
+            let counted = "select pg_stat_get_tuples_inserted('t'::regclass) > 0";
+            while !gap.base.value::<bool>(counted).await.unwrap() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
             gap.base.sql("select pg_stat_reset()").await.unwrap();
         }
         assert_trap_is_set(&gap).await;
@@ -251,6 +258,15 @@ async fn counts_that_were_lost_prove_nothing() {
         )
         .await;
         assert_eq!(run.counts("report", "public.t"), (0, 1, 0));
+        let report = run.report("report");
+        assert_eq!(report["gap"]["verdict"], "not_provable", "{report:#}");
+        let why = report["gap"]["why"].as_str().unwrap();
+        assert!(why.contains("a restore lost its counts of writes"), "{why}");
+        // Who wants no progress wants to be warned.
+        let quiet = program(&gap, "auto", &["--quiet"]).run().await;
+        quiet.assert_completed();
+        assert!(quiet.stderr.contains("warning: base lost its counts"), "{}", quiet.stderr);
+        assert!(!quiet.stderr.contains("checking"), "{}", quiet.stderr);
     }
 }
 

@@ -27,13 +27,14 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use deltacompare_testbed::Server;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use super::world;
 
@@ -175,6 +176,8 @@ struct Current {
     limit: SharedLimit,
     permit: Option<SemaphorePermit<'static>>,
     turn: Option<SemaphorePermit<'static>>,
+    /// Tells the test's other gaps that wait for a permit that it has one.
+    goes_on: Rc<Notify>,
     said: String,
     skipped: Option<String>,
 }
@@ -242,22 +245,23 @@ pub(super) async fn go_on(last: bool) {
     }
     let permits = if last { &*PERMITS } else { &PREPARING };
     // Another gap of the same test may be quicker: the test then works, and its time passes.
-    let works = || CURRENT.with_borrow(|current| current.as_ref().unwrap().permit.is_some());
-    let mut acquired = std::pin::pin!(permits.acquire());
-    let permit = loop {
-        if works() {
-            break None;
-        }
-        tokio::select! {
-            permit = &mut acquired => break Some(permit.unwrap()),
-            () = tokio::time::sleep(Duration::from_millis(50)) => {}
-        }
+    let (works, goes_on) = CURRENT.with_borrow(|current| {
+        let current = current.as_ref().unwrap();
+        (current.permit.is_some(), Rc::clone(&current.goes_on))
+    });
+    if works {
+        return;
+    }
+    let permit = tokio::select! {
+        permit = permits.acquire() => permit.unwrap(),
+        () = goes_on.notified() => return,
     };
     CURRENT.with_borrow_mut(|current| {
         let current = current.as_mut().unwrap();
-        current.permit = current.permit.take().or(permit);
+        current.permit = Some(permit);
         current.limit.lock().unwrap().resume();
     });
+    goes_on.notify_waiters();
 }
 
 /// Runs what the command line and the environment ask for.
@@ -305,6 +309,7 @@ fn run(test: &Test) -> Result<Completion, Failed> {
         limit: Arc::clone(&limit),
         permit: None,
         turn: None,
+        goes_on: Rc::default(),
         said: String::new(),
         skipped: None,
     }));
@@ -383,7 +388,7 @@ fn summarize() {
         Server::launched(),
         sum.as_secs()
     );
-    for (took, name) in took.iter().take(10) {
+    for (took, name) in took.iter().take(20) {
         std::println!("{:6.1} s {name}", took.as_secs_f64());
     }
     std::println!();

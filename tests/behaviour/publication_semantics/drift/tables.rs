@@ -154,6 +154,51 @@ pub(super) const CASES: &[Case] = &[
         warnings: &["partition attached", "partition detached", "partition dropped"],
         ..CASE
     },
+    Case {
+        before: "create table unlogged_root (id int primary key, a int) partition by range (id); \
+                 create table unlogged_1 partition of unlogged_root for values from (0) to (100); \
+                 create table unlogged_2 partition of unlogged_root for values from (100) to (200); \
+                 insert into unlogged_root select i, i from generate_series(50, 150) i",
+        during: "alter table unlogged_2 set unlogged; \
+                 update unlogged_root set a = -a where id in (60, 120)",
+        table: "unlogged_root",
+        base: Some(whole("unlogged_1")),
+        head: whole("unlogged_1"),
+        warnings: &["partition unlogged"],
+        ..CASE
+    },
+    Case {
+        before: "create table logged_root (id int primary key, a int) partition by range (id); \
+                 create table logged_1 partition of logged_root for values from (0) to (100); \
+                 create unlogged table logged_2 partition of logged_root \
+                   for values from (100) to (200); \
+                 insert into logged_root select i, i from generate_series(50, 150) i",
+        during: "alter table logged_2 set logged; \
+                 update logged_root set a = -a where id in (60, 120)",
+        table: "logged_root",
+        base: Some(whole("logged_root")),
+        head: whole("logged_root"),
+        warnings: &["was unlogged"],
+        ..CASE
+    },
+    // The index of the replica identity has rows with nulls, which pair with none.
+    Case {
+        since: 18,
+        before: "create table nulls_in_key (id int, a int); \
+                 insert into nulls_in_key select nullif(i, 7), i from generate_series(1, 50) i; \
+                 insert into nulls_in_key values (null, 60), (null, 61); \
+                 alter table nulls_in_key add constraint id_given not null id not valid; \
+                 create unique index nulls_in_key_id on nulls_in_key (id); \
+                 alter table nulls_in_key replica identity using index nulls_in_key_id",
+        during: "update nulls_in_key set a = -a where id = 5; \
+                 delete from nulls_in_key where a = 60",
+        table: "nulls_in_key",
+        key: &[],
+        base: Some(whole("nulls_in_key")),
+        head: whole("nulls_in_key"),
+        warnings: &["no key"],
+        ..CASE
+    },
     // What was detached is a table of its own now.
     Case {
         table: "root_2",
