@@ -155,6 +155,12 @@ async fn two_processes_share_the_ranges() {
     let mut first = to_file(program(&gap, "auto", &more));
     let (mut child, id) = begin(&mut first).await;
     until(&gap, &waiting_for_the_sink(2)).await;
+    // `--parallel` is for all processes together, and the first has taken two items: two more for the
+    // second.
+    gap.head
+        .sql("update deltacompare.recovery set request = jsonb_set(request, '{parallel}', '4')")
+        .await
+        .unwrap();
     let mut second = to_file(deltacompare(&gap, &["run", "--resume", &id]));
     let mut joined = second.spawn();
     // All four have an item and events of it in their hands.
