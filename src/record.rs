@@ -5,6 +5,7 @@
 //! cannot read the timeline histories itself (the role has lost REPLICATION, or the service offers no
 //! replication connections later on), it takes them from the file.
 
+mod alterations;
 mod relations;
 
 use std::fs::{File, OpenOptions};
@@ -19,8 +20,9 @@ use crate::lineage::{History, Lsn};
 use crate::postgres::{Server, from_row};
 use crate::preflight::{Servers, restore_ended, restore_identity, same_restore};
 
+pub(crate) use alterations::{Relations, altered_publications};
 pub use relations::{RecordedPublication, RecordedRelation};
-pub(crate) use relations::{Relations, altered_publications, publications, relations};
+pub(crate) use relations::{publications, relations};
 
 /// The record of a pair of restores. Holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

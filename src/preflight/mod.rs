@@ -381,7 +381,9 @@ fn refuse_empty_gap(
         findings.warn(format!("both restores end at {end}: no change lies between them"));
     } else {
         findings.refuse(format!(
-            "both restores end at {end}: no change lies between them, so none would be found;              restore base to the moment when the slot was lost and head to the one when it was              back, or say --accept-empty-gap"
+            "both restores end at {end}: no change lies between them, so none would be found; \
+             restore base to the moment when the slot was lost and head to the one when it was \
+             back, or say --accept-empty-gap"
         ));
     }
 }

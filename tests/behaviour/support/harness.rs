@@ -3,8 +3,8 @@
 //! Each module lists its tests in `tests!`; what is listed nowhere is dead code, which clippy
 //! refuses. Words behind a test's name say what it needs:
 //! - `own_servers`: it stops servers, changes settings, roles or passwords, cleans up, needs a slot
-//!   or more than two restores; or it needs no server at all. All others share one production and one pair of restores, each in a
-//!   database of its own (see [`super::Database`]).
+//!   or more than two restores; or it needs no server at all. All others share one production and
+//!   one pair of restores, each in a database of its own (see [`super::Database`]).
 //! - `seconds(n)`: how long it may run, without the time that it waits for others; 300 by default.
 //! - `in_turn`: never at the same time as another test with this word.
 //! - `majors`: also worth running on another version of PostgreSQL.
