@@ -157,6 +157,14 @@ fn every_failure_can_be_looked_up_by_its_text() {
     assert!(missing.is_empty(), "not in docs/troubleshooting.md:\n{}", missing.join("\n"));
 }
 
+/// A line of source that lost its continuation shows as a run of spaces; a command is indented by two.
+#[test]
+fn no_sentence_has_a_run_of_spaces() {
+    let sentences = Said::of_the_sources().sentences;
+    let torn: Vec<_> = sentences.iter().filter(|(sentence, _)| sentence.contains("    ")).collect();
+    assert!(torn.is_empty(), "{torn:#?}");
+}
+
 #[test]
 fn nothing_is_explained_that_the_program_does_not_say() {
     let said = Said::of_the_sources().strings;
