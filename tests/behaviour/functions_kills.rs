@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use deltacompare_testbed::{Connection, Options, Server};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use reqwest::Method;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::functions_faults::{TABLES, assert_whole_of, changes, request, schema, start};
 use crate::support::{Gap, Hosted, hold_the_sink, until, waiting_for_the_sink};
@@ -98,16 +100,37 @@ async fn dies_at(gap: &Gap, app: &Hosted, write: i32, stored: bool) -> bool {
          alter function public.gate() set gate.write = {write}"
     );
     gate.sql(&lock).await.unwrap();
-    let id = app.begin(&whole_tables()).await;
     let waiting = format!("l.locktype = 'advisory' and l.objid = {GATE}");
-    let met = met(gap, app, &id, &gap.head, &waiting).await;
-    if let Some(session) = &met {
-        kill(app, &gap.head, session, stored).await;
-    }
-    gate.close().await.unwrap();
+    let key = Uuid::new_v4().to_string();
+    // The handler may die before it has answered the request.
+    let (id, met) = tokio::join!(begin_in_the_end(app, &key), async {
+        let recovery = format!("idempotency_key = '{key}'");
+        let met = met(gap, app, &recovery, &gap.head, &waiting).await;
+        if let Some(session) = &met {
+            kill(app, &gap.head, session, stored).await;
+        }
+        gate.close().await.unwrap();
+        met
+    });
     assert_whole_of(gap, app, &id, &TABLES).await;
     eprintln!("write {write}: {:.1} s, {met:?}", begun.elapsed().as_secs_f64());
     met.is_some()
+}
+
+/// Begins a recovery as whoever asks has to: repeats the request, with the same key, until it is
+/// answered.
+async fn begin_in_the_end(app: &Hosted, key: &str) -> String {
+    for _ in 0..20 {
+        let request = app.request(Method::POST, "/api/recoveries").json(&whole_tables());
+        let answer = request.header("idempotency-key", key).send().await.unwrap();
+        if answer.status() == 202 {
+            let begun: Value = answer.json().await.unwrap();
+            return begun["id"].as_str().unwrap().to_owned();
+        }
+        assert!(answer.status().is_server_error(), "{answer:?}\n{}", app.said());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the request is never answered\n{}", app.said());
 }
 
 /// A session that a recovery does not take for somebody who may have written.
@@ -132,10 +155,11 @@ struct Waiting {
 }
 
 /// Waits until somebody waits for a lock on this server, or the recovery is over and done with.
-async fn met(gap: &Gap, app: &Hosted, id: &str, on: &Server, lock: &str) -> Option<Waiting> {
+async fn met(gap: &Gap, app: &Hosted, recovery: &str, on: &Server, lock: &str) -> Option<Waiting> {
     let since = Instant::now();
-    let over =
-        format!("select cleaned_at is not null from deltacompare.recovery where id = '{id}'");
+    let over = format!(
+        "select exists (select from deltacompare.recovery where {recovery} and cleaned_at is not null)"
+    );
     let waiting = format!(
         "select l.pid, a.application_name || ': ' || left(a.query, 60)
            from pg_locks l join pg_stat_activity a using (pid)
@@ -193,13 +217,15 @@ async fn die_at_objects(dropped: bool) {
             gate.sql(&lock).await.unwrap();
         }
         let id = app.begin(&whole_tables()).await;
+        let recovery = format!("id = '{id}'");
         if let Some(held) = held {
             until(&gap, &waiting_for_the_sink(1)).await;
             gate.sql(&lock).await.unwrap();
             held.close().await.unwrap();
         }
         let waiting = format!("l.relation = 'pg_catalog.{catalog}'::regclass");
-        let mut waits = met(&gap, &app, &id, server, &waiting).await.expect("it came by the gate");
+        let mut waits =
+            met(&gap, &app, &recovery, server, &waiting).await.expect("it came by the gate");
         // What the preflight tries it takes back by itself. Whoever comes next is met, too.
         while waits.query.starts_with("deltacompare preflight") {
             let next = self::gate(server).await;
@@ -211,7 +237,8 @@ async fn die_at_objects(dropped: bool) {
             });
             locked.unwrap();
             gate = next;
-            waits = met(&gap, &app, &id, server, &waiting).await.expect("it came by the gate");
+            waits =
+                met(&gap, &app, &recovery, server, &waiting).await.expect("it came by the gate");
         }
         kill(&app, server, &waits, number % 2 == 0).await;
         gate.close().await.unwrap();
@@ -250,8 +277,7 @@ async fn count_writes(head: &Server) {
          {}{}
          create trigger gate after insert on deltacompare.delta
            for each statement execute function public.gate()",
-        // The request itself is whoever asks' to repeat.
-        status("recovery", "update"),
+        status("recovery", "insert or update"),
         status("work_item", "insert or update"),
     ))
     .await

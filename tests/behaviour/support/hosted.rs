@@ -122,8 +122,9 @@ impl Hosted {
     pub(crate) async fn begin(&self, body: &Value) -> String {
         let begun = self.post("/api/recoveries", body).await;
         let (status, headers) = (begun.status(), begun.headers().clone());
-        let answer: Value = begun.json().await.unwrap();
-        assert_eq!(status, 202, "{answer:#}");
+        let answer = begun.text().await.unwrap();
+        assert_eq!(status, 202, "{answer}\n{}", self.said());
+        let answer: Value = serde_json::from_str(&answer).unwrap();
         let id = answer["id"].as_str().unwrap().to_owned();
         assert_eq!(headers["location"], format!("/api/recoveries/{id}"));
         id
