@@ -4,10 +4,11 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::binaries::caches;
 
@@ -27,6 +28,9 @@ pub(crate) const GUARD: &str = r#"
 /// How long the emulator may take to listen; it is Node.js, and the machine may be busy.
 const STARTS_WITHIN: Duration = Duration::from_secs(120);
 
+/// How many accounts an emulator has besides the well-known one.
+const MORE_ACCOUNTS: usize = 500;
+
 /// Blob, queue and table storage of one account on free ports of this machine, held in memory.
 /// Ends when this is dropped, or when this process ends.
 ///
@@ -35,6 +39,13 @@ const STARTS_WITHIN: Duration = Duration::from_secs(120);
 /// an account.
 #[derive(Debug)]
 pub struct Azurite {
+    emulator: Arc<Emulator>,
+    account: String,
+}
+
+/// The process, with many accounts.
+#[derive(Debug)]
+struct Emulator {
     guard: Child,
     ports: [u16; 3],
 }
@@ -47,13 +58,70 @@ impl Azurite {
     pub const KEY: &str =
         "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-    /// Starts it and waits until it listens. Fails if `scripts/setup --azurite` was not run.
+    /// Starts an emulator and waits until it listens. Fails if `scripts/setup --azurite` was not run.
     pub fn start() -> Result<Self> {
+        let emulator = Arc::new(Emulator::start()?);
+        Ok(Self { emulator, account: Self::ACCOUNT.to_owned() })
+    }
+
+    /// An account that nobody else uses, in an emulator that all of this process share and that ends
+    /// with the process. Fails as [`Azurite::start`] does, or if all accounts are taken.
+    pub fn shared() -> Result<Self> {
+        static EMULATOR: Mutex<Option<Arc<Emulator>>> = Mutex::new(None);
+        static TAKEN: AtomicUsize = AtomicUsize::new(0);
+        let mut emulator = EMULATOR.lock().unwrap_or_else(PoisonError::into_inner);
+        let emulator = match &mut *emulator {
+            Some(emulator) => Arc::clone(emulator),
+            none => Arc::clone(none.insert(Arc::new(Emulator::start()?))),
+        };
+        let number = TAKEN.fetch_add(1, Ordering::Relaxed);
+        ensure!(number < MORE_ACCOUNTS, "all {MORE_ACCOUNTS} accounts of the emulator are taken");
+        Ok(Self { emulator, account: account(number) })
+    }
+
+    /// What an app setting has to reach it, as a desk with Azurite has it.
+    pub fn connection_string(&self) -> String {
+        let [blob, queue, table] = [0, 1, 2].map(|service| self.url(service));
+        format!(
+            "DefaultEndpointsProtocol=http;AccountName={};AccountKey={};BlobEndpoint={blob};\
+             QueueEndpoint={queue};TableEndpoint={table};",
+            self.account,
+            Self::KEY
+        )
+    }
+
+    /// The queue service, without a signature.
+    pub fn queue_url(&self) -> String {
+        self.url(1)
+    }
+
+    /// The blob service, without a signature.
+    pub fn blob_url(&self) -> String {
+        self.url(0)
+    }
+
+    fn url(&self, service: usize) -> String {
+        format!("http://127.0.0.1:{}/{}", self.emulator.ports[service], self.account)
+    }
+}
+
+/// The name of an account besides the well-known one.
+fn account(number: usize) -> String {
+    format!("account{number:03}")
+}
+
+impl Emulator {
+    fn start() -> Result<Self> {
+        let accounts: Vec<String> = std::iter::once(Azurite::ACCOUNT.to_owned())
+            .chain((0..MORE_ACCOUNTS).map(account))
+            .map(|account| format!("{account}:{}", Azurite::KEY))
+            .collect();
         let mut guard = Command::new("sh")
             .args(["-c", GUARD, "guard", "node"])
             .arg(program()?)
             .args(["--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry"])
             .args(["--silent", "--blobPort", "0", "--queuePort", "0", "--tablePort", "0"])
+            .env("AZURITE_ACCOUNTS", accounts.join(";"))
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -75,40 +143,18 @@ impl Azurite {
             }
             let _ = lines.read_to_string(&mut line);
         });
-        let mut azurite = Self { guard, ports: [0; 3] };
-        while azurite.ports.contains(&0) {
+        let mut emulator = Self { guard, ports: [0; 3] };
+        while emulator.ports.contains(&0) {
             let (service, port) = listening
                 .recv_timeout(STARTS_WITHIN)
                 .context("Azurite does not listen; does `node` start?")?;
-            azurite.ports[service] = port;
+            emulator.ports[service] = port;
         }
-        Ok(azurite)
-    }
-
-    /// What an app setting has to reach it, as a desk with Azurite has it.
-    pub fn connection_string(&self) -> String {
-        let endpoint = |port| format!("http://127.0.0.1:{port}/{}", Self::ACCOUNT);
-        let [blob, queue, table] = self.ports.map(endpoint);
-        format!(
-            "DefaultEndpointsProtocol=http;AccountName={};AccountKey={};BlobEndpoint={blob};\
-             QueueEndpoint={queue};TableEndpoint={table};",
-            Self::ACCOUNT,
-            Self::KEY
-        )
-    }
-
-    /// The queue service, without a signature.
-    pub fn queue_url(&self) -> String {
-        format!("http://127.0.0.1:{}/{}", self.ports[1], Self::ACCOUNT)
-    }
-
-    /// The blob service, without a signature.
-    pub fn blob_url(&self) -> String {
-        format!("http://127.0.0.1:{}/{}", self.ports[0], Self::ACCOUNT)
+        Ok(emulator)
     }
 }
 
-impl Drop for Azurite {
+impl Drop for Emulator {
     fn drop(&mut self) {
         drop(self.guard.stdin.take());
         let _ = self.guard.wait();

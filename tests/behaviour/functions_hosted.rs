@@ -24,7 +24,7 @@ async fn started_again(host: &FunctionsHost, instance: usize, was: u32) -> u32 {
 async fn the_package_starts_and_is_started_again() {
     let app = TempDir::new().unwrap();
     package(app.path());
-    let azurite = Azurite::start().unwrap();
+    let azurite = Azurite::shared().unwrap();
     let settings =
         BTreeMap::from([("DELTACOMPARE_QUEUES".to_owned(), azurite.connection_string())]);
     let options = HostOptions { settings, instances: 2, ..HostOptions::default() };

@@ -94,7 +94,7 @@ async fn what_cannot_be_used_is_a_problem_that_says_what_to_do() {
 
 async fn a_recovery_is_begun_once() {
     let gap = Gap::between("create table t (id int primary key)", "insert into t values (1)").await;
-    let azurite = Azurite::start().unwrap();
+    let azurite = Azurite::shared().unwrap();
     let service = unhosted(&gap, &azurite).await;
     let start = |key: &'static str, body: Value| {
         service.request("POST", "/api/recoveries").header("idempotency-key", key).json(&body).send()
@@ -147,7 +147,7 @@ async fn a_recovery_is_begun_once() {
 
 async fn lists_come_in_parts_and_with_a_tag() {
     let gap = Gap::between("create table t (id int primary key)", "insert into t values (1)").await;
-    let azurite = Azurite::start().unwrap();
+    let azurite = Azurite::shared().unwrap();
     let service = unhosted(&gap, &azurite).await;
     let body = json!({"sinks": ["delta-table"], "allow_concurrent": true});
     let mut begun = Vec::new();

@@ -79,7 +79,7 @@ impl App {
         write("Work/function.json", queue("work").to_string())?;
         write("Poison/function.json", queue("work-poison").to_string())?;
         write("Tick/function.json", timer.to_string())?;
-        let azurite = Azurite::start()?;
+        let azurite = Azurite::shared()?;
         let queue = Queue::connect(&azurite.connection_string(), "work").await?;
         Ok(Self { folder, azurite, queue })
     }

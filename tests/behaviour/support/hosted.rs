@@ -82,7 +82,7 @@ impl Hosted {
         let folder = tempfile::tempdir().unwrap();
         package(folder.path());
         change(folder.path());
-        let azurite = Azurite::start().unwrap();
+        let azurite = Azurite::shared().unwrap();
         // What the example leaves empty is as if it were not set.
         let mut all = example_settings();
         all.extend([

@@ -1,6 +1,6 @@
 //! Who is measured, and how each is run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use deltacompare_testbed::event_hubs::{EventHubs, HubOptions, Keep};
@@ -20,6 +20,8 @@ pub(crate) enum Contender {
     Floor,
     /// The program as it chooses
     Auto,
+    /// The same by the build that --earlier names
+    Earlier,
     /// The same, into a stand-in for Event Hubs
     Hub,
     /// The program with --strategy identity
@@ -34,11 +36,23 @@ pub(crate) enum Contender {
     Reladiff,
 }
 
+/// Executables that are not built with the benchmark.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Programs {
+    /// reladiff's executable; scripts/bench installs it
+    #[arg(long, env = "DELTACOMPARE_RELADIFF", value_name = "FILE")]
+    reladiff: Option<PathBuf>,
+    /// Another build of deltacompare: it and this one take turns, and nobody else
+    #[arg(long, value_name = "FILE")]
+    pub(crate) earlier: Option<PathBuf>,
+}
+
 impl Contender {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Floor => "count(*) on both",
             Self::Auto => "auto",
+            Self::Earlier => "auto, the earlier build",
             Self::Hub => "auto, into a hub",
             Self::Identity => "identity",
             Self::Content => "content",
@@ -52,19 +66,24 @@ impl Contender {
     pub(crate) async fn run(
         self,
         pair: &Pair,
-        reladiff: Option<&Path>,
+        programs: &Programs,
         relayed: bool,
     ) -> Result<Measured> {
         let way = pair.way(relayed).await?;
         let servers = Servers::of(pair).await?;
         let mut measured = match self {
             Self::Floor => floor(&way).await?,
-            Self::Auto | Self::Hub | Self::Identity | Self::Content | Self::Full => {
-                self.program(pair, &way).await?
-            }
+            Self::Auto
+            | Self::Earlier
+            | Self::Hub
+            | Self::Identity
+            | Self::Content
+            | Self::Full => self.program(pair, &way, programs).await?,
             Self::Seed => seed::run(pair, &way).await?,
             Self::Reladiff => {
-                let program = reladiff
+                let program = programs
+                    .reladiff
+                    .as_deref()
                     .context("name reladiff's executable: --reladiff, or run scripts/bench")?;
                 reladiff::run(program, pair, &way).await?
             }
@@ -76,17 +95,27 @@ impl Contender {
 
     /// The program on the table, less the program on an empty one: preflight, set-up and the wait
     /// before the last look for writes do not depend on the table.
-    async fn program(self, pair: &Pair, way: &Way) -> Result<Measured> {
-        let empty = self.program_on(pair, way, "nothing").await?;
+    async fn program(self, pair: &Pair, way: &Way, programs: &Programs) -> Result<Measured> {
+        let program = match self {
+            Self::Earlier => programs.earlier.clone().context("name the build: --earlier")?,
+            _ => std::env::current_exe()?.with_file_name("deltacompare"),
+        };
+        let empty = self.program_on(pair, way, &program, Some("nothing")).await?;
         way.forget();
-        let mut measured = self.program_on(pair, way, TABLE).await?;
+        let mut measured = self.program_on(pair, way, &program, pair.set.table()).await?;
         measured.fixed_seconds = empty.seconds;
         measured.seconds -= empty.seconds;
         Ok(measured)
     }
 
-    async fn program_on(self, pair: &Pair, way: &Way, table: &str) -> Result<Measured> {
-        let program = std::env::current_exe()?.with_file_name("deltacompare");
+    /// One run of a build of the program, on one table or on all, and all that it made removed.
+    async fn program_on(
+        self,
+        pair: &Pair,
+        way: &Way,
+        program: &Path,
+        table: Option<&str>,
+    ) -> Result<Measured> {
         ensure!(program.exists(), "{} is missing: run scripts/bench", program.display());
         let (events, report) = (pair.file("events.ndjson"), pair.file("report.json"));
         for file in [&events, &report] {
@@ -98,7 +127,15 @@ impl Contender {
             Self::Full => "full",
             _ => "auto",
         };
-        let mut command = Command::new(program);
+        let command = || {
+            let mut command = Command::new(program);
+            command
+                .env("DELTACOMPARE_BASE", way.base_url())
+                .env("DELTACOMPARE_HEAD", way.head_url())
+                .env("DELTACOMPARE_BASE_PASSWORD", pair.base.password(Role::Admin))
+                .env("DELTACOMPARE_HEAD_PASSWORD", pair.head.password(Role::Admin));
+            command
+        };
         let hub = match self {
             Self::Hub => {
                 let options = HubOptions { keep: Keep::Count, ..HubOptions::default() };
@@ -106,25 +143,26 @@ impl Contender {
             }
             _ => None,
         };
-        command.arg("run");
+        let mut run = command();
+        run.arg("run");
         match &hub {
-            Some(hub) => command
+            Some(hub) => run
                 .args(["--sink", &hub.sink(), "--event-hub-endpoint", &hub.endpoint()])
                 .env("DELTACOMPARE_EVENT_HUB_CONNECTION_STRING", hub.connection_string()),
-            None => command.args(["--sink", &format!("ndjson:{}", events.display())]),
+            None => run.args(["--sink", &format!("ndjson:{}", events.display())]),
         };
-        command
-            .args(["--quiet", "--strategy", strategy, "--table", &format!("public.{table}")])
+        run.args(["--quiet", "--strategy", strategy])
+            .args(table.map(|table| format!("--table=public.{table}")))
             .arg("--report")
-            .arg(&report)
-            .env("DELTACOMPARE_BASE", way.base_url())
-            .env("DELTACOMPARE_HEAD", way.head_url())
-            .env("DELTACOMPARE_BASE_PASSWORD", pair.base.password(Role::Admin))
-            .env("DELTACOMPARE_HEAD_PASSWORD", pair.head.password(Role::Admin));
+            .arg(&report);
         let standin = process::own_cpu_seconds();
-        let mut measured = process::run(command, &pair.file("output")).await?;
+        let mut measured = process::run(run, &pair.file("output")).await?;
         measured.standin_cpu_seconds =
             hub.as_ref().map_or(0.0, |_| process::own_cpu_seconds() - standin);
+        // Builds of different versions do not read each other's status.
+        let mut clean_up = command();
+        clean_up.args(["cleanup", "--yes"]);
+        process::run(clean_up, &pair.file("output")).await?;
         let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&report)?)?;
         let totals = &report["totals"];
         let count = |name: &str| totals[name].as_u64().unwrap_or(0);

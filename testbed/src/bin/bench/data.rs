@@ -26,7 +26,12 @@ pub(crate) enum DataSet {
     TextKey,
     /// 0.07 % updated, then rewritten by VACUUM FULL
     Rewritten,
+    /// 5,000 tables of a 5,000th of the rows, one row of each updated
+    Tables,
 }
+
+/// How many tables [`DataSet::Tables`] has besides the first.
+const MORE_TABLES: u64 = 4_999;
 
 impl DataSet {
     pub(crate) const ALL: &[Self] = &[
@@ -39,6 +44,7 @@ impl DataSet {
         Self::Toasted,
         Self::TextKey,
         Self::Rewritten,
+        Self::Tables,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -52,6 +58,7 @@ impl DataSet {
             Self::Toasted => "toasted",
             Self::TextKey => "text-key",
             Self::Rewritten => "rewritten",
+            Self::Tables => "tables",
         }
     }
 
@@ -66,6 +73,7 @@ impl DataSet {
             Self::Toasted => "a fiftieth of the rows, documents of 12 kB, 0.07 % updated",
             Self::TextKey => "key (text, int), 0.07 % updated",
             Self::Rewritten => "0.07 % updated, then VACUUM FULL",
+            Self::Tables => "in 5,000 tables, one row of each updated",
         }
     }
 
@@ -74,8 +82,14 @@ impl DataSet {
         match self {
             Self::Wide => asked / 10,
             Self::Toasted => asked / 50,
+            Self::Tables => asked / (MORE_TABLES + 1),
             _ => asked,
         }
+    }
+
+    /// The table to name to the program; none for all.
+    pub(crate) fn table(self) -> Option<&'static str> {
+        (self != Self::Tables).then_some(TABLE)
     }
 
     /// Whether the rows of the seed's SQL are written to a file, as the events are.
@@ -100,6 +114,7 @@ impl DataSet {
             Self::Half => &[Floor, Auto, Hub, Seed],
             Self::Wide | Self::Toasted | Self::TextKey => &[Floor, Identity, Content, Seed],
             Self::Rewritten => &[Floor, Content, Seed, Reladiff],
+            Self::Tables => &[Auto],
         }
     }
 
@@ -145,14 +160,26 @@ impl DataSet {
                 format!("i, {PLAIN_VALUES}"),
             ),
         };
-        vec![
+        let mut statements = vec![
             format!("create table {TABLE} ({columns})"),
             format!("insert into {TABLE} select {values} from generate_series(1, {rows}) i"),
             "create table nothing (id int primary key)".to_owned(),
-            format!("create publication changes for table {TABLE}, nothing"),
+        ];
+        if self == Self::Tables {
+            // A transaction each: one for all would need more locks than a server has.
+            statements.extend((1..=MORE_TABLES).map(|n| {
+                format!(
+                    "create table {TABLE}_{n} (like {TABLE} including all);
+                     insert into {TABLE}_{n} select * from {TABLE}"
+                )
+            }));
+        }
+        statements.extend([
+            "create publication changes for all tables".to_owned(),
             "vacuum analyze".to_owned(),
             "checkpoint".to_owned(),
-        ]
+        ]);
+        statements
     }
 
     /// What happens in the gap.
@@ -181,6 +208,10 @@ impl DataSet {
             Self::Rewritten => {
                 vec![update(scattered), format!("vacuum full {TABLE}"), "analyze".to_owned()]
             }
+            Self::Tables => std::iter::once(TABLE.to_owned())
+                .chain((1..=MORE_TABLES).map(|n| format!("{TABLE}_{n}")))
+                .map(|table| format!("update {table} set status = 'changed' where id = 1"))
+                .collect(),
         }
     }
 }

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use std::time::Instant;
 
 use crate::Arguments;
-use crate::contender::Contender;
+use crate::contender::{Contender, Programs};
 use crate::data::{DataSet, TABLE};
 use crate::pair::Pair;
 
@@ -21,7 +21,7 @@ const WAYS: [(&str, &str); 5] = [
 pub(crate) async fn measure(arguments: &Arguments) -> Result<()> {
     let pair =
         Pair::make(DataSet::Same, arguments.rows, &arguments.folder, arguments.major).await?;
-    let ours = our_checksum(&pair).await?;
+    let ours = our_checksum(&pair, &arguments.programs).await?;
     let connection = pair.base.connect().await?;
     for setting in ["jit = off", "max_parallel_workers_per_gather = 0"] {
         connection.sql(&format!("set {setting}")).await?;
@@ -49,10 +49,10 @@ fn alias(name: &str) -> &str {
 }
 
 /// The expression for a row's checksum in a statement that the program sent.
-async fn our_checksum(pair: &Pair) -> Result<String> {
+async fn our_checksum(pair: &Pair, programs: &Programs) -> Result<String> {
     pair.base.sql("alter system set log_min_duration_statement = 0").await?;
     pair.base.sql("select pg_reload_conf()").await?;
-    Contender::Content.run(pair, None, false).await?;
+    Contender::Content.run(pair, programs, false).await?;
     pair.base.sql("alter system reset log_min_duration_statement").await?;
     pair.base.sql("select pg_reload_conf()").await?;
     let log = pair.base.log();

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::Parser;
 
-use contender::Contender;
+use contender::{Contender, Programs};
 use data::DataSet;
 use pair::Pair;
 use report::Report;
@@ -47,9 +47,8 @@ struct Arguments {
     /// PostgreSQL's major version [default: 15]
     #[arg(long, value_name = "N")]
     major: Option<u32>,
-    /// reladiff's executable; scripts/bench installs it
-    #[arg(long, env = "DELTACOMPARE_RELADIFF", value_name = "FILE")]
-    reladiff: Option<PathBuf>,
+    #[command(flatten)]
+    programs: Programs,
     /// Time checksums of whole tables instead, one core, by each of the ways there are
     #[arg(long)]
     hashes: bool,
@@ -85,8 +84,11 @@ async fn measure(arguments: &Arguments) -> Result<()> {
 /// Measures one data set, and yields how many targets were missed.
 async fn measure_set(arguments: &Arguments, set: DataSet) -> Result<usize> {
     println!("{}: {} rows, {}", set.name(), arguments.rows, set.describe());
-    let contenders: Vec<Contender> = set
-        .contenders()
+    let contenders = match arguments.programs.earlier {
+        Some(_) => &[Contender::Auto, Contender::Earlier],
+        None => set.contenders(),
+    };
+    let contenders: Vec<Contender> = contenders
         .iter()
         .copied()
         .filter(|contender| arguments.only.is_empty() || arguments.only.contains(contender))
@@ -99,7 +101,7 @@ async fn measure_set(arguments: &Arguments, set: DataSet) -> Result<usize> {
     let mut found = None;
     for run in 0..=arguments.runs {
         for &contender in &contenders {
-            let measured = contender.run(&pair, arguments.reladiff.as_deref(), false).await?;
+            let measured = contender.run(&pair, &arguments.programs, false).await?;
             println!(
                 "  {} {}: {}",
                 if run == 0 { "warm-up" } else { "run" },
@@ -119,7 +121,7 @@ async fn measure_set(arguments: &Arguments, set: DataSet) -> Result<usize> {
     }
     // Apart from the timed runs, since the relays cost time.
     for &contender in &contenders {
-        let through_relays = contender.run(&pair, arguments.reladiff.as_deref(), true).await?;
+        let through_relays = contender.run(&pair, &arguments.programs, true).await?;
         report.add_moved(contender, through_relays.moved);
     }
     report.print();

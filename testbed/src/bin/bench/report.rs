@@ -139,6 +139,7 @@ impl Report {
             let what = format!("{}, {what} {}:", ours.name(), other.name());
             targets.push(Target { what, reached, bound });
         };
+        versus(Auto, Earlier, Bound::AtMost(1.1));
         match self.set {
             DataSet::Same | DataSet::Clustered => versus(Identity, Floor, Bound::AtMost(1.5)),
             DataSet::Scattered => {
@@ -152,7 +153,7 @@ impl Report {
                 versus(Content, Seed, Bound::AtLeast(4.0));
                 versus(Content, Reladiff, Bound::AtLeast(12.0));
             }
-            DataSet::Wide | DataSet::Toasted | DataSet::TextKey => {}
+            DataSet::Wide | DataSet::Toasted | DataSet::TextKey | DataSet::Tables => {}
         }
         for (contender, runs) in &self.runs {
             if *contender == Hub {
