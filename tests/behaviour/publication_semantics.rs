@@ -8,13 +8,13 @@ mod gap;
 
 use std::collections::BTreeSet;
 
-use deltacompare_testbed::{Options, Postgres, Production, Server};
+use deltacompare_testbed::{Options, Postgres, Production};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 
 use crate::support::{
-    Events, Gap, NetChange, Run, State, Streamed, TableName, assert_recovered, deltacompare,
-    net_of_stream, read_stream,
+    Events, Gap, NetChange, Printer, Run, State, Streamed, TableName, assert_recovered,
+    deltacompare, net_of_stream, read_stream,
 };
 
 /// A table as a publication covers it, in the test's own words.
@@ -31,9 +31,9 @@ impl Covered {
         Self { table, columns: &[], key: &[], filter: "true" }
     }
 
-    async fn state(&self, server: &Server) -> State {
+    async fn state(&self, server: &Printer) -> State {
         if self.columns.is_empty() {
-            State::of(server, &TableName::of(self.table)).await
+            State::read(server, &TableName::of(self.table)).await
         } else {
             let table = TableName::of(self.table).to_string();
             State::covered(server, self.key, self.columns, &table, self.filter).await
@@ -263,13 +263,14 @@ async fn check(gap: &Gap, production_says: &[Streamed], of: &Subscription, strat
         of.tables.iter().map(|covered| TableName::of(covered.table)).collect();
     assert_eq!(named(&run), names, "{what}: other tables");
     let mut compared = 0;
+    let (on_base, on_head) = Printer::of_both(gap).await;
     for covered in of.tables {
         let table = TableName::of(covered.table);
-        let (base, head) = (covered.state(&gap.base).await, covered.state(&gap.head).await);
+        let (base, head) = (covered.state(&on_base).await, covered.state(&on_head).await);
         let net = net_of_stream(production_says, &table, &base);
         assert_eq!(net, base.changes_to(&head), "{what}: the stream is not the state, {table}");
         assert!(!net.is_empty(), "{what}: nothing happened to {table}");
-        let mut changes = events.changes(&gap.head, &table).await;
+        let mut changes = events.changes(&on_head, &table).await;
         changes.sort();
         assert_eq!(changes, net, "{what}: {table}");
         compared += changes.len();
@@ -297,9 +298,9 @@ async fn check_partial(
     let run = run(gap, &[publication], &[]).await;
     let events = run.events("events");
     let name = TableName::of(table);
-    let base = State::of(&gap.base, &name).await;
-    let head = State::of(&gap.head, &name).await;
-    let mut changes = events.changes(&gap.head, &name).await;
+    let (base, head) = Printer::of_both(gap).await;
+    let mut changes = events.changes(&head, &name).await;
+    let (base, head) = (State::read(&base, &name).await, State::read(&head, &name).await);
     changes.sort();
     assert_eq!(changes, base.changes_to(&head), "{publication}");
     let mut kinds = BTreeSet::new();

@@ -7,7 +7,8 @@ use deltacompare_testbed::{Options, Postgres, Production};
 use futures_util::future::join_all;
 
 use crate::support::{
-    Gap, NetChange, Run, State, Streamed, TableName, deltacompare, net_of_stream, read_stream,
+    Gap, NetChange, Printer, Run, State, Streamed, TableName, deltacompare, net_of_stream,
+    read_stream,
 };
 
 /// A row filter, where PostgreSQL has them.
@@ -158,17 +159,20 @@ async fn check(gap: &Gap, major: u32, of: &Case, stream: &[Streamed], strategy: 
     let table = TableName::of(of.table);
     let filter = if major < 15 && of.table != "te" { "true" } else { of.filter };
     let keys = if major < 15 { of.keys_without_filters } else { of.keys };
-    let covered = async |server| {
+    let covered = async |server: &Printer| {
         State::covered(server, &["id"], &["id", "a"], &table.to_string(), filter).await
     };
-    let (base, head) = (covered(&gap.base).await, covered(&gap.head).await);
+    let (on_base, on_head) = Printer::of_both(gap).await;
+    let (base, head) = (covered(&on_base).await, covered(&on_head).await);
+    on_base.close().await;
+    on_head.close().await;
     let net = net_of_stream(stream, &table, &base);
     assert_eq!(net.iter().map(key).collect::<BTreeSet<_>>(), keys.iter().copied().collect());
     assert_eq!(net, base.changes_to(&head), "{what}: the stream is not the state");
     let run = run(gap, of.publications, &["--strategy", strategy]).await;
     run.assert_completed();
     let events = run.events("events");
-    let mut changes = events.changes(&gap.head, &table).await;
+    let mut changes = events.changes(&Printer::of(&gap.head).await, &table).await;
     changes.sort();
     assert_eq!(changes, net, "{what}");
     assert_eq!(events.0.len(), changes.len(), "{what}: events of other tables");
@@ -190,7 +194,7 @@ async fn filter_of_updates(gap: &Gap, major: u32, strategy: &str) {
     let run = run(gap, &["u1", "u2"], &["--table", "public.tu", "--strategy", strategy]).await;
     run.assert_completed();
     let events = run.events("events");
-    let changes = events.changes(&gap.head, &TableName::of("tu")).await;
+    let changes = events.changes(&Printer::of(&gap.head).await, &TableName::of("tu")).await;
     let keys: BTreeSet<i64> = changes.iter().map(key).collect();
     assert_eq!((changes.len(), keys), (3, BTreeSet::from([10, 110, 120])), "{strategy}");
     let expected: &[&str] =
@@ -304,7 +308,7 @@ async fn a_publication_without_rows_that_comes_or_goes_changes_nothing() {
         let run = run(&gap, &[], &[]).await;
         run.assert_completed();
         let events = run.events("events");
-        let changes = events.changes(&gap.head, &TableName::of("tb")).await;
+        let changes = events.changes(&Printer::of(&gap.head).await, &TableName::of("tb")).await;
         let keys: Vec<i64> = changes.iter().map(key).collect();
         let all = if major < 15 { 5 } else { 3 };
         assert_eq!((keys.len(), events.0.len()), (all, all), "{keys:?}");

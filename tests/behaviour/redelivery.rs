@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
 
 use crate::support::{
-    Events, Gap, NetChange, State, TableName, deltacompare, hold_the_sink, leftovers,
+    Events, Gap, NetChange, Printer, State, TableName, deltacompare, hold_the_sink, leftovers,
 };
 
 /// Changes enough that a process can be met in the middle of a table.
@@ -55,12 +55,15 @@ type Expected = BTreeMap<TableName, Vec<NetChange>>;
 async fn gap() -> (Gap, Expected) {
     let gap = Gap::between(SCHEMA, GAP).await;
     let mut expected = Expected::new();
+    let (on_base, on_head) = Printer::of_both(&gap).await;
     for table in TABLES.map(TableName::of) {
-        let base = State::of(&gap.base, &table).await;
-        let changes = base.changes_to(&State::of(&gap.head, &table).await);
+        let base = State::read(&on_base, &table).await;
+        let changes = base.changes_to(&State::read(&on_head, &table).await);
         assert!(!changes.is_empty(), "{table}");
         expected.insert(table, changes);
     }
+    on_base.close().await;
+    on_head.close().await;
     (gap, expected)
 }
 
@@ -133,11 +136,13 @@ impl Recovery {
     async fn assert_recovered(&self, gap: &Gap, expected: &Expected, id: &str) {
         let events = Events::read(&self.file());
         assert!(events.0.iter().all(|event| event.recovery_id == id));
+        let head = Printer::of(&gap.head).await;
         for table in TABLES.map(TableName::of) {
-            let mut changes = events.changes(&gap.head, &table).await;
+            let mut changes = events.changes(&head, &table).await;
             changes.sort();
             assert!(changes == expected[&table], "{table}");
         }
+        head.close().await;
         let delta = Events::delta_of(&gap.head, id).await;
         assert_eq!(delta.0.len(), delta.by_id().len(), "an id is in the delta table twice");
         assert_eq!(delta.by_id(), events.by_id(), "the sinks differ");

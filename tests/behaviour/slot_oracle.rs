@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use deltacompare_testbed::{Options, Postgres, Production};
 
-use crate::support::{Gap, State, Streamed, TableName, deltacompare, net_of_stream, read_stream};
+use crate::support::{
+    Gap, Printer, State, Streamed, TableName, deltacompare, net_of_stream, read_stream,
+};
 
 const SCHEMA: &str = r#"
     create type mood as enum ('sad', 'ok', 'happy');
@@ -204,13 +206,16 @@ async fn events_are_the_net_effect_of_the_stream() {
         let parts: &[&str] =
             if publication == "root" { &["measured", "shipped"] } else { &partitions };
         let mut expected = BTreeMap::new();
+        let (on_base, on_head) = Printer::of_both(&gap).await;
         for table in plain.iter().chain(parts).map(|table| TableName::of(table)) {
-            let base = State::of(&gap.base, &table).await;
+            let base = State::read(&on_base, &table).await;
             let net = net_of_stream(&stream, &table, &base);
-            assert_eq!(net, base.changes_to(&State::of(&gap.head, &table).await), "{table}");
+            assert_eq!(net, base.changes_to(&State::read(&on_head, &table).await), "{table}");
             assert_eq!(net.is_empty(), table.name == "untouched", "{table}");
             expected.insert(table, net);
         }
+        on_base.close().await;
+        on_head.close().await;
         for strategy in ["auto", "content", "full"] {
             let run = deltacompare(
                 &gap,
@@ -233,12 +238,14 @@ async fn events_are_the_net_effect_of_the_stream() {
             run.assert_completed();
             let events = run.events("events");
             let mut compared = 0;
+            let head = Printer::of(&gap.head).await;
             for (table, expected) in &expected {
-                let mut changes = events.changes(&gap.head, table).await;
+                let mut changes = events.changes(&head, table).await;
                 changes.sort();
                 assert_eq!(changes, *expected, "{publication}, {strategy}: {table}");
                 compared += changes.len();
             }
+            head.close().await;
             assert_eq!(events.0.len(), compared, "{publication}: events of other tables");
             let totals = &run.report("report")["totals"];
             let count = |of: &str| totals[of].as_u64().unwrap() as usize;

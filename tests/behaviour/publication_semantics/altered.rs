@@ -3,7 +3,9 @@
 use deltacompare_testbed::{Options, Postgres, Production};
 
 use super::{decode, run};
-use crate::support::{Gap, NetChange, Row, Run, State, Streamed, TableName, net_of_stream};
+use crate::support::{
+    Gap, NetChange, Printer, Row, Run, State, Streamed, TableName, net_of_stream,
+};
 
 const BEFORE: &str = "
     create table member (id int primary key, a int);
@@ -97,8 +99,9 @@ fn warned(run: &Run, table: &str, warning: &str) {
 /// rest changed before it joined.
 async fn joined(gap: &Gap, run: &Run, stream: &[Streamed]) {
     let member = TableName::of("member");
-    let (base, head) = (State::of(&gap.base, &member).await, State::of(&gap.head, &member).await);
-    let mut sent = run.events("events").changes(&gap.head, &member).await;
+    let (base, head) = Printer::of_both(gap).await;
+    let mut sent = run.events("events").changes(&head, &member).await;
+    let (base, head) = (State::read(&base, &member).await, State::read(&head, &member).await);
     sent.sort();
     assert_eq!(sent, base.changes_to(&head));
     let streamed: Vec<Vec<Option<String>>> = stream

@@ -8,11 +8,11 @@ mod tables;
 
 use std::collections::BTreeSet;
 
-use deltacompare_testbed::{Postgres, Server};
+use deltacompare_testbed::Postgres;
 use futures_util::future::join_all;
 
 use super::run;
-use crate::support::{Database, Events, Gap, NetChange, State, TableName};
+use crate::support::{Database, Events, Gap, NetChange, Printer, State, TableName};
 
 /// What of a table is compared on one side: columns, from where, and which rows.
 type Side = (&'static [&'static str], &'static str, &'static str);
@@ -85,18 +85,19 @@ const GONE: &str = "
 ";
 
 impl Case {
-    async fn state(&self, server: &Server, (columns, from, filter): Side) -> State {
+    async fn state(&self, server: &Printer, (columns, from, filter): Side) -> State {
         let from = TableName::of(from).to_string();
         State::covered(server, self.key, columns, &from, filter).await
     }
 
     /// What must be sent, sorted.
     async fn expected(&self, gap: &Gap) -> Vec<NetChange> {
+        let (on_base, on_head) = Printer::of_both(gap).await;
         let base = match self.base {
-            Some(side) => self.state(&gap.base, side).await,
+            Some(side) => self.state(&on_base, side).await,
             None => State::keyed(self.key.iter().map(|&name| name.to_owned()).collect()),
         };
-        base.changes_to(&self.state(&gap.head, self.head).await)
+        base.changes_to(&self.state(&on_head, self.head).await)
     }
 
     /// What was sent, sorted. The values of these tables are numbers and texts.

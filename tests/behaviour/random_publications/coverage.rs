@@ -4,10 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use deltacompare_testbed::Server;
+use tokio::sync::OnceCell;
 
-use crate::support::{
-    NetChange, Row, State, Streamed, TableName, covered_rows, identity_columns, quoted,
-};
+use crate::support::{NetChange, Printer, Row, State, Streamed, TableName, quoted};
 
 /// A table as some publications cover it together.
 #[derive(Clone, Debug)]
@@ -91,6 +90,8 @@ impl From<SentColumns> for SentRow {
 /// A server's tables and what publications cover of them.
 pub(super) struct Side<'a> {
     server: &'a Server,
+    /// Opened when the first row is read: a recovery must not meet it.
+    printer: OnceCell<Printer>,
     relations: BTreeMap<TableName, Relation>,
     /// `None`: it has none of these publications.
     pub(super) covered: Option<BTreeMap<TableName, Covered>>,
@@ -120,7 +121,11 @@ impl<'a> Side<'a> {
             })
             .collect();
         let covered = covered(server, major, publications).await;
-        Self { server, relations, covered }
+        Self { server, printer: OnceCell::new(), relations, covered }
+    }
+
+    async fn printer(&self) -> &Printer {
+        self.printer.get_or_init(|| Printer::of(self.server)).await
     }
 
     /// The rows of a table as these columns print, each under another name.
@@ -134,7 +139,7 @@ impl<'a> Side<'a> {
         let list: Vec<String> =
             columns.iter().map(|(here, there)| format!("{} as {there}", quoted(here))).collect();
         let list: Vec<&str> = list.iter().map(String::as_str).collect();
-        covered_rows(self.server, &list, &format!("{only}{table}"), filter).await
+        self.printer().await.covered_rows(&list, &format!("{only}{table}"), filter).await
     }
 }
 
@@ -347,7 +352,7 @@ impl Expected {
             columns.iter().map(|(_, name)| (name.clone(), name.clone())).collect();
         let after = head.rows(table, &same, &filter).await;
         let outside = head.rows(table, &same, &format!("({filter}) is not true")).await;
-        let key = identity_columns(head.server, table).await;
+        let key = head.printer().await.key(table).await;
         let sent = key.iter().all(|name| columns.iter().any(|(_, on_head)| on_head == name));
         Self { base: before, head: after, outside, key: if sent { key } else { Vec::new() } }
     }

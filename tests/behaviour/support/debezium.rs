@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Gap;
-use super::image::{self, Row};
+use super::image::{Printer, Row};
 use super::state::{NetChange, State};
 use super::table::{TableName, literal};
 
@@ -88,12 +88,13 @@ impl DebeziumEvents {
             ))
             .await
             .unwrap();
+        let printer = Printer::of(&gap.head).await;
         let base = State::of(&gap.base, table).await;
-        let head = State::of(&gap.head, table).await;
+        let head = State::read(&printer, table).await;
         let key = head.key().to_vec();
         let key_only = !key.is_empty() && matches!(identity.as_str(), "d" | "i");
 
-        let mut told = self.told(gap, table, &columns, key_only.then_some(&key)).await;
+        let mut told = self.told(&printer, table, &columns, key_only.then_some(&key)).await;
         told.sort();
 
         let project = |row: &Row| -> Row {
@@ -133,7 +134,7 @@ impl DebeziumEvents {
     /// `key_only`: deletes tell only these columns of the old row, others have placeholders.
     async fn told(
         &self,
-        gap: &Gap,
+        head: &Printer,
         table: &TableName,
         columns: &BTreeMap<String, Column>,
         key_only: Option<&Vec<String>>,
@@ -164,7 +165,7 @@ impl DebeziumEvents {
                 })
                 .collect();
             async move {
-                image::cast(&gap.head, table, &mut rows).await;
+                head.cast(table, &mut rows).await;
                 let mut rows = rows.into_iter();
                 given.into_iter().map(|given| given.then(|| rows.next().unwrap())).collect()
             }

@@ -5,62 +5,143 @@ use std::collections::{BTreeMap, BTreeSet};
 use deltacompare_testbed::{Connection, Server};
 use futures_util::TryStreamExt;
 
+use super::Gap;
 use super::table::{TableName, literal, quoted};
 
 /// A row: each column's text.
 pub(crate) type Row = BTreeMap<String, Option<String>>;
 
 /// A connection that prints values as images are defined (design.md, section 2).
-pub(crate) async fn printer(server: &Server) -> Connection {
-    let connection = server.connect().await.unwrap();
-    connection
-        .sql(
-            "set extra_float_digits = 3; set datestyle = 'ISO, MDY'; set timezone = 'UTC'; \
-             set intervalstyle = postgres; set bytea_output = hex; set lc_monetary = 'C'; \
-             set search_path = pg_catalog; set array_nulls = on; set xmloption = content",
-        )
-        .await
-        .unwrap();
-    connection
-}
+///
+/// A login costs a server more than most of what is asked here, so a judge keeps one.
+pub(crate) struct Printer(Connection);
 
-/// All rows of a table, without those of tables that inherit from it. Generated columns are left
-/// out.
-pub(crate) async fn rows(server: &Server, table: &TableName) -> Vec<Row> {
-    let connection = printer(server).await;
-    let name = table.to_string();
-    let columns: Vec<String> = connection
-        .values(
-            "select attname::text from pg_attribute where attrelid = $1::text::regclass \
+impl Printer {
+    pub(crate) async fn of(server: &Server) -> Self {
+        let connection = server.connect().await.unwrap();
+        connection
+            .sql(
+                "set extra_float_digits = 3; set datestyle = 'ISO, MDY'; set timezone = 'UTC'; \
+                 set intervalstyle = postgres; set bytea_output = hex; set lc_monetary = 'C'; \
+                 set search_path = pg_catalog; set array_nulls = on; set xmloption = content",
+            )
+            .await
+            .unwrap();
+        Self(connection)
+    }
+
+    /// Base's and head's.
+    pub(crate) async fn of_both(gap: &Gap) -> (Self, Self) {
+        (Self::of(&gap.base).await, Self::of(&gap.head).await)
+    }
+
+    pub(crate) async fn close(self) {
+        self.0.close().await.unwrap();
+    }
+
+    /// Whether there is such a table.
+    pub(crate) async fn has(&self, table: &TableName) -> bool {
+        let exists = "select to_regclass($1) is not null";
+        self.0.value(exists, &[&table.to_string()]).await.unwrap()
+    }
+
+    /// All rows of a table, without those of tables that inherit from it. Generated columns are left
+    /// out.
+    pub(crate) async fn rows(&self, table: &TableName) -> Vec<Row> {
+        let connection = &self.0;
+        let name = table.to_string();
+        let columns: Vec<String> = connection
+            .values(
+                "select attname::text from pg_attribute where attrelid = $1::text::regclass \
              and attnum > 0 and not attisdropped and attgenerated = '' order by attnum",
-            &[&name],
-        )
-        .await
-        .unwrap();
-    let list: Vec<String> = columns.iter().map(|name| quoted(name)).collect();
-    let only: String = connection
-        .value(
-            "select case relkind when 'p' then '' else 'only' end from pg_class \
+                &[&name],
+            )
+            .await
+            .unwrap();
+        let list: Vec<String> = columns.iter().map(|name| quoted(name)).collect();
+        let only: String = connection
+            .value(
+                "select case relkind when 'p' then '' else 'only' end from pg_class \
               where oid = $1::text::regclass",
-            &[&name],
-        )
-        .await
-        .unwrap();
-    copied(&connection, &format!("select {} from {only} {table}", list.join(", ")), &columns).await
-}
+                &[&name],
+            )
+            .await
+            .unwrap();
+        copied(connection, &format!("select {} from {only} {table}", list.join(", ")), &columns)
+            .await
+    }
 
-/// The rows of a query of these columns, each `name` or `expression as name`.
-pub(crate) async fn covered_rows(
-    server: &Server,
-    columns: &[&str],
-    from: &str,
-    filter: &str,
-) -> Vec<Row> {
-    let connection = printer(server).await;
-    let names: Vec<String> =
-        columns.iter().map(|column| column.rsplit(" as ").next().unwrap().to_owned()).collect();
-    let query = format!("select {} from {from} where {filter}", columns.join(", "));
-    copied(&connection, &query, &names).await
+    /// The rows of a query of these columns, each `name` or `expression as name`.
+    pub(crate) async fn covered_rows(
+        &self,
+        columns: &[&str],
+        from: &str,
+        filter: &str,
+    ) -> Vec<Row> {
+        let names: Vec<String> =
+            columns.iter().map(|column| column.rsplit(" as ").next().unwrap().to_owned()).collect();
+        let query = format!("select {} from {from} where {filter}", columns.join(", "));
+        copied(&self.0, &query, &names).await
+    }
+
+    /// What the values of these rows print after a cast to the types of the table's columns.
+    pub(crate) async fn cast(&self, table: &TableName, rows: &mut [Row]) {
+        let names: BTreeSet<String> = rows.iter().flat_map(|row| row.keys().cloned()).collect();
+        let connection = &self.0;
+        for name in names {
+            let declared: String = connection
+                .value(
+                    "select format_type(atttypid, atttypmod) from pg_attribute \
+                  where attrelid = $1::text::regclass and attname = $2::text and attnum > 0 \
+                    and not attisdropped",
+                    &[&table.to_string(), &name],
+                )
+                .await
+                .unwrap_or_else(|error| panic!("column {name} of {table}: {error:#}"));
+            let texts: Vec<&str> =
+                rows.iter().filter_map(|row| row.get(&name)?.as_deref()).collect();
+            if texts.is_empty() {
+                continue;
+            }
+            // Literals are read by the type's input function, whatever casts the database has.
+            let values: Vec<String> = texts
+                .iter()
+                .enumerate()
+                .map(|(at, text)| format!("({at}, {}::{declared})", literal(text)))
+                .collect();
+            let query = format!(
+                "select format('%s', v.value) from (values {}) v (at, value) order by v.at",
+                values.join(", ")
+            );
+            let printed: Vec<String> =
+                connection.values(&query, &[]).await.unwrap_or_else(|error| {
+                    panic!("column {name} {declared} of {table}: {error:#}: {texts:?}")
+                });
+            let mut printed = printed.into_iter();
+            for row in rows.iter_mut() {
+                if let Some(Some(text)) = row.get_mut(&name) {
+                    *text = printed.next().unwrap();
+                }
+            }
+        }
+    }
+
+    /// The columns that identify a row downstream, by name; none without a key.
+    pub(crate) async fn key(&self, table: &TableName) -> Vec<String> {
+        self.0
+            .values(
+                "select a.attname::text from pg_index i \
+               join pg_class c on c.oid = i.indrelid \
+               join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey) \
+              where i.indrelid = $1::text::regclass \
+                and case when c.relreplident = 'i' then i.indisreplident \
+                         else i.indisprimary end \
+              order by 1",
+                &[&table.to_string()],
+            )
+            .await
+            .unwrap()
+    }
 }
 
 async fn copied(connection: &Connection, query: &str, columns: &[String]) -> Vec<Row> {
@@ -79,64 +160,6 @@ async fn copied(connection: &Connection, query: &str, columns: &[String]) -> Vec
         .lines()
         .map(|line| columns.iter().cloned().zip(line.split('\t').map(unescape)).collect())
         .collect()
-}
-
-/// What the values of these rows print after a cast to the types of the table's columns.
-pub(crate) async fn cast(server: &Server, table: &TableName, rows: &mut [Row]) {
-    let names: BTreeSet<String> = rows.iter().flat_map(|row| row.keys().cloned()).collect();
-    let connection = printer(server).await;
-    for name in names {
-        let declared: String = connection
-            .value(
-                "select format_type(atttypid, atttypmod) from pg_attribute \
-                  where attrelid = $1::text::regclass and attname = $2::text and attnum > 0 \
-                    and not attisdropped",
-                &[&table.to_string(), &name],
-            )
-            .await
-            .unwrap_or_else(|error| panic!("column {name} of {table}: {error:#}"));
-        let texts: Vec<&str> = rows.iter().filter_map(|row| row.get(&name)?.as_deref()).collect();
-        if texts.is_empty() {
-            continue;
-        }
-        // Literals are read by the type's input function, whatever casts the database has.
-        let values: Vec<String> = texts
-            .iter()
-            .enumerate()
-            .map(|(at, text)| format!("({at}, {}::{declared})", literal(text)))
-            .collect();
-        let query = format!(
-            "select format('%s', v.value) from (values {}) v (at, value) order by v.at",
-            values.join(", ")
-        );
-        let printed: Vec<String> = connection.values(&query, &[]).await.unwrap_or_else(|error| {
-            panic!("column {name} {declared} of {table}: {error:#}: {texts:?}")
-        });
-        let mut printed = printed.into_iter();
-        for row in rows.iter_mut() {
-            if let Some(Some(text)) = row.get_mut(&name) {
-                *text = printed.next().unwrap();
-            }
-        }
-    }
-}
-
-/// The columns that identify a row downstream, by name; none without a key.
-pub(crate) async fn key(server: &Server, table: &TableName) -> Vec<String> {
-    let key: Vec<(String,)> = server
-        .rows(format!(
-            "select a.attname::text from pg_index i \
-               join pg_class c on c.oid = i.indrelid \
-               join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey) \
-              where i.indrelid = {}::regclass \
-                and case when c.relreplident = 'i' then i.indisreplident \
-                         else i.indisprimary end \
-              order by 1",
-            literal(&table.to_string())
-        ))
-        .await
-        .unwrap();
-    key.into_iter().map(|(name,)| name).collect()
 }
 
 /// Undoes COPY's escapes.

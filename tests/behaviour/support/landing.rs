@@ -7,7 +7,7 @@ use deltacompare_testbed::Server;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::image::{self, Row};
+use super::image::{Printer, Row};
 use super::state::{NetChange, State};
 use super::table::TableName;
 
@@ -122,8 +122,8 @@ impl Events {
     /// A table's events as changes of images, in their order; head's types decide what a value
     /// means. Besides what every consumer may expect: a key has one event, `key` and the rows
     /// agree, and `before`, where it is whole, is not the same as `after`.
-    pub(crate) async fn changes(&self, head: &Server, table: &TableName) -> Vec<NetChange> {
-        let empty = State::keyed(image::key(head, table).await);
+    pub(crate) async fn changes(&self, head: &Printer, table: &TableName) -> Vec<NetChange> {
+        let empty = State::keyed(head.key(table).await);
         let events = self.of_table(table);
         let mut changes = Vec::new();
         let mut keys = BTreeSet::new();
@@ -133,7 +133,7 @@ impl Events {
             let given: Vec<bool> = events.iter().map(|event| values(event).is_some()).collect();
             let mut rows: Vec<Row> = events.iter().filter_map(|e| values(e)).map(texts).collect();
             async move {
-                image::cast(head, table, &mut rows).await;
+                head.cast(table, &mut rows).await;
                 let mut rows = rows.into_iter();
                 given.into_iter().map(|given| given.then(|| rows.next().unwrap())).collect()
             }

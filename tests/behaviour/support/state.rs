@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use deltacompare_testbed::Server;
 
-use super::image::{self, Row};
+use super::image::{Printer, Row};
 use super::table::TableName;
 
 /// The text of the key columns that identify a row; without a key, of the whole row.
@@ -28,18 +28,19 @@ pub(crate) struct State {
 impl State {
     /// Reads a table, generated columns left out; empty if there is no such table.
     pub(crate) async fn of(server: &Server, table: &TableName) -> Self {
-        let exists: bool = server
-            .value(format!(
-                "select to_regclass({}) is not null",
-                super::table::literal(&table.to_string())
-            ))
-            .await
-            .unwrap();
-        if !exists {
+        let printer = Printer::of(server).await;
+        let state = Self::read(&printer, table).await;
+        printer.close().await;
+        state
+    }
+
+    /// The same by a connection that is there.
+    pub(crate) async fn read(printer: &Printer, table: &TableName) -> Self {
+        if !printer.has(table).await {
             return Self::default();
         }
-        let mut state = Self::keyed(image::key(server, table).await);
-        for row in image::rows(server, table).await {
+        let mut state = Self::keyed(printer.key(table).await);
+        for row in printer.rows(table).await {
             state.insert(row);
         }
         state
@@ -48,14 +49,14 @@ impl State {
     /// What a publication covers of a table, as the test says it: by columns (`name`, or
     /// `expression as name`), from a from item, where a condition holds.
     pub(crate) async fn covered(
-        server: &Server,
+        printer: &Printer,
         key: &[&str],
         columns: &[&str],
         from: &str,
         filter: &str,
     ) -> Self {
         let mut state = Self::keyed(key.iter().map(|&name| name.to_owned()).collect());
-        for row in image::covered_rows(server, columns, from, filter).await {
+        for row in printer.covered_rows(columns, from, filter).await {
             state.insert(row);
         }
         state
