@@ -10,14 +10,11 @@ use clap::{Arg, Args, Parser, ValueEnum};
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::azure::{EntraToken, Identity, IdentityKind, KeyVault, SecretName, VaultSecret};
 use crate::error::{Error, Result};
-use crate::identity::{Identity, IdentityKind};
 use crate::postgres::{FixedPassword, Server, Side};
 use crate::preflight::Servers;
-use crate::secrets::{
-    EntraToken, KeyVault, Origin, Password, Secret, SecretName, SecretSource, VaultSecret,
-    find_in_pgpass,
-};
+use crate::secrets::{Origin, Password, Secret, SecretSource, find_in_pgpass};
 use crate::sink::EventHubAccess;
 
 pub use event_hub::EventHubSettings;

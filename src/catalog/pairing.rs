@@ -10,8 +10,9 @@ use super::partition::{self, Partitions};
 use super::relation::RelationColumn;
 use super::{
     Column, Deviation, Key, Operations, PublishedTable, Relation, RelationKind, ReplicaIdentity,
-    Table, TableName,
+    Table,
 };
+use crate::model::TableName;
 use crate::postgres::{self, Literal};
 
 /// A table as it will be compared, with what each server has of it.

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{TableName, TablePair};
+use super::TablePair;
 use crate::error::Result;
+use crate::model::TableName;
 use crate::postgres::{Session, from_row};
 
 /// A relation that holds rows: a plain table, or a leaf of a partitioned one.

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use clap::Args;
-use deltacompare::sink::{EventHubOptions, PartitionBy, PartitionHash, PartitionKeySource};
+use deltacompare::model::{EventHubOptions, PartitionBy, PartitionHash, PartitionKeySource};
 
 /// What concerns `--sink event-hub:…` only.
 #[derive(Debug, Args)]

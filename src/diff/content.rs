@@ -14,7 +14,6 @@
 
 mod bounds;
 mod buckets;
-pub(super) mod checksum;
 mod hashed;
 mod merge;
 mod multiset;
@@ -27,7 +26,9 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use super::{Checkpoint, Image, Sessions, Source, Step, Tables, copy, pairing, partition};
+use super::{
+    Checkpoint, Image, Sessions, Source, Step, Tables, checksum, copy, pairing, partition,
+};
 use crate::catalog::Key;
 use crate::error::{Error, Result};
 use crate::postgres::{Ident, Session};

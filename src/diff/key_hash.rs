@@ -12,8 +12,8 @@ use async_stream::try_stream;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
-use super::identity::{Tid, images_at};
-use super::{Image, Sessions, Source, Step, Tables, copy, pairing, partition};
+use super::tid::Tid;
+use super::{Image, Sessions, Source, Step, Tables, copy, pairing, partition, places};
 use crate::error::{Error, Result};
 use crate::postgres::{Relation, Session};
 
@@ -186,7 +186,7 @@ async fn images(
             .get(&rows[0].relation)
             .ok_or_else(|| Error::item("a row lies in a relation that was not there before"))?;
         let places: Vec<Tid> = rows.iter().map(|row| row.place).collect();
-        let Some(images) = images_at(connection, source, relation, &places).await? else {
+        let Some(images) = places::images(connection, source, relation, &places).await? else {
             return Ok(None);
         };
         if images.len() != places.len() {

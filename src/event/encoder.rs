@@ -8,35 +8,14 @@ use uuid::Uuid;
 
 use super::debezium::{DebeziumEnvelope, DebeziumValue};
 use super::error::EncodeError;
-use super::identity::EventId;
+use super::event_id::EventId;
 use super::landing::{LandingEnvelope, LandingValue};
 use super::row::{Columns, MalformedAt};
-use super::settings::{BeforeImage, EncoderSettings, Format};
+use super::settings::EncoderSettings;
 use super::value::WriteValue;
-use crate::catalog::{Column, Key, ReplicaIdentity, Table, TableName};
+use crate::catalog::{Column, Key, ReplicaIdentity, Table};
 use crate::diff::{Change, Image, RowChange};
-
-/// What an event does to its row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Op {
-    /// The row came.
-    Insert,
-    /// The row changed.
-    Update,
-    /// The row went.
-    Delete,
-}
-
-impl Op {
-    /// `I`, `U` or `D`, as `landing`, the event ids and the delta table have it.
-    pub const fn letter(self) -> &'static str {
-        match self {
-            Self::Insert => "I",
-            Self::Update => "U",
-            Self::Delete => "D",
-        }
-    }
-}
+use crate::model::{BeforeImage, Format, Op, TableName};
 
 /// One change as a consumer gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,8 +10,9 @@ use tokio_postgres::error::SqlState;
 use super::error::{is_about_tls, message};
 use super::session::Session;
 use super::settings::{APPLICATION_NAMES, pin_and_find_lacking, session_options};
-use super::{PasswordSource, Server, SslMode, pooler};
+use super::{PasswordSource, Server, pooler};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::SslMode;
 
 /// A peer that is gone without a word is noticed within about a minute.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::TableName;
+
 /// One identifier. `Display` quotes it, always.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ident(String);
@@ -40,6 +42,12 @@ impl Relation {
     /// A relation from unquoted names.
     pub fn new(schema: impl Into<String>, name: impl Into<String>) -> Self {
         Self { schema: Ident::new(schema), name: Ident::new(name) }
+    }
+}
+
+impl From<&TableName> for Relation {
+    fn from(table: &TableName) -> Self {
+        Self::new(&table.schema, &table.name)
     }
 }
 

@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::Findings;
+use super::record::{Relations, altered_publications, publications, relations};
 use crate::catalog::Selection;
 use crate::error::Result;
+use crate::model::{Record, Recorded, RecordedRelation};
 use crate::postgres::{Session, Side};
-use crate::record::{
-    Record, Recorded, RecordedRelation, Relations, altered_publications, publications, relations,
-};
 
 /// Why two restores without a record prove nothing.
 const NO_RECORD: &str = "whether the restores were altered after they were made (by truncate or \
@@ -113,7 +112,7 @@ async fn altered(
         alterations.into_iter().map(|alteration| alteration.what).collect();
     let selected =
         |name: &String| selection.publications.is_empty() || selection.publications.contains(name);
-    let of_selected = |publications: &[crate::record::RecordedPublication]| {
+    let of_selected = |publications: &[crate::model::RecordedPublication]| {
         publications.iter().filter(|it| selected(&it.name)).cloned().collect::<Vec<_>>()
     };
     altered.extend(altered_publications(

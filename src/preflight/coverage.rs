@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Findings;
 use crate::catalog::{
-    self, Deviation, PublishedTable, RelationKind, Selection, Sides, Storage, TableName, TablePair,
+    self, Deviation, PublishedTable, RelationKind, Selection, Sides, Storage, TablePair,
 };
 use crate::error::{Error, Result};
+use crate::model::TableName;
 use crate::postgres::{self, Session, Side};
 
 /// The selected tables, each with base's. What is not compared is told once for all of a kind,

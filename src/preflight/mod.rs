@@ -3,7 +3,10 @@
 
 mod alterations;
 mod coverage;
+mod gap_proof;
 mod isolation;
+mod lineage;
+mod record;
 mod restores;
 mod rights;
 
@@ -11,6 +14,8 @@ pub(crate) use alterations::altered_relations;
 pub(crate) use restores::{
     counts_lost, other_sessions, restore_ended, restore_identity, same_restore, writers, written,
 };
+
+use lineage::{Lineage, OneHistory};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,11 +25,8 @@ use crate::catalog::{self, SameStorage, Selection, Storage, TablePair};
 use crate::diff::ReusedIds;
 use crate::error::{Error, Result};
 use crate::fdw::{self, FdwTarget};
-use crate::gap_proof::GapProof;
-use crate::lineage::{History, Lineage, Lsn, OneHistory};
+use crate::model::{GapProof, History, Lsn, Recorded, Request};
 use crate::postgres::{Server, Side};
-use crate::record::Recorded;
-use crate::recovery::Request;
 
 /// The two servers of a recovery, as this process reaches them.
 #[derive(Clone, Debug)]

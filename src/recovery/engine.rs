@@ -18,16 +18,18 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use super::coordinator_lock::CoordinatorLock;
+use super::deadline::Deadline;
+use super::plan::check_grants;
 use super::progress::Progress;
 use super::report::Report;
-use super::request::{Request, SinkTarget};
-use super::set_up::{are_restores, check_grants, remove_objects, same_restores};
+use super::set_up::{are_restores, remove_objects, same_restores};
 use super::sinks;
 use super::store::{
-    Due, NewRecovery, PendingMessages, RecoveryState, Registration, Retried, Store, StoredRecovery,
+    Due, NewRecovery, PendingMessages, Registration, Retried, Store, StoredRecovery,
 };
 use super::worker::Worker;
 use crate::error::{Error, Result};
+use crate::model::{RecoveryState, Request, SinkTarget};
 use crate::preflight::{self, Checked, Servers};
 use crate::sink::EventHubAccess;
 
@@ -68,15 +70,6 @@ pub struct CallLimit {
     pub pause: Duration,
     /// What takes longer without a checkpoint is given up.
     pub end: Duration,
-}
-
-/// When a call is to end.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline {
-    /// From then on it ends at the next checkpoint, or between two tables.
-    pub(super) pause_at: Instant,
-    /// What takes until then is given up.
-    pub(super) end_at: Instant,
 }
 
 /// A request that may go ahead.

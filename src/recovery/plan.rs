@@ -2,82 +2,17 @@
 
 use std::ops::Range;
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use super::request::{Request, StrategyChoice, Verify};
-use super::set_up::{check_grants, connect_both};
-use super::throughput::Throughput;
-use super::work_item::WorkItemSpec;
-use crate::catalog::{self, Key, RelationKind, SameStorage, TableName, TablePair};
-use crate::diff::{self, AllRows, BlockRange, KeyRange, SameFile, Scope, Source, Strategy, Tables};
+use super::set_up::connect_both;
+use super::work_item::{PlannedItem, WorkItemSpec};
+use crate::catalog::{self, Key, RelationKind, SameStorage, TablePair};
+use crate::diff::{self, AllRows, BlockRange, KeyRange, SameFile, Scope, Source, Tables};
 use crate::error::Result;
-use crate::fdw::{ForeignTable, Link};
-use crate::gap_proof::GapProof;
-use crate::lineage::Lsn;
+use crate::fdw::{self, ForeignTable, Link};
+use crate::model::{Plan, PlanTable, Request, Strategy, StrategyChoice, Throughput, Verify};
 use crate::postgres::{Relation, Session};
 use crate::preflight::{self, Checked, Servers};
-
-/// What `deltacompare plan` prints.
-#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Plan {
-    /// What an operator should know about the recovery as a whole.
-    pub warnings: Vec<String>,
-    /// Where base's and head's recovery ended, if their histories could be read and agree.
-    pub ends: Option<(Lsn, Lsn)>,
-    /// When the last transaction in base was committed on production, if base or the record knows it.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub base_last_commit: Option<Timestamp>,
-    /// When the last transaction in head was committed on production.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub head_last_commit: Option<Timestamp>,
-    /// Whether the restores cover the gap.
-    pub gap: GapProof,
-    /// The version that every event would carry: the new slot's `restart_lsn`, if it was given.
-    pub version: Option<Lsn>,
-    /// WAL that production wrote in the gap, in bytes, if the ends are known.
-    pub gap_wal_bytes: Option<u64>,
-    /// How long one worker would take, in seconds: a rough estimate by [`Strategy`] and size.
-    pub expected_seconds: u64,
-    /// What a run would send into an event hub.
-    pub event_hub: Throughput,
-    /// The tables, by name.
-    pub tables: Vec<PlanTable>,
-}
-
-/// One table of a [`Plan`].
-#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct PlanTable {
-    /// Its name on head.
-    #[serde(flatten)]
-    pub name: TableName,
-    /// How it would be diffed.
-    pub strategy: Strategy,
-    /// Why so.
-    pub strategy_reason: String,
-    /// Columns compared.
-    pub columns: usize,
-    /// The columns that pair rows; empty for a table without a key.
-    pub key: Vec<String>,
-    /// Head's planner's row count; `None` if never counted.
-    pub rows: Option<u64>,
-    /// The larger side's size on disk in bytes, TOAST included, indexes not.
-    pub bytes: u64,
-    /// What an operator should know about this table.
-    pub warnings: Vec<String>,
-}
-
-/// A work item as the store takes it.
-#[derive(Clone, Debug)]
-pub(crate) struct PlannedItem {
-    pub(crate) spec: WorkItemSpec,
-    pub(crate) strategy_reason: String,
-    pub(crate) bytes: u64,
-    pub(crate) rows: Option<u64>,
-    pub(crate) warnings: Vec<String>,
-}
 
 /// What would be compared, how, how big, and every warning. Changes nothing on either server.
 ///
@@ -118,6 +53,20 @@ pub async fn plan(servers: &Servers, request: &Request) -> Result<Plan> {
     })
 }
 
+/// Whether head can be let read the tables that it must read. Changes nothing.
+pub(super) async fn check_grants(
+    servers: &Servers,
+    request: &Request,
+    checked: &preflight::Checked,
+) -> Result<()> {
+    let link = Link::new(Uuid::nil(), checked.target.clone());
+    let foreign = foreign_tables(checked, request, &link);
+    let base = servers.base.connect("deltacompare preflight").await?;
+    fdw::check_grants(&base, &foreign).await?;
+    base.close().await;
+    Ok(())
+}
+
 /// A rough estimate.
 fn expected_seconds(table: &PlanTable) -> f64 {
     table.bytes as f64 / bytes_a_second(table.strategy)
@@ -127,7 +76,7 @@ fn expected_seconds(table: &PlanTable) -> f64 {
 /// two cores and everything cached (docs/architecture.md, "How long it takes").
 fn bytes_a_second(strategy: Strategy) -> f64 {
     match strategy {
-        Strategy::Identity => 250e6,
+        Strategy::RowVersions => 250e6,
         Strategy::Content => 30e6,
         Strategy::Full => 10e6,
     }
@@ -192,7 +141,7 @@ pub(crate) async fn planned_items(
                     item(Scope::Keys(range), share);
                 }
             }
-            Strategy::Identity if keyless || pair.sound_index().is_err() => {
+            Strategy::RowVersions if keyless || pair.sound_index().is_err() => {
                 let ranges = storage
                     .iter()
                     .map(|relation| block_range(checked, request, pair, relation, 0..u32::MAX))
@@ -201,7 +150,7 @@ pub(crate) async fn planned_items(
                     if keyless { Scope::Multiset(ranges) } else { Scope::HashedVersions(ranges) };
                 item(scope, bytes(pair));
             }
-            Strategy::Identity => {
+            Strategy::RowVersions => {
                 for relation in &storage {
                     for blocks in block_ranges(relation.blocks, in_range) {
                         let bytes =
@@ -356,7 +305,7 @@ async fn key_ranges(
 struct Choice {
     strategy: Strategy,
     reason: String,
-    /// For `identity`: what holds the rows.
+    /// For `row-versions`: what holds the rows.
     storage: Vec<SameStorage>,
 }
 
@@ -370,7 +319,7 @@ async fn choices(servers: &Servers, checked: &Checked, request: &Request) -> Res
     let questionable = |pair: &TablePair, choice: &Choice| {
         let blocks = choice.storage.first().map_or(0, |relation| relation.blocks);
         request.strategy == StrategyChoice::Auto
-            && choice.strategy == Strategy::Identity
+            && choice.strategy == Strategy::RowVersions
             && choice.storage.len() == 1
             && u64::from(blocks) * BLOCK >= WORTH_A_RANGE
             && pair.same_order().is_ok()
@@ -428,7 +377,7 @@ fn choose(checked: &Checked, request: &Request, pair: &TablePair) -> Choice {
     };
     match row_versions {
         Ok(storage) => Choice {
-            strategy: Strategy::Identity,
+            strategy: Strategy::RowVersions,
             reason: match pair.sound_index() {
                 Ok(()) => "row versions are comparable".to_owned(),
                 Err(unsound) => {
@@ -493,9 +442,9 @@ mod tests {
         const TB: u64 = 1 << 40;
         for (strategy, bytes, parallel, megabytes) in [
             // Small tables stay whole, larger ones are shared, and the largest go in many parts.
-            (Strategy::Identity, 1 << 20, 4, 64),
-            (Strategy::Identity, 1 << 30, 4, 85),
-            (Strategy::Identity, TB, 4, 2384),
+            (Strategy::RowVersions, 1 << 20, 4, 64),
+            (Strategy::RowVersions, 1 << 30, 4, 85),
+            (Strategy::RowVersions, TB, 4, 2384),
             (Strategy::Content, TB, 4, 286),
             (Strategy::Content, 1 << 30, 1, 286),
         ] {

@@ -9,10 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use delta_table::{DeltaTable, delta_table_gone};
 pub(crate) use event_hub::{ConnectionStringSource, HubIdentity};
-pub use event_hub::{
-    EventHub, EventHubAccess, EventHubOptions, HubAddress, PartitionBy, PartitionHash,
-    PartitionKeySource,
-};
+pub use event_hub::{EventHub, EventHubAccess};
 pub(crate) use ndjson::{FileContent, Lines, Ndjson};
 
 use crate::error::Result;

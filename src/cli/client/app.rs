@@ -39,7 +39,7 @@ impl App {
     /// Refused if it is no address of an app, or would show the key to others.
     pub(super) fn at(address: &str) -> Result<Self> {
         let base = base(address)?;
-        deltacompare::postgres::install_crypto_provider();
+        deltacompare::crypto::install_crypto_provider();
         let client = reqwest::Client::builder()
             .user_agent(concat!("deltacompare/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(10))

@@ -5,9 +5,9 @@ mod body;
 mod output;
 mod watch;
 
-use clap::{ArgMatches, Args, Subcommand};
+use clap::{ArgMatches, Args, Command, Subcommand};
 use deltacompare::error::{Error, Result};
-use deltacompare::recovery::SinkTarget;
+use deltacompare::model::{Begun, SinkTarget};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -131,11 +131,15 @@ pub(super) struct StartArguments {
 ///
 /// # Errors
 /// Refused by the app or before it was asked, or the app cannot be reached.
-pub(super) async fn run(command: AppCommand, matches: &ArgMatches) -> Result<u8> {
+pub(super) async fn run(
+    command: AppCommand,
+    program: &Command,
+    matches: &ArgMatches,
+) -> Result<u8> {
     match command {
-        AppCommand::Start(arguments) => start(&arguments, &body::of(matches)?).await,
+        AppCommand::Start(arguments) => start(&arguments, &body::of(program, matches)?).await,
         AppCommand::Preview { app, json, .. } => {
-            let plan = App::at(&app.app)?.post("/plan", &body::of(matches)?).await?;
+            let plan = App::at(&app.app)?.post("/plan", &body::of(program, matches)?).await?;
             if json {
                 output::json(&plan);
             } else {
@@ -184,7 +188,7 @@ async fn start(arguments: &StartArguments, body: &Value) -> Result<u8> {
     // With a key the request can be repeated when its answer was lost.
     let key = arguments.idempotency_key.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
     let begun = app.begin(body, &key).await?;
-    let id: Uuid = read(begun.get("id").cloned().unwrap_or_default())?;
+    let Begun { id } = read(begun.clone())?;
     if arguments.watch {
         if !arguments.json {
             output::begun(id, app.dashboard(id).as_str());

@@ -15,13 +15,12 @@ use async_stream::try_stream;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::checksum;
 use super::multiset::{
     AllRows, BUCKETS, MOST_ROWS, batches, place, prepare, read_buckets, rows, scans,
 };
 use crate::catalog::{Key, names_of};
 use crate::diff::key_hash::{self, Candidates, Located, Phase, Relations};
-use crate::diff::{Sessions, Source, Step, Tables, full};
+use crate::diff::{Sessions, Source, Step, Tables, checksum, full};
 use crate::error::{Error, Result};
 use crate::postgres::{Relation, Row, Session};
 
@@ -196,7 +195,7 @@ async fn relations(connection: &Session, rows: &[Located]) -> Result<Relations> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diff::identity::Tid;
+    use crate::diff::tid::Tid;
 
     fn rows(rows: &[(i64, i64)]) -> Vec<HashedRow> {
         let row = |(at, &(key, row)): (usize, &(i64, i64))| HashedRow {

@@ -18,10 +18,11 @@ use futures_util::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_128;
 
-use super::checksum;
-use crate::diff::identity::Tid;
 use crate::diff::surplus::{Surplus, SurplusOf};
-use crate::diff::{Change, Checkpoint, Image, Sessions, Source, Step, Tables, copy, full, print};
+use crate::diff::tid::Tid;
+use crate::diff::{
+    Change, Checkpoint, Image, Sessions, Source, Step, Tables, checksum, copy, full, print,
+};
 use crate::error::{Error, Result};
 use crate::postgres::{Relation, Row, Session};
 

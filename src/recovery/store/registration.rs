@@ -5,10 +5,9 @@ use uuid::Uuid;
 
 use super::Store;
 use crate::error::Result;
-use crate::gap_proof::GapProof;
+use crate::model::{GapProof, Request};
 use crate::postgres::{Json, Session};
 use crate::preflight::{Checked, Servers};
-use crate::recovery::Request;
 
 /// A recovery to be registered.
 #[derive(Clone, Copy, Debug)]

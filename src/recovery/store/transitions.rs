@@ -5,10 +5,10 @@ use uuid::Uuid;
 
 use super::Store;
 use crate::error::Result;
-use crate::gap_proof::GapProof;
+use crate::model::GapProof;
 use crate::postgres::{Json, Session};
 use crate::preflight::Checked;
-use crate::recovery::plan::PlannedItem;
+use crate::recovery::work_item::PlannedItem;
 
 /// What is to be done about a recovery now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

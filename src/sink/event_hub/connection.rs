@@ -19,9 +19,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use uuid::Uuid;
 
-use super::address::{Endpoint, HubAddress};
 use super::credential::{Credential, Token};
+use super::endpoint::Endpoint;
 use super::trouble::{Cause, Trouble};
+use crate::model::HubAddress;
 
 /// For a connection with its token: a name server, TCP, TLS, AMQP, Entra.
 const OPEN_WITHIN: Duration = Duration::from_secs(30);

@@ -11,9 +11,10 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::address::{EMULATOR, Endpoint, HubAddress};
+use super::endpoint::Endpoint;
 use super::trouble::{Cause, Trouble};
 use crate::error::{Error, Result};
+use crate::model::{EMULATOR, HubAddress};
 use crate::secrets::{Origin, SecretSource};
 
 /// Entra's name for Event Hubs.

@@ -13,8 +13,7 @@ use deltacompare_testbed::event_hubs::{EventHubs, Faults, HubOptions, Keep};
 use tokio::runtime::Runtime;
 
 use super::*;
-use crate::catalog::TableName;
-use crate::event::Op;
+use crate::model::{Op, TableName};
 use crate::postgres::{Server, Side};
 use crate::secrets::{Fixed, Origin};
 

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::address::HubAddress;
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::HubAddress;
 
 /// What a recovery keeps of its hub as it was when the first of its processes opened it. A hub
 /// cannot be asked for the events that it was given, but it can be asked whether it is another one.

@@ -3,11 +3,11 @@
 //! A producer of our own on an AMQP library, since the official one takes outcomes that do not mean
 //! *stored* for success and has calls that may never return (`docs/decisions.md`).
 
-mod address;
 mod batch;
 mod claim_check;
 mod connection;
 mod credential;
+mod endpoint;
 #[cfg(test)]
 mod endurance;
 mod health;
@@ -18,7 +18,6 @@ mod outbox;
 mod pace;
 mod partition;
 mod producer;
-mod settings;
 mod trouble;
 
 use std::fmt;
@@ -32,25 +31,25 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use uuid::Uuid;
 
-pub use address::HubAddress;
 pub(crate) use credential::ConnectionStringSource;
 pub(crate) use identity::HubIdentity;
-pub use settings::{EventHubOptions, PartitionBy, PartitionHash, PartitionKeySource};
 
-use address::{EMULATOR, Endpoint};
 use claim_check::Dispatch;
 use connection::Connector;
 use credential::Credential;
+use endpoint::Endpoint;
 use message::MessageForm;
 use partition::Router;
 use producer::Producer;
 
 use super::{DeltaTable, Held, Sink};
+use crate::azure::Identity;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::identity::Identity;
+use crate::model::{EMULATOR, EventHubOptions, HubAddress};
 
-use crate::postgres::{Pool, install_crypto_provider};
+use crate::crypto::install_crypto_provider;
+use crate::postgres::Pool;
 
 /// How this process reaches hubs and proves who it is. Not part of a request: a token must not go
 /// where a request says.

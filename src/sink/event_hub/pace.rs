@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::settings::EventHubOptions;
+use crate::model::EventHubOptions;
 
 /// The caps of one producer, shared by its partitions.
 #[derive(Debug)]

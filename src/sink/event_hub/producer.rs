@@ -10,7 +10,6 @@ use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
 
-use super::address::HubAddress;
 use super::batch::Outgoing;
 use super::claim_check::Dispatch;
 use super::connection::{Connector, HubDescription, Live, Uplink};
@@ -18,10 +17,10 @@ use super::health::{Health, Patience};
 use super::identity::HubIdentity;
 use super::lane::{Entry, Lane};
 use super::pace::Pace;
-use super::settings::EventHubOptions;
 use super::trouble::{Cause, Trouble};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
+use crate::model::{EventHubOptions, HubAddress};
 
 /// Events that are not accepted yet, in bytes, over all partitions. An event counts as a thousand
 /// at least: the service counts a thousand events as a megabyte. Each may be in memory three times:

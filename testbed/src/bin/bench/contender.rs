@@ -22,8 +22,8 @@ pub(crate) enum Contender {
     Auto,
     /// The same, into a stand-in for Event Hubs
     Hub,
-    /// The program with --strategy identity
-    Identity,
+    /// The program with --strategy row-versions
+    RowVersions,
     /// The program with --strategy content
     Content,
     /// The program with --strategy full
@@ -40,7 +40,7 @@ impl Contender {
             Self::Floor => "count(*) on both",
             Self::Auto => "auto",
             Self::Hub => "auto, into a hub",
-            Self::Identity => "identity",
+            Self::RowVersions => "row-versions",
             Self::Content => "content",
             Self::Full => "full",
             Self::Seed => "seed's SQL",
@@ -59,7 +59,7 @@ impl Contender {
         let servers = Servers::of(pair).await?;
         let mut measured = match self {
             Self::Floor => floor(&way).await?,
-            Self::Auto | Self::Hub | Self::Identity | Self::Content | Self::Full => {
+            Self::Auto | Self::Hub | Self::RowVersions | Self::Content | Self::Full => {
                 self.program(pair, &way).await?
             }
             Self::Seed => seed::run(pair, &way).await?,
@@ -93,7 +93,7 @@ impl Contender {
             let _ = std::fs::remove_file(file);
         }
         let strategy = match self {
-            Self::Identity => "identity",
+            Self::RowVersions => "row-versions",
             Self::Content => "content",
             Self::Full => "full",
             _ => "auto",

@@ -94,11 +94,11 @@ impl DataSet {
     pub(crate) fn contenders(self) -> &'static [Contender] {
         use Contender::*;
         match self {
-            Self::Same | Self::Clustered => &[Floor, Identity, Content],
-            Self::Scattered => &[Floor, Identity, Content, Full, Seed, Reladiff],
+            Self::Same | Self::Clustered => &[Floor, RowVersions, Content],
+            Self::Scattered => &[Floor, RowVersions, Content, Full, Seed, Reladiff],
             Self::Tenth => &[Floor, Auto, Seed],
             Self::Half => &[Floor, Auto, Hub, Seed],
-            Self::Wide | Self::Toasted | Self::TextKey => &[Floor, Identity, Content, Seed],
+            Self::Wide | Self::Toasted | Self::TextKey => &[Floor, RowVersions, Content, Seed],
             Self::Rewritten => &[Floor, Content, Seed, Reladiff],
         }
     }
