@@ -253,7 +253,7 @@ fn but_partitions(
             true => format!("tableoid operator(pg_catalog.<>) '{oid}'::pg_catalog.oid"),
             false => format!(
                 "tableoid is distinct from pg_catalog.to_regclass({})::pg_catalog.oid",
-                Literal(&postgres::Relation::from(name).to_string())
+                Literal(&postgres::QualifiedName::from(name).to_string())
             ),
         })
         .collect();

@@ -77,7 +77,7 @@ impl EventHubSettings {
             authority: self.event_hub_sslrootcert.clone(),
             connection_string,
             identity: servers.identity(),
-            patience: Duration::from_secs(self.event_hub_patience_seconds),
+            stall_timeout: Duration::from_secs(self.event_hub_patience_seconds),
         })
     }
 }

@@ -13,9 +13,9 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
 use super::tid::Tid;
-use super::{Image, Sessions, Source, Step, Tables, copy, pairing, partition, places};
+use super::{DiffItem, Image, Sessions, Source, Tables, copy, pairing, partition, places};
 use crate::error::{Error, Result};
-use crate::postgres::{Relation, Session};
+use crate::postgres::{QualifiedName, Session};
 
 /// Where a row lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +28,7 @@ pub(super) struct Located {
 }
 
 /// The names of relations by oid.
-pub(super) type Relations = BTreeMap<u32, Relation>;
+pub(super) type Relations = BTreeMap<u32, QualifiedName>;
 
 /// Rows that may have changed: all that either side has of a key, or of none.
 #[derive(Debug, Default)]
@@ -140,7 +140,7 @@ pub(super) fn changes<'a>(
     candidates: &'a Candidates,
     phase: Phase,
     rows_at_once: u32,
-) -> BoxStream<'a, Result<Step>> {
+) -> BoxStream<'a, Result<DiffItem>> {
     let Sessions { base, head } = sessions;
     try_stream! {
         let base_source = tables.base.as_ref().unwrap_or(&tables.head);
@@ -159,10 +159,10 @@ pub(super) fn changes<'a>(
                 parts.extend([second, part]);
                 continue;
             };
-            let mut steps = pairing::pair_copies(key, old, new);
-            partition::note(base, tables, &mut steps).await?;
-            for step in steps {
-                yield step;
+            let mut items = pairing::pair_copies(key, old, new);
+            partition::note(base, tables, &mut items).await?;
+            for item in items {
+                yield item;
             }
         }
     }
@@ -204,9 +204,9 @@ async fn images(
 }
 
 /// What is said of keys that have more than one row.
-pub(super) fn copies_note(keys: u64) -> Option<Step> {
+pub(super) fn copies_note(keys: u64) -> Option<DiffItem> {
     (keys > 0).then(|| {
-        Step::Note(format!(
+        DiffItem::Note(format!(
             "{keys} of the changed keys have more than one row: a unique index that is out of \
              order lets a key in twice; each row has its own event, all under one key, as the \
              stream has them: on production, remove the copies and reindex the table"

@@ -9,6 +9,7 @@ mod full;
 mod image;
 mod key;
 mod key_hash;
+mod multiset_difference;
 mod pairing;
 mod partition;
 mod places;
@@ -16,7 +17,6 @@ mod print;
 mod row_versions;
 mod seen_keys;
 mod session;
-mod surplus;
 mod tid;
 
 use std::ops::AddAssign;
@@ -34,7 +34,7 @@ pub(crate) use session::{Sessions, snapshot};
 
 use crate::catalog::{Column, Table};
 use crate::error::Result;
-use crate::postgres::Relation;
+use crate::postgres::QualifiedName;
 
 /// What is compared with what.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ pub(crate) struct Tables {
     /// The table on base; `None` if base does not have it.
     pub(crate) base: Option<Source>,
     /// The foreign table on head that reads base, every column declared text, where one is needed.
-    pub(crate) foreign: Option<Relation>,
+    pub(crate) foreign: Option<QualifiedName>,
     /// Whether the index on the key finds every row and lets no key in twice.
     #[serde(default)]
     pub(crate) sound_index: bool,
@@ -55,7 +55,7 @@ pub(crate) struct Tables {
 /// A table's published rows on the server that holds them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Source {
-    pub(crate) relation: Relation,
+    pub(crate) relation: QualifiedName,
     /// It has children that are not part of it.
     pub(crate) only: bool,
     /// Rows that are published; an expression in SQL from the server's own catalog.
@@ -126,7 +126,7 @@ pub(crate) enum Checkpoint {
 
 /// What a diff yields, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum DiffItem {
     /// The next changes.
     Changes(Vec<Change>),
     /// This many more rows were compared.
@@ -173,7 +173,7 @@ pub(crate) fn changes<'a>(
     tables: &'a Tables,
     scope: &'a Scope,
     from: Option<Checkpoint>,
-) -> BoxStream<'a, Result<Step>> {
+) -> BoxStream<'a, Result<DiffItem>> {
     match scope {
         Scope::Table => {
             partition::noted(sessions.base, tables, full::changes(sessions.head, tables))

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
 use super::key::{self, KeyOf};
-use super::{Change, Image, RowChange, Step, Tables};
+use super::{Change, DiffItem, Image, RowChange, Tables};
 use crate::error::Result;
 use crate::postgres::Session;
 
@@ -25,7 +25,7 @@ pub(super) async fn pair_and_look_up(
     key: &[usize],
     old: Vec<Image>,
     new: Vec<Image>,
-) -> Result<Option<Vec<Step>>> {
+) -> Result<Option<Vec<DiffItem>>> {
     let Paired { mut updates, old: mut deletes, new } = pair(key, old, new);
     let base_source = tables.base.as_ref().unwrap_or(&tables.head);
     let (before, still_there) = tokio::try_join!(
@@ -41,19 +41,23 @@ pub(super) async fn pair_and_look_up(
     updates.extend(looked_up.updates);
     deletes.extend(looked_up.old);
     let inserts = single(looked_up.new, RowChange::Insert);
-    Ok(Some(steps(single(deletes, RowChange::Delete), updates, inserts)))
+    Ok(Some(items(single(deletes, RowChange::Delete), updates, inserts)))
 }
 
 /// The changes between all old and all new rows of some keys.
-pub(super) fn pair_all(key: &[usize], old: Vec<Image>, new: Vec<Image>) -> Vec<Step> {
+pub(super) fn pair_all(key: &[usize], old: Vec<Image>, new: Vec<Image>) -> Vec<DiffItem> {
     let Paired { updates, old, new } = pair(key, old, new);
-    steps(single(old, RowChange::Delete), updates, single(new, RowChange::Insert))
+    items(single(old, RowChange::Delete), updates, single(new, RowChange::Insert))
 }
 
 /// The changes between all old and all new rows of some keys, of which a key may have several on a
 /// side: equal ones are left out, the others are paired in the order of their images, and have their
 /// place in it as ordinal. [`full`](super::full) does the same in SQL.
-pub(super) fn pair_copies(key: &[usize], mut old: Vec<Image>, mut new: Vec<Image>) -> Vec<Step> {
+pub(super) fn pair_copies(
+    key: &[usize],
+    mut old: Vec<Image>,
+    mut new: Vec<Image>,
+) -> Vec<DiffItem> {
     old.sort_unstable_by(|a, b| compare(key, a, b));
     new.sort_unstable_by(|a, b| compare(key, a, b));
     let (old, new) = without_equal(key, old, new);
@@ -82,7 +86,7 @@ pub(super) fn pair_copies(key: &[usize], mut old: Vec<Image>, mut new: Vec<Image
             (None, None) => {}
         }
     }
-    steps(deletes, updates, inserts)
+    items(deletes, updates, inserts)
 }
 
 /// By the key, then by the whole image, both byte by byte, nulls last.
@@ -179,18 +183,18 @@ fn partners(key: &[usize], old: &[Image], new: &[Image]) -> Vec<Option<usize>> {
 
 /// Deletes first, so that a consumer with unique constraints meets a value again only after it is
 /// gone.
-fn steps(deletes: Vec<Change>, updates: Vec<Change>, inserts: Vec<Change>) -> Vec<Step> {
-    let mut steps = Vec::new();
+fn items(deletes: Vec<Change>, updates: Vec<Change>, inserts: Vec<Change>) -> Vec<DiffItem> {
+    let mut items = Vec::new();
     if !deletes.is_empty() {
-        steps.push(Step::Compared(deletes.len() as u64));
+        items.push(DiffItem::Compared(deletes.len() as u64));
     }
     let mut changes = deletes;
     changes.extend(updates);
     changes.extend(inserts);
     if !changes.is_empty() {
-        steps.push(Step::Changes(changes));
+        items.push(DiffItem::Changes(changes));
     }
-    steps
+    items
 }
 
 /// Changes of rows that alone have their keys.
@@ -226,8 +230,10 @@ mod tests {
             ("k", Some("e")),
             ("new", None),
         ]);
-        let steps = pair_copies(&[0], old, new);
-        let [Step::Compared(2), Step::Changes(changes)] = &steps[..] else { panic!("{steps:?}") };
+        let items = pair_copies(&[0], old, new);
+        let [DiffItem::Compared(2), DiffItem::Changes(changes)] = &items[..] else {
+            panic!("{items:?}")
+        };
         let text = |image: &Image| {
             image.iter().map(|value| value.unwrap_or("-")).collect::<Vec<_>>().join(" ")
         };
@@ -277,9 +283,9 @@ mod tests {
         new_orders[2].swap(0, 2);
         for old in &old_orders {
             for new in &new_orders {
-                let steps = pair_all(&[0], old.clone(), new.clone());
-                let [Step::Compared(1), Step::Changes(changes)] = steps.as_slice() else {
-                    panic!("{steps:?}");
+                let items = pair_all(&[0], old.clone(), new.clone());
+                let [DiffItem::Compared(1), DiffItem::Changes(changes)] = items.as_slice() else {
+                    panic!("{items:?}");
                 };
                 // Deletes come first and inserts last; among updates any order will do.
                 assert_eq!((&changes[0], &changes[3]), (&expected[0], &expected[3]));
@@ -291,10 +297,10 @@ mod tests {
 
     #[test]
     fn keys_that_print_differently_are_two_keys() {
-        let steps = pair_all(&[0], vec![row("1.0", "a")], vec![row("1.00", "a")]);
+        let items = pair_all(&[0], vec![row("1.0", "a")], vec![row("1.00", "a")]);
         let delete = change(RowChange::Delete(row("1.0", "a")));
         let insert = change(RowChange::Insert(row("1.00", "a")));
-        assert_eq!(steps, [Step::Compared(1), Step::Changes(vec![delete, insert])]);
+        assert_eq!(items, [DiffItem::Compared(1), DiffItem::Changes(vec![delete, insert])]);
     }
 
     #[test]
@@ -306,7 +312,7 @@ mod tests {
             before: three("1", "y", Some("v")),
             after: three("1", "y", None),
         });
-        assert_eq!(pair_all(&[0, 2], old, new), [Step::Changes(vec![changed])]);
+        assert_eq!(pair_all(&[0, 2], old, new), [DiffItem::Changes(vec![changed])]);
     }
 
     #[test]

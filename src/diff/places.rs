@@ -3,14 +3,14 @@
 use super::tid::Tid;
 use super::{Image, Source, copy};
 use crate::error::Result;
-use crate::postgres::{Relation, Session};
+use crate::postgres::{QualifiedName, Session};
 
 /// The images of the tuples at these places, of those that are published; `None` if they are too
 /// large to be held at once.
 pub(super) async fn images(
     connection: &Session,
     source: &Source,
-    relation: &Relation,
+    relation: &QualifiedName,
     places: &[Tid],
 ) -> Result<Option<Vec<Image>>> {
     if places.is_empty() {
@@ -21,7 +21,7 @@ pub(super) async fn images(
 }
 
 /// The end of a query of the published rows `r` at these places.
-pub(super) fn rows_at(source: &Source, relation: &Relation, places: &[Tid]) -> String {
+pub(super) fn rows_at(source: &Source, relation: &QualifiedName, places: &[Tid]) -> String {
     let filter = source.filter.as_deref().map(|filter| format!("and ({filter})"));
     let places: Vec<String> = places.iter().map(|place| format!("\"{place}\"")).collect();
     format!(

@@ -8,7 +8,7 @@
 //!
 //! 1. Fingerprint groups of blocks on both sides at once: the count and the xor of a hash of
 //!    (`ctid`, `xmin`). Large groups while little differs, small ones where it does, none at all
-//!    while nearly everything does ([`Pace`]).
+//!    while nearly everything does ([`AdaptiveGranularity`]).
 //! 2. Where a group differs, exchange its (`ctid`, `xmin`) lists and keep what one side has.
 //! 3. Fetch the images of these tuples only, pair them by key, and drop pairs with equal images.
 //!
@@ -18,10 +18,10 @@
 //! may be out of order nothing is looked up: see [`unindexed`]. Tables without a key cannot be decided
 //! range by range: see [`multiset`].
 
+mod adaptive_granularity;
 mod candidates;
 mod fingerprint;
 mod multiset;
-mod pace;
 mod sample;
 mod share;
 mod unindexed;
@@ -36,15 +36,17 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use super::{Checkpoint, Image, RowsPassed, Sessions, Step, Tables, pairing, partition, places};
+use super::{
+    Checkpoint, DiffItem, Image, RowsPassed, Sessions, Tables, pairing, partition, places,
+};
 use crate::catalog::Key;
 use crate::error::{Error, Result};
-use crate::postgres::{Relation, Session};
+use crate::postgres::{QualifiedName, Session};
 
+use adaptive_granularity::AdaptiveGranularity;
 use candidates::{Candidates, Parts, Versions};
 pub(crate) use fingerprint::ReusedIds;
 use fingerprint::{Fingerprint, Xmin};
-use pace::Pace;
 pub(crate) use share::{changed_share, follows_its_key};
 
 /// Blocks of a small group, whose row versions are listed if its fingerprints differ.
@@ -59,9 +61,9 @@ const BATCH_BLOCKS: u32 = 128;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BlockRange {
     /// A plain table or a leaf partition on head.
-    pub(crate) head: Relation,
+    pub(crate) head: QualifiedName,
     /// The same relation's name on base.
-    pub(crate) base: Relation,
+    pub(crate) base: QualifiedName,
     pub(crate) file: SameFile,
     pub(crate) blocks: Range<u32>,
     /// Rows of either side to hold at once: few enough, whatever their width.
@@ -101,7 +103,7 @@ pub(super) fn changes<'a>(
     tables: &'a Tables,
     range: &'a BlockRange,
     from: Option<Checkpoint>,
-) -> BoxStream<'a, Result<Step>> {
+) -> BoxStream<'a, Result<DiffItem>> {
     try_stream! {
         let Key::Columns(key) = &tables.table.key else {
             Err(Error::item("rows of a table without a key cannot be paired range by range"))?;
@@ -112,12 +114,12 @@ pub(super) fn changes<'a>(
             _ => range.blocks.start,
         };
         let mut reader = Reader::open(sessions, tables, range).await?;
-        let mut pace = Pace::new(range.sample_percent > 0);
+        let mut granularity = AdaptiveGranularity::new(range.sample_percent > 0);
         let mut parts = Parts::of_at_most(range.rows);
-        yield Step::Passed(RowsPassed::default());
+        yield DiffItem::Passed(RowsPassed::default());
         while block < reader.end {
-            let window = block..reader.end.min(block.saturating_add(pace.window()));
-            let (batches, counted) = reader.differing(&window, &mut pace).await?;
+            let window = block..reader.end.min(block.saturating_add(granularity.window()));
+            let (batches, counted) = reader.differing(&window, &mut granularity).await?;
             let (mut listed, mut changed) = (RowsPassed::default(), 0);
             for batch in batches {
                 let Listed { on_base, on_head, candidates } = reader.candidates(&batch).await?;
@@ -126,9 +128,9 @@ pub(super) fn changes<'a>(
                 parts.add(candidates);
                 while let Some(part) = parts.next() {
                     match reader.changes(key, &part).await? {
-                        Some(steps) => {
-                            for step in steps {
-                                yield step;
+                        Some(items) => {
+                            for item in items {
+                                yield item;
                             }
                         }
                         None => parts.halve(part),
@@ -136,13 +138,13 @@ pub(super) fn changes<'a>(
                 }
             }
             if counted.is_none() {
-                pace.listed(listed.head, changed);
+                granularity.listed(listed.head, changed);
             }
             let passed = counted.unwrap_or(listed);
-            yield Step::Passed(passed);
-            yield Step::Compared(passed.head);
+            yield DiffItem::Passed(passed);
+            yield DiffItem::Compared(passed.head);
             block = window.end;
-            yield Step::Checkpoint(Checkpoint::Block(block));
+            yield DiffItem::Checkpoint(Checkpoint::Block(block));
         }
         range.check_file(&mut reader.sessions).await?;
     }
@@ -203,9 +205,9 @@ impl<'a> Reader<'a> {
     async fn differing(
         &mut self,
         window: &Range<u32>,
-        pace: &mut Pace,
+        granularity: &mut AdaptiveGranularity,
     ) -> Result<(Batches, Option<RowsPassed>)> {
-        let Some(size) = pace.group() else {
+        let Some(size) = granularity.group() else {
             let starts: Vec<u32> = window.clone().step_by(GROUP as usize).collect();
             let batch = (BATCH_BLOCKS / GROUP) as usize;
             return Ok((starts.chunks(batch).map(<[u32]>::to_vec).collect(), None));
@@ -219,7 +221,7 @@ impl<'a> Reader<'a> {
         };
         let (equal, mut differing): (Vec<_>, Vec<_>) =
             pairs.into_iter().partition(|(base, head)| base == head);
-        pace.fingerprinted(equal.len() + differing.len(), differing.len());
+        granularity.fingerprinted(equal.len() + differing.len(), differing.len());
         if size == GROUP {
             let equal: Vec<u32> = equal
                 .iter()
@@ -237,7 +239,7 @@ impl<'a> Reader<'a> {
                 .collect();
             differing = self.fingerprints(&starts, GROUP, window.end).await?;
             differing.retain(|(base, head)| base != head);
-            pace.fingerprinted_again(starts.len(), differing.len());
+            granularity.fingerprinted_again(starts.len(), differing.len());
         }
         let differing = differing
             .into_iter()
@@ -279,15 +281,15 @@ impl<'a> Reader<'a> {
     }
 
     /// What happened to the rows of these places; `None` if they are too large to be held at once.
-    async fn changes(&mut self, key: &[usize], part: &Candidates) -> Result<Option<Vec<Step>>> {
+    async fn changes(&mut self, key: &[usize], part: &Candidates) -> Result<Option<Vec<DiffItem>>> {
         let Some((old, new)) = self.images(part).await? else { return Ok(None) };
         let passed = RowsPassed::one_sided(&old, &new);
         let Sessions { base, head } = &mut self.sessions;
-        let steps = pairing::pair_and_look_up(base, head, self.tables, key, old, new).await?;
-        let Some(mut steps) = steps else { return Ok(None) };
-        partition::note(base, self.tables, &mut steps).await?;
-        steps.push(Step::Passed(passed));
-        Ok(Some(steps))
+        let items = pairing::pair_and_look_up(base, head, self.tables, key, old, new).await?;
+        let Some(mut items) = items else { return Ok(None) };
+        partition::note(base, self.tables, &mut items).await?;
+        items.push(DiffItem::Passed(passed));
+        Ok(Some(items))
     }
 
     /// The published rows among these, base's and head's; `None` if they are too large to be held at

@@ -20,7 +20,7 @@ pub use parameter::{Parameter, Parameters, SqlType};
 pub use row::FromRow;
 pub use session::Session;
 pub use settings::{LATER_SESSION_SETTINGS, SESSION_SETTINGS};
-pub use sql::{Ident, Literal, Relation};
+pub use sql::{Ident, Literal, QualifiedName};
 pub use stop::statements_stopped;
 
 pub(crate) use password::{FixedPassword, PasswordSource};

@@ -159,7 +159,7 @@ async fn cannot_filter(
 ) -> Result<Option<Error>> {
     let question = format!(
         "explain select from {} as r where {filter}",
-        postgres::Relation::from(&relation.name)
+        postgres::QualifiedName::from(&relation.name)
     );
     match session.batch_execute(&question).await {
         Ok(()) => Ok(None),

@@ -30,7 +30,7 @@ use super::store::{
 use super::worker::Worker;
 use crate::error::{Error, Result};
 use crate::model::{RecoveryState, Request, SinkTarget};
-use crate::preflight::{self, Checked, Servers};
+use crate::preflight::{self, PreflightReport, Servers};
 use crate::sink::EventHubAccess;
 
 /// How long a process that leaves waits for the coordinator's lock.
@@ -75,7 +75,7 @@ pub struct CallLimit {
 /// A request that may go ahead.
 #[derive(Debug)]
 pub struct Approved {
-    pub(super) checked: Checked,
+    pub(super) checked: PreflightReport,
     /// Files of its sinks, which do not exist yet.
     files: Vec<PathBuf>,
 }

@@ -11,8 +11,8 @@ use crate::diff::{self, AllRows, BlockRange, KeyRange, SameFile, Scope, Source, 
 use crate::error::Result;
 use crate::fdw::{self, ForeignTable, Link};
 use crate::model::{Plan, PlanTable, Request, Strategy, StrategyChoice, Throughput, Verify};
-use crate::postgres::{Relation, Session};
-use crate::preflight::{self, Checked, Servers};
+use crate::postgres::{QualifiedName, Session};
+use crate::preflight::{self, PreflightReport, Servers};
 
 /// What would be compared, how, how big, and every warning. Changes nothing on either server.
 ///
@@ -57,7 +57,7 @@ pub async fn plan(servers: &Servers, request: &Request) -> Result<Plan> {
 pub(super) async fn check_grants(
     servers: &Servers,
     request: &Request,
-    checked: &preflight::Checked,
+    checked: &preflight::PreflightReport,
 ) -> Result<()> {
     let link = Link::new(Uuid::nil(), checked.target.clone());
     let foreign = foreign_tables(checked, request, &link);
@@ -88,7 +88,7 @@ fn bytes_a_second(strategy: Strategy) -> f64 {
 /// Head cannot be asked for the bounds of key ranges.
 pub(crate) async fn planned_items(
     servers: &Servers,
-    checked: &Checked,
+    checked: &PreflightReport,
     request: &Request,
     link: &Link,
 ) -> Result<Vec<PlannedItem>> {
@@ -167,9 +167,9 @@ pub(crate) async fn planned_items(
     Ok(items)
 }
 
-fn tables(pair: &TablePair, foreign: Option<Relation>) -> Tables {
+fn tables(pair: &TablePair, foreign: Option<QualifiedName>) -> Tables {
     let source = |relation: &catalog::Relation, filter: &Option<String>, columns: &[_]| Source {
-        relation: Relation::from(&relation.name),
+        relation: QualifiedName::from(&relation.name),
         only: relation.kind == RelationKind::Parent,
         filter: filter.clone(),
         columns: columns.to_vec(),
@@ -185,7 +185,7 @@ fn tables(pair: &TablePair, foreign: Option<Relation>) -> Tables {
 
 /// The foreign tables that the work items of a checked request need.
 pub(super) fn foreign_tables(
-    checked: &Checked,
+    checked: &PreflightReport,
     request: &Request,
     link: &Link,
 ) -> Vec<ForeignTable> {
@@ -236,15 +236,15 @@ fn default_range_blocks(strategy: Strategy, bytes: u64, parallel: u16) -> u32 {
 const BLOCK: u64 = 8192;
 
 fn block_range(
-    checked: &Checked,
+    checked: &PreflightReport,
     request: &Request,
     pair: &TablePair,
     relation: &SameStorage,
     blocks: Range<u32>,
 ) -> BlockRange {
     BlockRange {
-        head: Relation::from(&relation.head),
-        base: Relation::from(&relation.base),
+        head: QualifiedName::from(&relation.head),
+        base: QualifiedName::from(&relation.base),
         file: SameFile { oid: relation.oid, filenode: relation.filenode },
         blocks,
         rows: rows_at_once(pair, u64::MAX),
@@ -313,7 +313,11 @@ struct Choice {
 ///
 /// # Errors
 /// A server cannot be asked how much of a large table changed.
-async fn choices(servers: &Servers, checked: &Checked, request: &Request) -> Result<Vec<Choice>> {
+async fn choices(
+    servers: &Servers,
+    checked: &PreflightReport,
+    request: &Request,
+) -> Result<Vec<Choice>> {
     let mut choices: Vec<Choice> =
         checked.pairs.iter().map(|pair| choose(checked, request, pair)).collect();
     let questionable = |pair: &TablePair, choice: &Choice| {
@@ -365,7 +369,7 @@ async fn choices(servers: &Servers, checked: &Checked, request: &Request) -> Res
 /// faster than looking for the other version of each.
 const MERGED_FROM: f64 = 0.25;
 
-fn choose(checked: &Checked, request: &Request, pair: &TablePair) -> Choice {
+fn choose(checked: &PreflightReport, request: &Request, pair: &TablePair) -> Choice {
     let with = |strategy, reason: String| Choice { strategy, reason, storage: Vec::new() };
     if request.strategy == StrategyChoice::Full {
         return with(Strategy::Full, "asked for".to_owned());

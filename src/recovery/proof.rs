@@ -13,7 +13,7 @@ use super::set_up::connect_both;
 use super::sinks;
 use super::store::{Store, StoredRecovery};
 use super::work_item::{ItemState, WorkItem};
-use crate::diff::{self, Digest, Scope, Sessions, Step, Tables};
+use crate::diff::{self, DiffItem, Digest, Scope, Sessions, Tables};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{GapProof, Strategy, Verify};
 use crate::postgres::{Session, Side};
@@ -245,7 +245,7 @@ async fn verify(servers: &Servers, tables: &Tables, emitted: &Digest) -> Result<
     let mut proof = Digest::default();
     let mut steps = diff::changes(sessions, tables, &Scope::Table, None);
     while let Some(step) = steps.try_next().await? {
-        if let Step::Changes(changes) = step {
+        if let DiffItem::Changes(changes) = step {
             changes.iter().for_each(|change| proof.add(change));
         }
     }

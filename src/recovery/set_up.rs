@@ -18,7 +18,10 @@ pub(super) fn are_restores(then: &str, now: &str) -> bool {
 }
 
 /// A recovery goes on with the two restores that it began with, and with no others.
-pub(super) fn same_restores(recovery: &StoredRecovery, checked: &preflight::Checked) -> Result<()> {
+pub(super) fn same_restores(
+    recovery: &StoredRecovery,
+    checked: &preflight::PreflightReport,
+) -> Result<()> {
     // Where they ended counts only if the histories could be read both times.
     let same_ends = match (recovery.ends, checked.ends) {
         (Some(then), Some(now)) => then == now,

@@ -20,15 +20,15 @@ use super::multiset::{
 };
 use crate::catalog::{Key, names_of};
 use crate::diff::key_hash::{self, Candidates, Located, Phase, Relations};
-use crate::diff::{Sessions, Source, Step, Tables, checksum, full};
+use crate::diff::{DiffItem, Sessions, Source, Tables, checksum, full};
 use crate::error::{Error, Result};
-use crate::postgres::{Relation, Row, Session};
+use crate::postgres::{QualifiedName, Row, Session};
 
 pub(in crate::diff) fn changes<'a>(
     sessions: Sessions<'a>,
     tables: &'a Tables,
     all: &'a AllRows,
-) -> BoxStream<'a, Result<Step>> {
+) -> BoxStream<'a, Result<DiffItem>> {
     let Sessions { base, head } = sessions;
     try_stream! {
         let Key::Columns(key) = &tables.table.key else {
@@ -46,7 +46,7 @@ pub(in crate::diff) fn changes<'a>(
             read_buckets(head, &head_buckets),
         )?;
         let counted: u64 = on_head.values().map(|bucket| bucket.0).sum();
-        yield Step::Compared(counted);
+        yield DiffItem::Compared(counted);
         let differing: Vec<(i32, u64)> = (0..BUCKETS as i32)
             .filter(|bucket| on_base.get(bucket) != on_head.get(bucket))
             .map(|bucket| {
@@ -58,9 +58,9 @@ pub(in crate::diff) fn changes<'a>(
         let rows: u64 = differing.iter().map(|(_, rows)| rows).sum();
         if rows > MOST_ROWS {
             let reason = format!("{rows} rows are in parts of it that differ");
-            let mut steps = full::instead(head, tables, reason, counted);
-            while let Some(step) = steps.try_next().await? {
-                yield step;
+            let mut items = full::instead(head, tables, reason, counted);
+            while let Some(item) = items.try_next().await? {
+                yield item;
             }
             return;
         }
@@ -80,10 +80,10 @@ pub(in crate::diff) fn changes<'a>(
         for phase in Phase::IN_ORDER {
             let sessions = Sessions { base, head };
             let relations = (&base_relations, &head_relations);
-            let mut steps =
+            let mut items =
                 key_hash::changes(sessions, tables, key, relations, &candidates, phase, all.rows);
-            while let Some(step) = steps.try_next().await? {
-                yield step;
+            while let Some(item) = items.try_next().await? {
+                yield item;
             }
         }
         if let Some(note) = key_hash::copies_note(copies) {
@@ -189,7 +189,7 @@ fn unequal(
 async fn relations(connection: &Session, rows: &[Located]) -> Result<Relations> {
     let oids: BTreeSet<u32> = rows.iter().map(|row| row.relation).collect();
     let names = names_of(connection, oids).await?;
-    Ok(names.iter().map(|(&oid, name)| (oid, Relation::from(name))).collect())
+    Ok(names.iter().map(|(&oid, name)| (oid, QualifiedName::from(name))).collect())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::diff::places::rows_at;
 use crate::diff::tid::{self, Tid};
 use crate::diff::{Source, checksum};
 use crate::error::{Error, Result};
-use crate::postgres::{Binary, Relation, Row, Session};
+use crate::postgres::{Binary, QualifiedName, Row, Session};
 
 /// The row versions of some groups of blocks on one side, in order of their place.
 pub(super) struct Versions(Vec<(Tid, u64)>);
@@ -19,7 +19,7 @@ impl Versions {
     /// Lists those of groups of `size` blocks, of blocks before `end`.
     pub(super) async fn list(
         connection: &Session,
-        relation: &Relation,
+        relation: &QualifiedName,
         groups: &[u32],
         size: u32,
         end: u32,
@@ -174,7 +174,7 @@ pub(super) async fn located(
     connection: &Session,
     source: &Source,
     key: &[usize],
-    relation: &Relation,
+    relation: &QualifiedName,
     oid: u32,
     places: &[Tid],
 ) -> Result<Vec<Located>> {

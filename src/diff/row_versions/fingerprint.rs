@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::diff::tid;
 use crate::error::Result;
-use crate::postgres::{Relation, Session};
+use crate::postgres::{QualifiedName, Session};
 
 /// Transaction ids that may stand for two transactions: those of the gap, in a cluster that has
 /// used its four billion numbers up before. A row from then keeps its number when it is frozen, and
@@ -113,7 +113,7 @@ pub(super) async fn blocks(connection: &Session, relation: u32) -> Result<u32> {
 /// sequential scan: each group is a TID range scan of its own.
 pub(super) async fn groups(
     connection: &Session,
-    relation: &Relation,
+    relation: &QualifiedName,
     groups: &[u32],
     size: u32,
     end: u32,

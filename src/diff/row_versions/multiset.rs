@@ -9,11 +9,11 @@ use async_stream::try_stream;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 
+use super::adaptive_granularity::AdaptiveGranularity;
 use super::candidates::Parts;
-use super::pace::Pace;
 use super::{BlockRange, Reader};
-use crate::diff::surplus::{Surplus, SurplusOf};
-use crate::diff::{Change, RowsPassed, Sessions, Step, Tables, digest, full};
+use crate::diff::multiset_difference::{DifferenceOf, MultisetDifference};
+use crate::diff::{Change, DiffItem, RowsPassed, Sessions, Tables, digest, full};
 use crate::error::Result;
 
 /// Distinct images counted at most: about 40 MB.
@@ -23,9 +23,9 @@ pub(in crate::diff) fn changes<'a>(
     sessions: Sessions<'a>,
     tables: &'a Tables,
     ranges: &'a [BlockRange],
-) -> BoxStream<'a, Result<Step>> {
+) -> BoxStream<'a, Result<DiffItem>> {
     try_stream! {
-        let mut surplus = Surplus::new();
+        let mut difference = MultisetDifference::new();
         // The groups that differ, to be read once more.
         let mut differing = Vec::new();
         let mut too_many = false;
@@ -33,14 +33,14 @@ pub(in crate::diff) fn changes<'a>(
         'counting: for (at, range) in ranges.iter().enumerate() {
             let mut parts = Parts::of_at_most(range.rows);
             let mut reader = Reader::open(sessions, tables, range).await?;
-            let mut pace = Pace::of_fingerprints(range.sample_percent > 0);
+            let mut granularity = AdaptiveGranularity::of_fingerprints(range.sample_percent > 0);
             let mut block = range.blocks.start;
             while block < reader.end {
-                let window = block..reader.end.min(block.saturating_add(pace.window()));
-                let (batches, rows) = reader.differing(&window, &mut pace).await?;
+                let window = block..reader.end.min(block.saturating_add(granularity.window()));
+                let (batches, rows) = reader.differing(&window, &mut granularity).await?;
                 let rows = rows.unwrap_or_default();
                 passed += rows;
-                yield Step::Compared(rows.head);
+                yield DiffItem::Compared(rows.head);
                 for batch in batches {
                     parts.add(reader.candidates(&batch).await?.candidates);
                     while let Some(part) = parts.next() {
@@ -49,11 +49,11 @@ pub(in crate::diff) fn changes<'a>(
                             continue;
                         };
                         passed += RowsPassed::one_sided(&old, &new);
-                        old.iter().for_each(|image| surplus.count(digest::of_image(image, 0), -1));
-                        new.iter().for_each(|image| surplus.count(digest::of_image(image, 0), 1));
+                        old.iter().for_each(|image| difference.count(digest::of_image(image, 0), -1));
+                        new.iter().for_each(|image| difference.count(digest::of_image(image, 0), 1));
                     }
                     differing.push((at, batch));
-                    if surplus.len() > MAX_COUNTED {
+                    if difference.len() > MAX_COUNTED {
                         too_many = true;
                         break 'counting;
                     }
@@ -63,16 +63,16 @@ pub(in crate::diff) fn changes<'a>(
             range.check_file(&mut reader.sessions).await?;
         }
         if too_many {
-            drop((surplus, differing));
+            drop((difference, differing));
             let reason = format!("more than {MAX_COUNTED} different rows changed");
-            let mut steps = full::instead(sessions.head, tables, reason, passed.head);
-            while let Some(step) = steps.try_next().await? {
-                yield step;
+            let mut items = full::instead(sessions.head, tables, reason, passed.head);
+            while let Some(item) = items.try_next().await? {
+                yield item;
             }
             return;
         }
-        yield Step::Passed(passed);
-        for side in SurplusOf::IN_ORDER {
+        yield DiffItem::Passed(passed);
+        for side in DifferenceOf::IN_ORDER {
             for (at, batch) in &differing {
                 let range = &ranges[*at];
                 let mut reader = Reader::open(sessions, tables, range).await?;
@@ -83,18 +83,18 @@ pub(in crate::diff) fn changes<'a>(
                         parts.halve(part);
                         continue;
                     };
-                    let changes: Vec<Change> = match side { SurplusOf::Base => old, SurplusOf::Head => new }
+                    let changes: Vec<Change> = match side { DifferenceOf::Base => old, DifferenceOf::Head => new }
                         .into_iter()
                         .filter_map(|image| {
-                            let ordinal = surplus.take(digest::of_image(&image, 0), side)?;
+                            let ordinal = difference.take(digest::of_image(&image, 0), side)?;
                             Some(side.change(image, ordinal))
                         })
                         .collect();
-                    if side == SurplusOf::Base {
-                        yield Step::Compared(changes.len() as u64);
+                    if side == DifferenceOf::Base {
+                        yield DiffItem::Compared(changes.len() as u64);
                     }
                     if !changes.is_empty() {
-                        yield Step::Changes(changes);
+                        yield DiffItem::Changes(changes);
                     }
                 }
             }

@@ -7,7 +7,7 @@
 use super::{BlockRange, GROUP};
 use crate::diff::{Source, Tables, checksum, tid};
 use crate::error::{Error, Result};
-use crate::postgres::{Relation, Session};
+use crate::postgres::{QualifiedName, Session};
 
 /// Some of these groups, by chance: so many in a hundred, and one at least.
 pub(super) fn choose(groups: &[u32], percent: u8) -> Vec<u32> {
@@ -63,7 +63,7 @@ pub(super) async fn compare(
 }
 
 /// A relation on the server that holds it.
-struct Side<'a>(&'a Tables, &'a Source, &'a Relation);
+struct Side<'a>(&'a Tables, &'a Source, &'a QualifiedName);
 
 impl Side<'_> {
     /// Checksums of the compared columns of all tuples in groups of `size` blocks, in the groups'

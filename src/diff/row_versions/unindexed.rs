@@ -12,11 +12,11 @@ use async_stream::try_stream;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::pace::Pace;
+use super::adaptive_granularity::AdaptiveGranularity;
 use super::{BlockRange, Reader, candidates};
 use crate::catalog::Key;
 use crate::diff::key_hash::{self, Candidates, Located, Phase, Relations};
-use crate::diff::{Sessions, Step, Tables, checksum};
+use crate::diff::{DiffItem, Sessions, Tables, checksum};
 use crate::error::{Error, Result};
 use crate::postgres::Session;
 
@@ -29,7 +29,7 @@ pub(in crate::diff) fn changes<'a>(
     sessions: Sessions<'a>,
     tables: &'a Tables,
     ranges: &'a [BlockRange],
-) -> BoxStream<'a, Result<Step>> {
+) -> BoxStream<'a, Result<DiffItem>> {
     try_stream! {
         let Key::Columns(key) = &tables.table.key else {
             Err(Error::item("rows of a table without a key cannot be paired by key"))?;
@@ -40,13 +40,13 @@ pub(in crate::diff) fn changes<'a>(
             let mut reader = Reader::open(sessions, tables, range).await?;
             let mut windows = Windows::new(range);
             while let Some(rows) = windows.next(&mut reader, key, &mut first).await? {
-                yield Step::Compared(rows);
+                yield DiffItem::Compared(rows);
             }
             range.check_file(&mut reader.sessions).await?;
         }
         let rounds = rounds(&first.counts, MOST_HELD);
         let held = (rounds.len() == 1).then(|| first.candidates());
-        let names = |name: fn(&BlockRange) -> &crate::postgres::Relation| -> Relations {
+        let names = |name: fn(&BlockRange) -> &crate::postgres::QualifiedName| -> Relations {
             ranges.iter().map(|range| (range.file.oid, name(range).clone())).collect()
         };
         let (on_base, on_head) = (names(|range| &range.base), names(|range| &range.head));
@@ -65,7 +65,7 @@ pub(in crate::diff) fn changes<'a>(
                 if phase == Phase::Deletes {
                     copies += keys_with_copies(sessions.head, tables, key, candidates).await?;
                 }
-                let mut steps = key_hash::changes(
+                let mut items = key_hash::changes(
                     sessions,
                     tables,
                     key,
@@ -74,8 +74,8 @@ pub(in crate::diff) fn changes<'a>(
                     phase,
                     rows_at_once,
                 );
-                while let Some(step) = steps.try_next().await? {
-                    yield step;
+                while let Some(item) = items.try_next().await? {
+                    yield item;
                 }
             }
         }
@@ -150,14 +150,14 @@ fn rounds(counts: &[(u64, u64)], most: u64) -> Vec<Range<usize>> {
 /// The way through a range's blocks.
 struct Windows<'a> {
     range: &'a BlockRange,
-    pace: Pace,
+    granularity: AdaptiveGranularity,
     block: u32,
 }
 
 impl<'a> Windows<'a> {
     fn new(range: &'a BlockRange) -> Self {
-        let pace = Pace::of_fingerprints(range.sample_percent > 0);
-        Self { range, pace, block: range.blocks.start }
+        let granularity = AdaptiveGranularity::of_fingerprints(range.sample_percent > 0);
+        Self { range, granularity, block: range.blocks.start }
     }
 
     /// Adds the row versions of the next blocks, and yields how many rows head has there; `None` at
@@ -171,8 +171,9 @@ impl<'a> Windows<'a> {
         if self.block >= reader.end {
             return Ok(None);
         }
-        let window = self.block..reader.end.min(self.block.saturating_add(self.pace.window()));
-        let (batches, rows) = reader.differing(&window, &mut self.pace).await?;
+        let window =
+            self.block..reader.end.min(self.block.saturating_add(self.granularity.window()));
+        let (batches, rows) = reader.differing(&window, &mut self.granularity).await?;
         for batch in batches {
             let found = reader.candidates(&batch).await?.candidates;
             let tables = reader.tables;

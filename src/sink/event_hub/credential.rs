@@ -12,7 +12,7 @@ use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::endpoint::Endpoint;
-use super::trouble::{Cause, Trouble};
+use super::hub_error::{Cause, HubError};
 use crate::error::{Error, Result};
 use crate::model::{EMULATOR, HubAddress};
 use crate::secrets::{Origin, SecretSource};
@@ -63,11 +63,11 @@ pub(super) struct Token {
 
 impl Credential {
     /// A token for a hub. Bounded by the caller.
-    pub(super) async fn token(&self, address: &HubAddress) -> Result<Token, Trouble> {
+    pub(super) async fn token(&self, address: &HubAddress) -> Result<Token, HubError> {
         match self {
             Self::Entra(credential) => {
                 let token =
-                    credential.get_token(&[SCOPE], None).await.map_err(|error| Trouble {
+                    credential.get_token(&[SCOPE], None).await.map_err(|error| HubError {
                         cause: Cause::Unauthorized,
                         sentence: format!("no token from Entra: {error}"),
                     })?;
@@ -78,7 +78,7 @@ impl Credential {
                 })
             }
             Self::Shared(connection_string) => {
-                let said = connection_string.read(address).await.map_err(|error| Trouble {
+                let said = connection_string.read(address).await.map_err(|error| HubError {
                     cause: Cause::ConnectionString,
                     sentence: error.to_string(),
                 })?;

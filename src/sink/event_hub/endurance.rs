@@ -50,7 +50,7 @@ impl Bench {
                 source: Arc::new(Fixed(hub.connection_string().into())),
             }),
             identity: Identity::default(),
-            patience: Duration::from_secs(120),
+            stall_timeout: Duration::from_secs(120),
         };
         let sink = producer.block_on(async {
             let nowhere = Server::parse(Side::Head, "postgres://nobody@127.0.0.1:1/none", None);

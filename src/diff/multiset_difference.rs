@@ -7,9 +7,9 @@ use std::hash::Hash;
 use super::{Change, Image, RowChange};
 
 /// How many more copies of a row head has than base, by what tells rows apart.
-pub(super) struct Surplus<K>(HashMap<K, i64>);
+pub(super) struct MultisetDifference<K>(HashMap<K, i64>);
 
-impl<K: Copy + Eq + Hash> Surplus<K> {
+impl<K: Copy + Eq + Hash> MultisetDifference<K> {
     pub(super) fn new() -> Self {
         Self(HashMap::new())
     }
@@ -30,25 +30,25 @@ impl<K: Copy + Eq + Hash> Surplus<K> {
 
     /// The ordinal of this copy of a row among those to be deleted (or inserted), if it is one. The
     /// n-th copy from the end has ordinal n, so a repetition yields the same set.
-    pub(super) fn take(&mut self, row: K, side: SurplusOf) -> Option<u64> {
+    pub(super) fn take(&mut self, row: K, side: DifferenceOf) -> Option<u64> {
         let copies = self.0.get_mut(&row)?;
         match (side, *copies) {
-            (SurplusOf::Base, ..0) => *copies += 1,
-            (SurplusOf::Head, 1..) => *copies -= 1,
+            (DifferenceOf::Base, ..0) => *copies += 1,
+            (DifferenceOf::Head, 1..) => *copies -= 1,
             _ => return None,
         }
         Some(copies.unsigned_abs())
     }
 }
 
-/// Whose surplus: base's rows are deleted, head's inserted.
+/// Which side has more copies: base's rows are deleted, head's inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SurplusOf {
+pub(super) enum DifferenceOf {
     Base,
     Head,
 }
 
-impl SurplusOf {
+impl DifferenceOf {
     /// Deletes first: only then may a consumer meet a unique value again.
     pub(super) const IN_ORDER: [Self; 2] = [Self::Base, Self::Head];
 
@@ -67,27 +67,27 @@ mod tests {
 
     #[test]
     fn copies_are_taken_while_there_is_a_surplus() {
-        let mut surplus = Surplus::new();
+        let mut difference = MultisetDifference::new();
         for copies in [-1, 1, -1, -1] {
-            surplus.count("a", copies);
+            difference.count("a", copies);
         }
-        assert_eq!(surplus.take("a", SurplusOf::Head), None);
+        assert_eq!(difference.take("a", DifferenceOf::Head), None);
         let ordinals: Vec<u64> =
-            std::iter::from_fn(|| surplus.take("a", SurplusOf::Base)).collect();
+            std::iter::from_fn(|| difference.take("a", DifferenceOf::Base)).collect();
         assert_eq!(ordinals, [1, 0]);
-        surplus.count("b", 1);
-        assert_eq!(surplus.take("b", SurplusOf::Base), None);
-        assert_eq!(surplus.take("b", SurplusOf::Head), Some(0));
-        assert_eq!(surplus.take("b", SurplusOf::Head), None);
+        difference.count("b", 1);
+        assert_eq!(difference.take("b", DifferenceOf::Base), None);
+        assert_eq!(difference.take("b", DifferenceOf::Head), Some(0));
+        assert_eq!(difference.take("b", DifferenceOf::Head), None);
     }
 
     #[test]
     fn what_both_sides_have_takes_no_memory() {
-        let mut surplus = Surplus::new();
+        let mut difference = MultisetDifference::new();
         for row in 0..1000 {
-            surplus.count(row, 1);
-            surplus.count(row, -1);
+            difference.count(row, 1);
+            difference.count(row, -1);
         }
-        assert_eq!(surplus.len(), 0);
+        assert_eq!(difference.len(), 0);
     }
 }

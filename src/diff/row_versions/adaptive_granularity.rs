@@ -4,7 +4,7 @@ use super::GROUP;
 
 /// Blocks that are looked at by one query on each side, and the distance of checkpoints.
 const WINDOW: u32 = 8192;
-/// The first window, so that little is lost if the pace does not fit.
+/// The first window, so that little is lost if the granularity does not fit.
 const FIRST_WINDOW: u32 = 256;
 /// Blocks of a group while little differs: each group costs something of its own.
 const LARGE_GROUP: u32 = 64;
@@ -16,7 +16,7 @@ const _: () = assert!(
 );
 
 /// How closely the next window is looked at.
-pub(super) struct Pace {
+pub(super) struct AdaptiveGranularity {
     look: Look,
     /// Equal groups are wanted, and small ones.
     small_only: bool,
@@ -35,7 +35,7 @@ enum Look {
     Lists,
 }
 
-impl Pace {
+impl AdaptiveGranularity {
     /// For a range that nothing is known of.
     pub(super) fn new(small_only: bool) -> Self {
         let look = if small_only { Look::Small } else { Look::Large };
@@ -100,29 +100,29 @@ mod tests {
 
     #[test]
     fn the_pace_follows_what_differs_and_comes_back() {
-        let mut pace = Pace::new(false);
-        assert_eq!((pace.window(), pace.group()), (FIRST_WINDOW, Some(LARGE_GROUP)));
-        pace.fingerprinted(4, 4);
-        assert_eq!((pace.window(), pace.group()), (WINDOW, Some(GROUP)));
-        pace.fingerprinted_again(64, 20);
-        assert_eq!(pace.group(), Some(GROUP));
-        pace.fingerprinted_again(64, 64);
-        assert_eq!(pace.group(), None);
-        pace.listed(500_000, 100_000);
-        assert_eq!(pace.group(), None);
-        pace.listed(500_000, 10);
-        assert_eq!(pace.group(), Some(GROUP));
-        pace.fingerprinted(2048, 300);
-        assert_eq!(pace.group(), Some(GROUP));
-        pace.fingerprinted(2048, 3);
-        assert_eq!(pace.group(), Some(LARGE_GROUP));
-        pace.fingerprinted_again(16, 16);
-        assert_eq!(pace.group(), Some(LARGE_GROUP));
+        let mut granularity = AdaptiveGranularity::new(false);
+        assert_eq!((granularity.window(), granularity.group()), (FIRST_WINDOW, Some(LARGE_GROUP)));
+        granularity.fingerprinted(4, 4);
+        assert_eq!((granularity.window(), granularity.group()), (WINDOW, Some(GROUP)));
+        granularity.fingerprinted_again(64, 20);
+        assert_eq!(granularity.group(), Some(GROUP));
+        granularity.fingerprinted_again(64, 64);
+        assert_eq!(granularity.group(), None);
+        granularity.listed(500_000, 100_000);
+        assert_eq!(granularity.group(), None);
+        granularity.listed(500_000, 10);
+        assert_eq!(granularity.group(), Some(GROUP));
+        granularity.fingerprinted(2048, 300);
+        assert_eq!(granularity.group(), Some(GROUP));
+        granularity.fingerprinted(2048, 3);
+        assert_eq!(granularity.group(), Some(LARGE_GROUP));
+        granularity.fingerprinted_again(16, 16);
+        assert_eq!(granularity.group(), Some(LARGE_GROUP));
         // Where contents are compared too, equal groups must be known.
-        let mut pace = Pace::new(true);
-        pace.fingerprinted(256, 256);
-        assert_eq!(pace.group(), Some(GROUP));
-        pace.fingerprinted(2048, 0);
-        assert_eq!(pace.group(), Some(GROUP));
+        let mut granularity = AdaptiveGranularity::new(true);
+        granularity.fingerprinted(256, 256);
+        assert_eq!(granularity.group(), Some(GROUP));
+        granularity.fingerprinted(2048, 0);
+        assert_eq!(granularity.group(), Some(GROUP));
     }
 }

@@ -8,13 +8,13 @@ use crate::model::HubAddress;
 /// What a recovery keeps of its hub as it was when the first of its processes opened it. A hub
 /// cannot be asked for the events that it was given, but it can be asked whether it is another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct HubIdentity {
+pub(crate) struct HubIncarnation {
     pub(super) partitions: usize,
     /// When it was made, in milliseconds since 1970, if the service says so.
     pub(super) created_at: Option<i64>,
 }
 
-impl HubIdentity {
+impl HubIncarnation {
     /// Whether what is there `now` is the hub that a recovery `began` with. Yields a warning if it
     /// has more partitions by now.
     ///

@@ -1,4 +1,4 @@
-//! A lane's batches from when they are full until they are accepted.
+//! The batches of one partition from when they are full until they are accepted.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,23 +10,23 @@ use super::batch::Batch;
 /// Batches that are under way at once.
 const WINDOW: usize = 4;
 
-/// A batch's place: batches go in order, and the pieces of one that was too large keep its place.
-pub(super) type Place = (u64, u32);
+/// The order of batches: the number of the batch, and of the piece of one that was too large.
+pub(super) type BatchSequence = (u64, u32);
 
 /// Every batch stays here until it is settled; one that is taken out to be sent comes back.
 #[derive(Default)]
-pub(super) struct Outbox {
+pub(super) struct InFlight {
     /// To be sent, also again.
-    ready: BTreeMap<Place, Batch>,
+    ready: BTreeMap<BatchSequence, Batch>,
     /// Under way, and since when.
-    sent: BTreeMap<Place, (Batch, Instant)>,
+    sent: BTreeMap<BatchSequence, (Batch, Instant)>,
     /// The place of the batch that is being filled.
     next: u64,
     /// Who waits for all before a place.
     waiting: VecDeque<(u64, oneshot::Sender<()>)>,
 }
 
-impl Outbox {
+impl InFlight {
     pub(super) fn is_empty(&self) -> bool {
         self.ready.is_empty() && self.sent.is_empty()
     }
@@ -53,17 +53,17 @@ impl Outbox {
     }
 
     /// The batch to send next, if one may be.
-    pub(super) fn take(&mut self) -> Option<(Place, Batch)> {
+    pub(super) fn take(&mut self) -> Option<(BatchSequence, Batch)> {
         if self.could_send() { self.ready.pop_first() } else { None }
     }
 
     /// It was not sent, or not stored.
-    pub(super) fn put_back(&mut self, place: Place, batch: Batch) {
+    pub(super) fn put_back(&mut self, place: BatchSequence, batch: Batch) {
         self.ready.insert(place, batch);
     }
 
     /// Puts the pieces of a batch in its place.
-    pub(super) fn put_pieces(&mut self, (at, part): Place, pieces: Vec<Batch>) {
+    pub(super) fn put_pieces(&mut self, (at, part): BatchSequence, pieces: Vec<Batch>) {
         let all = (at, 0)..=(at, u32::MAX);
         let ready = self.ready.range(all.clone()).next_back().map(|((_, part), _)| *part);
         let sent = self.sent.range(all).next_back().map(|((_, part), _)| *part);
@@ -73,12 +73,12 @@ impl Outbox {
         }
     }
 
-    pub(super) fn sent(&mut self, place: Place, batch: Batch) {
+    pub(super) fn sent(&mut self, place: BatchSequence, batch: Batch) {
         self.sent.insert(place, (batch, Instant::now()));
     }
 
     /// The batch that an outcome is for.
-    pub(super) fn settle(&mut self, place: Place) -> Option<Batch> {
+    pub(super) fn settle(&mut self, place: BatchSequence) -> Option<Batch> {
         self.sent.remove(&place).map(|(batch, _)| batch)
     }
 

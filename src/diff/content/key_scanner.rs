@@ -63,7 +63,7 @@ fn compared<'a>(
 }
 
 /// Steps through a key range.
-pub(super) struct Walk<'a> {
+pub(super) struct KeyScanner<'a> {
     tables: &'a Tables,
     key: &'a [usize],
     /// Where the next step begins; `None` once the end was reached.
@@ -87,7 +87,7 @@ struct Integers {
     buckets: u32,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> KeyScanner<'a> {
     pub(super) async fn new(
         base: &Session,
         head: &Session,

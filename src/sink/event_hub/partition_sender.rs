@@ -1,6 +1,6 @@
-//! The way into one partition.
+//! Sends events into one partition.
 //!
-//! A lane never gives an event up: it sends again, under the same id, until the service has said
+//! No event is ever given up: it is sent again, under the same id, until the service has said
 //! *accepted*. Who waits for it decides how long to wait ([`Health`]).
 
 use std::collections::VecDeque;
@@ -19,12 +19,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use uuid::Uuid;
 
-use super::batch::{Batch, Bounds, Filling, Outgoing};
-use super::connection::{Uplink, Way};
+use super::batch::{Batch, BatchBuilder, Bounds, QueuedEvent};
+use super::connection::{LinkSession, SharedConnection};
 use super::health::Health;
-use super::outbox::{Outbox, Place};
-use super::pace::Pace;
-use super::trouble::{Cause, Trouble};
+use super::hub_error::{Cause, HubError};
+use super::in_flight::{BatchSequence, InFlight};
+use super::rate_limiter::RateLimiter;
 use crate::telemetry::metrics::{self, Retry, SinkKind};
 
 /// For an outcome; the service itself gives up after a minute.
@@ -48,33 +48,34 @@ const SMALLEST_TIER_BYTES: u64 = 256 << 10;
 /// A claim check fits, and nobody refuses less.
 const SMALLEST_BATCH_BYTES: usize = 16 << 10;
 
-/// What a lane is told.
+/// What a sender is told.
 pub(super) enum Entry {
-    Event(Outgoing),
+    Event(QueuedEvent),
     /// Tell when everything before has been accepted.
     Flush(oneshot::Sender<()>),
 }
 
-type Pending = BoxFuture<'static, (Place, Result<Outcome, SendError>)>;
+type Pending = BoxFuture<'static, (BatchSequence, Result<Outcome, SendError>)>;
 
-pub(super) struct Lane {
+/// A task that sends what is queued for one partition.
+pub(super) struct PartitionSender {
     pub(super) name: String,
     pub(super) target: String,
-    pub(super) uplink: Uplink,
-    pub(super) pace: Arc<Pace>,
+    pub(super) connection: SharedConnection,
+    pub(super) rate_limiter: Arc<RateLimiter>,
     pub(super) health: Arc<Health>,
     pub(super) queue: mpsc::UnboundedReceiver<Entry>,
 }
 
-/// What a lane has in hand.
-struct Hand {
-    lane: Lane,
+/// What a sender works with.
+struct SenderState {
+    partition: PartitionSender,
     /// An entry that could not be added yet.
     held: Option<Entry>,
-    filling: Filling,
+    builder: BatchBuilder,
     /// When it goes although it is not full.
     close_at: Option<Instant>,
-    outbox: Outbox,
+    in_flight: InFlight,
     outcomes: FuturesUnordered<Pending>,
     /// The largest message of the link, or what it turned out to be.
     largest: usize,
@@ -86,21 +87,21 @@ struct Hand {
     renew: bool,
 }
 
-struct Link {
+struct AttachedLink {
     sender: Sender,
     over: watch::Receiver<()>,
     _session: SessionHandle<()>,
 }
 
-impl Lane {
+impl PartitionSender {
     /// Runs until nobody can send to it any more.
     pub(super) async fn run(self) {
-        let mut hand = Hand {
-            lane: self,
+        let mut state = SenderState {
+            partition: self,
             held: None,
-            filling: Filling::default(),
+            builder: BatchBuilder::default(),
             close_at: None,
-            outbox: Outbox::default(),
+            in_flight: InFlight::default(),
             outcomes: FuturesUnordered::new(),
             largest: usize::MAX,
             not_before: Instant::now(),
@@ -108,31 +109,31 @@ impl Lane {
             delayed: false,
             renew: false,
         };
-        let mut link: Option<Link> = None;
+        let mut link: Option<AttachedLink> = None;
         loop {
-            if hand.is_empty() {
-                match hand.lane.queue.recv().await {
-                    Some(entry) => hand.held = Some(entry),
+            if state.is_empty() {
+                match state.partition.queue.recv().await {
+                    Some(entry) => state.held = Some(entry),
                     None => return,
                 }
             }
             match &mut link {
                 None => {
-                    sleep_until(hand.not_before).await;
-                    match hand.attach().await {
+                    sleep_until(state.not_before).await;
+                    match state.attach().await {
                         Ok(attached) => link = Some(attached),
-                        Err(trouble) => {
-                            hand.renew |= trouble.cause == Cause::Unauthorized;
-                            hand.suffer(&trouble);
+                        Err(failure) => {
+                            state.renew |= failure.cause == Cause::Unauthorized;
+                            state.record_failure(&failure);
                         }
                     }
                 }
-                Some(open) => match hand.work(open).await {
+                Some(open) => match state.work(open).await {
                     Ok(true) => {}
                     Ok(false) => return,
-                    Err(trouble) => {
+                    Err(failure) => {
                         link = None;
-                        hand.lost(&trouble);
+                        state.lost(&failure);
                     }
                 },
             }
@@ -140,54 +141,55 @@ impl Lane {
     }
 }
 
-impl Hand {
+impl SenderState {
     fn is_empty(&self) -> bool {
-        self.held.is_none() && self.filling.is_empty() && self.outbox.is_empty()
+        self.held.is_none() && self.builder.is_empty() && self.in_flight.is_empty()
     }
 
-    async fn attach(&mut self) -> Result<Link, Trouble> {
-        let Way { mut session, mut over } = self.lane.uplink.session(self.renew).await?;
+    async fn attach(&mut self) -> Result<AttachedLink, HubError> {
+        let LinkSession { mut session, mut over } =
+            self.partition.connection.session(self.renew).await?;
         let attach = Sender::builder()
             .name(format!("deltacompare-{}", Uuid::new_v4().simple()))
-            .target(self.lane.target.as_str())
+            .target(self.partition.target.as_str())
             .sender_settle_mode(SenderSettleMode::Unsettled)
             .attach(&mut session);
         let sender = tokio::select! {
             attached = timeout(LINK_WITHIN, attach) => attached
-                .map_err(|_| Trouble::passing("the link was not attached in time"))??,
-            _ = over.changed() => return Err(Trouble::passing("the connection ended")),
+                .map_err(|_| HubError::passing("the link was not attached in time"))??,
+            _ = over.changed() => return Err(HubError::passing("the connection ended")),
         };
         let most = sender.max_message_size().filter(|&most| most > 0);
         let most = usize::try_from(most.unwrap_or(SMALLEST_TIER_BYTES)).unwrap_or(usize::MAX);
         self.largest = self.largest.min(most);
         self.renew = false;
-        Ok(Link { sender, over, _session: session })
+        Ok(AttachedLink { sender, over, _session: session })
     }
 
     /// Does what can be done, then waits for the next thing to happen. `false` if nobody can send
     /// any more.
-    async fn work(&mut self, link: &mut Link) -> Result<bool, Trouble> {
+    async fn work(&mut self, link: &mut AttachedLink) -> Result<bool, HubError> {
         self.fill().await;
         self.send(link).await?;
-        let oldest = self.outbox.oldest().map(|since| since + OUTCOME_WITHIN);
+        let oldest = self.in_flight.oldest().map(|since| since + OUTCOME_WITHIN);
         let may_take = self.may_take();
-        let waits = self.held.is_some() || self.outbox.could_send();
-        let lingers = self.close_at.is_some() && self.outbox.is_empty();
+        let waits = self.held.is_some() || self.in_flight.could_send();
+        let lingers = self.close_at.is_some() && self.in_flight.is_empty();
         tokio::select! {
             biased;
-            _ = link.over.changed() => Err(Trouble::passing("the connection ended")),
+            _ = link.over.changed() => Err(HubError::passing("the connection ended")),
             Some((place, outcome)) = self.outcomes.next(), if !self.outcomes.is_empty() => {
                 self.settle(place, outcome).map(|()| true)
             }
             () = sleep_until(oldest.unwrap_or_else(Instant::now)), if oldest.is_some() => {
-                Err(Trouble::passing(format!(
+                Err(HubError::passing(format!(
                     "no answer to a batch within {} s",
                     OUTCOME_WITHIN.as_secs()
                 )))
             }
             () = sleep_until(self.not_before), if waits => Ok(true),
             () = sleep_until(self.close_at.unwrap_or_else(Instant::now)), if lingers => Ok(true),
-            entry = self.lane.queue.recv(), if may_take => match entry {
+            entry = self.partition.queue.recv(), if may_take => match entry {
                 Some(entry) => {
                     self.held = Some(entry);
                     Ok(true)
@@ -198,7 +200,7 @@ impl Hand {
     }
 
     fn may_take(&self) -> bool {
-        self.held.is_none() && self.outbox.has_room()
+        self.held.is_none() && self.in_flight.has_room()
     }
 
     /// Takes what is there into batches. With nothing under way, a batch goes as full as it is
@@ -206,7 +208,7 @@ impl Hand {
     async fn fill(&mut self) {
         loop {
             if self.may_take() {
-                self.held = self.lane.queue.try_recv().ok();
+                self.held = self.partition.queue.try_recv().ok();
             }
             match self.held.take() {
                 // It has to wait for the delta table.
@@ -214,29 +216,29 @@ impl Hand {
                     self.held = Some(held);
                     break;
                 }
-                Some(Entry::Event(entry)) => match self.filling.add(entry, self.bounds()).await {
+                Some(Entry::Event(entry)) => match self.builder.add(entry, self.bounds()).await {
                     Ok(batch) => {
                         self.delayed = false;
                         self.keep(batch);
                         self.close_at.get_or_insert_with(|| Instant::now() + LINGER);
                     }
                     Err(kept) => {
-                        let (entry, trouble) = *kept;
+                        let (entry, failure) = *kept;
                         self.held = Some(Entry::Event(entry));
                         self.delayed = true;
-                        self.suffer(&trouble);
+                        self.record_failure(&failure);
                         break;
                     }
                 },
                 Some(Entry::Flush(done)) => {
                     self.close();
-                    self.outbox.tell_when_accepted(done);
+                    self.in_flight.tell_when_accepted(done);
                 }
                 None => break,
             }
         }
         let waited = self.close_at.is_some_and(|at| at <= Instant::now());
-        if waited && self.outbox.is_empty() {
+        if waited && self.in_flight.is_empty() {
             self.close();
         }
     }
@@ -244,39 +246,40 @@ impl Hand {
     fn bounds(&self) -> Bounds {
         Bounds {
             message: self.largest,
-            bytes: self.lane.pace.batch_bytes(),
-            events: self.lane.pace.batch_events(),
+            bytes: self.partition.rate_limiter.batch_bytes(),
+            events: self.partition.rate_limiter.batch_events(),
         }
     }
 
     fn close(&mut self) {
         self.close_at = None;
-        let batch = self.filling.close();
+        let batch = self.builder.close();
         self.keep(batch);
     }
 
     fn keep(&mut self, batch: Option<Batch>) {
         if let Some(batch) = batch {
-            self.outbox.add(batch);
+            self.in_flight.add(batch);
         }
     }
 
-    /// Sends what is ready, as far as window, pace and pauses let it.
-    async fn send(&mut self, link: &mut Link) -> Result<(), Trouble> {
+    /// Sends what is ready, as far as the window, the rate limit and pauses allow.
+    async fn send(&mut self, link: &mut AttachedLink) -> Result<(), HubError> {
         while self.not_before <= Instant::now() {
-            let Some((place, mut batch)) = self.outbox.take() else { break };
+            let Some((place, mut batch)) = self.in_flight.take() else { break };
             if batch.bytes > self.largest {
                 self.cut(place, batch).await;
                 continue;
             }
             let events = batch.entries.len();
-            let at =
-                *batch.admitted.get_or_insert_with(|| self.lane.pace.reserve(events, batch.bytes));
+            let at = *batch
+                .admitted
+                .get_or_insert_with(|| self.partition.rate_limiter.reserve(events, batch.bytes));
             if at > Instant::now() {
-                self.outbox.put_back(place, batch);
+                self.in_flight.put_back(place, batch);
                 self.not_before = at;
                 // It waits because it was told to.
-                self.lane.health.moves();
+                self.partition.health.moves();
                 break;
             }
             // Counted now: if the connection ends meanwhile, it may have arrived.
@@ -289,18 +292,18 @@ impl Hand {
             };
             match sent {
                 Ok(outcome) => {
-                    self.outbox.sent(place, batch);
+                    self.in_flight.sent(place, batch);
                     self.outcomes.push(outcome.map(move |outcome| (place, outcome)).boxed());
                 }
                 Err(SendError::MessageSizeExceeded(_)) => {
                     self.shrink(batch.bytes);
-                    self.outbox.put_back(place, batch);
+                    self.in_flight.put_back(place, batch);
                 }
                 Err(error) => {
-                    self.outbox.put_back(place, batch);
+                    self.in_flight.put_back(place, batch);
                     return Err(match error {
                         SendError::IllegalDeliveryState => {
-                            Trouble::passing("the partition gives no leave to send")
+                            HubError::passing("the partition gives no leave to send")
                         }
                         error => error.into(),
                     });
@@ -311,37 +314,41 @@ impl Hand {
     }
 
     /// Only *accepted* counts.
-    fn settle(&mut self, place: Place, outcome: Result<Outcome, SendError>) -> Result<(), Trouble> {
-        let Some(batch) = self.outbox.settle(place) else { return Ok(()) };
-        let trouble = match outcome {
+    fn settle(
+        &mut self,
+        place: BatchSequence,
+        outcome: Result<Outcome, SendError>,
+    ) -> Result<(), HubError> {
+        let Some(batch) = self.in_flight.settle(place) else { return Ok(()) };
+        let failure = match outcome {
             Ok(Outcome::Accepted(_)) => {
                 self.pauses = 0;
                 self.accepted(&batch);
-                self.outbox.tell();
+                self.in_flight.tell();
                 return Ok(());
             }
             Ok(Outcome::Rejected(rejected)) => match &rejected.error {
-                Some(error) => Trouble::from(error),
-                None => Trouble::passing("a batch was rejected without a reason"),
+                Some(error) => HubError::from(error),
+                None => HubError::passing("a batch was rejected without a reason"),
             },
-            Ok(Outcome::Released(_)) => Trouble::passing("a batch was released, not stored"),
-            Ok(Outcome::Modified(_)) => Trouble::passing("a batch was given back, not stored"),
+            Ok(Outcome::Released(_)) => HubError::passing("a batch was released, not stored"),
+            Ok(Outcome::Modified(_)) => HubError::passing("a batch was given back, not stored"),
             Err(error) => {
-                self.outbox.put_back(place, batch);
+                self.in_flight.put_back(place, batch);
                 return Err(error.into());
             }
         };
         let bytes = batch.bytes;
-        self.outbox.put_back(place, batch);
-        if trouble.cause == Cause::TooLarge && self.shrink(bytes) {
+        self.in_flight.put_back(place, batch);
+        if failure.cause == Cause::TooLarge && self.shrink(bytes) {
             return Ok(());
         }
-        self.suffer(&trouble);
+        self.record_failure(&failure);
         Ok(())
     }
 
     fn accepted(&self, batch: &Batch) {
-        self.lane.health.accepted(batch.entries.len());
+        self.partition.health.accepted(batch.entries.len());
         metrics::acknowledged(SinkKind::EventHub, batch.entries.len() as u64);
         if batch.tries > 1 {
             metrics::repeated(SinkKind::EventHub, batch.entries.len() as u64);
@@ -358,59 +365,59 @@ impl Hand {
 
     /// Cuts a batch that is larger than the largest message. An event that is so by itself becomes
     /// a claim check.
-    async fn cut(&mut self, place: Place, batch: Batch) {
+    async fn cut(&mut self, place: BatchSequence, batch: Batch) {
         let mut bounds = self.bounds();
-        let mut filling = Filling::default();
+        let mut builder = BatchBuilder::default();
         let mut pieces = Vec::new();
-        let mut entries: VecDeque<Outgoing> = batch.entries.into();
+        let mut entries: VecDeque<QueuedEvent> = batch.entries.into();
         while let Some(entry) = entries.pop_front() {
-            match filling.add(entry, bounds).await {
+            match builder.add(entry, bounds).await {
                 Ok(piece) => pieces.extend(piece),
                 Err(kept) => {
-                    let (entry, trouble) = *kept;
-                    self.suffer(&trouble);
+                    let (entry, failure) = *kept;
+                    self.record_failure(&failure);
                     // The rest is cut another time.
-                    pieces.extend(filling.close());
+                    pieces.extend(builder.close());
                     entries.push_front(entry);
                     bounds.message = usize::MAX;
                     bounds.bytes = usize::MAX;
                 }
             }
         }
-        pieces.extend(filling.close());
-        self.outbox.put_pieces(place, pieces);
+        pieces.extend(builder.close());
+        self.in_flight.put_pieces(place, pieces);
     }
 
     /// The link is gone: what has no outcome yet is sent again on the next one.
-    fn lost(&mut self, trouble: &Trouble) {
+    fn lost(&mut self, failure: &HubError) {
         // Outcomes that have come already count.
         while let Some(Some((place, outcome))) = self.outcomes.next().now_or_never() {
             if matches!(outcome, Ok(Outcome::Accepted(_)))
-                && let Some(batch) = self.outbox.settle(place)
+                && let Some(batch) = self.in_flight.settle(place)
             {
                 self.accepted(&batch);
             }
         }
         self.outcomes = FuturesUnordered::new();
-        let largest = self.outbox.take_back();
-        if trouble.cause == Cause::TooLarge {
+        let largest = self.in_flight.take_back();
+        if failure.cause == Cause::TooLarge {
             // The service ends the link without saying which one it was.
             self.shrink(largest.unwrap_or(usize::MAX));
         }
-        self.renew = trouble.cause == Cause::Unauthorized;
-        self.suffer(trouble);
-        self.outbox.tell();
+        self.renew = failure.cause == Cause::Unauthorized;
+        self.record_failure(failure);
+        self.in_flight.tell();
     }
 
-    /// Notes trouble, and how long to stay away.
-    fn suffer(&mut self, trouble: &Trouble) {
-        tracing::info!(partition = self.lane.name, trouble = trouble.sentence, "not accepted");
-        self.lane.health.suffers(trouble);
+    /// Records a failure, and how long to wait before the next attempt.
+    fn record_failure(&mut self, failure: &HubError) {
+        tracing::info!(partition = self.partition.name, error = failure.sentence, "not accepted");
+        self.partition.health.record_failure(failure);
         metrics::retried(Retry::Send);
-        if trouble.cause == Cause::Busy {
+        if failure.cause == Cause::Busy {
             metrics::throttled();
         }
-        let first = match trouble.cause {
+        let first = match failure.cause {
             Cause::Busy => BUSY,
             Cause::Gone => Duration::from_secs(1),
             _ => Duration::from_millis(50),

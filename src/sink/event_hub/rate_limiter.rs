@@ -10,14 +10,14 @@ use crate::model::EventHubOptions;
 
 /// The caps of one producer, shared by its partitions.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct RateLimiter {
     bytes: Option<NonZeroU64>,
     events: Option<NonZeroU64>,
     /// When the next batch may go.
     next: Mutex<Instant>,
 }
 
-impl Pace {
+impl RateLimiter {
     pub(super) fn new(options: &EventHubOptions) -> Self {
         Self {
             bytes: options.max_bytes_per_second,

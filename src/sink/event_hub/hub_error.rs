@@ -7,7 +7,7 @@ use fe2o3_amqp::link::{
 use fe2o3_amqp::types::definitions::{self, ErrorCondition};
 use fe2o3_amqp::types::primitives::Symbol;
 
-/// What is to be done about a [`Trouble`].
+/// What is to be done about a [`HubError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     /// The service is throttling: the usual state of a large recovery.
@@ -26,12 +26,12 @@ pub(super) enum Cause {
 
 /// Why something did not work, in a sentence.
 #[derive(Clone, Debug)]
-pub(super) struct Trouble {
+pub(super) struct HubError {
     pub(super) cause: Cause,
     pub(super) sentence: String,
 }
 
-impl Trouble {
+impl HubError {
     pub(super) fn passing(sentence: impl Into<String>) -> Self {
         Self { cause: Cause::Passing, sentence: sentence.into() }
     }
@@ -56,7 +56,7 @@ impl Trouble {
 }
 
 /// <https://learn.microsoft.com/azure/event-hubs/troubleshooting-guide> and the SDKs' own lists.
-impl From<&definitions::Error> for Trouble {
+impl From<&definitions::Error> for HubError {
     fn from(error: &definitions::Error) -> Self {
         let condition = match &error.condition {
             ErrorCondition::AmqpError(condition) => Symbol::from(condition).0,
@@ -82,7 +82,7 @@ impl From<&definitions::Error> for Trouble {
     }
 }
 
-impl From<&LinkStateError> for Trouble {
+impl From<&LinkStateError> for HubError {
     fn from(error: &LinkStateError) -> Self {
         match error {
             LinkStateError::RemoteDetachedWithError(error)
@@ -93,7 +93,7 @@ impl From<&LinkStateError> for Trouble {
     }
 }
 
-impl From<&SessionStopReason> for Trouble {
+impl From<&SessionStopReason> for HubError {
     fn from(reason: &SessionStopReason) -> Self {
         match reason {
             SessionStopReason::RemoteEndedWithError(error) => error.into(),
@@ -105,7 +105,7 @@ impl From<&SessionStopReason> for Trouble {
     }
 }
 
-impl From<SendError> for Trouble {
+impl From<SendError> for HubError {
     fn from(error: SendError) -> Self {
         match &error {
             SendError::LinkStateError(error) => error.into(),
@@ -121,7 +121,7 @@ impl From<SendError> for Trouble {
     }
 }
 
-impl From<SenderAttachError> for Trouble {
+impl From<SenderAttachError> for HubError {
     fn from(error: SenderAttachError) -> Self {
         match &error {
             SenderAttachError::RemoteClosedWithError(error) => error.into(),
