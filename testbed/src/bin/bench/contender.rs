@@ -7,7 +7,7 @@ use deltacompare_testbed::event_hubs::{EventHubs, HubOptions, Keep};
 use deltacompare_testbed::{Connection, Role};
 use tokio::process::Command;
 
-use crate::data::TABLE;
+use crate::data::{DataSet, TABLE};
 use crate::measured::Measured;
 use crate::pair::{Pair, Way};
 use crate::process::{self, Servers};
@@ -32,6 +32,20 @@ pub(crate) enum Contender {
     Seed,
     /// reladiff 0.6.0 with four threads
     Reladiff,
+}
+
+impl DataSet {
+    pub(crate) fn contenders(self) -> &'static [Contender] {
+        use Contender::*;
+        match self {
+            Self::Same | Self::Clustered => &[Floor, RowVersions, Content],
+            Self::Scattered => &[Floor, RowVersions, Content, Full, Seed, Reladiff],
+            Self::Tenth => &[Floor, Auto, Seed],
+            Self::Half => &[Floor, Auto, Hub, Seed],
+            Self::Wide | Self::Toasted | Self::TextKey => &[Floor, RowVersions, Content, Seed],
+            Self::Rewritten => &[Floor, Content, Seed, Reladiff],
+        }
+    }
 }
 
 impl Contender {
