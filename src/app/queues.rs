@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::host::bindings::{PLAN_QUEUE, QUEUE_CONNECTION, WORK_QUEUE};
-use crate::azure::{Identity, IdentityKind};
+use crate::azure::{AzureIdentity, AzureIdentityKind};
 use crate::crypto::install_crypto_provider;
 use crate::error::{Error, ErrorKind, Result};
 use crate::recovery::PendingMessages;
@@ -52,9 +52,12 @@ impl Queues {
             (Some(connection), _) => client(&signed(&connection, queue)?, None),
             (None, Some(service)) => {
                 let client_id = setting("__clientId");
-                let kind =
-                    if client_id.is_some() { IdentityKind::Managed } else { IdentityKind::Auto };
-                let credential = Identity { kind, client_id }.credential()?;
+                let kind = if client_id.is_some() {
+                    AzureIdentityKind::Managed
+                } else {
+                    AzureIdentityKind::Auto
+                };
+                let credential = AzureIdentity { kind, client_id }.credential()?;
                 client(&format!("{}/{queue}", service.trim_end_matches('/')), Some(credential))
             }
             (None, None) => Err(Error::refused(format!(

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 /// `--identity`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
-pub enum IdentityKind {
+pub enum AzureIdentityKind {
     /// Managed where App Service or Functions offers one (`IDENTITY_ENDPOINT`), else developer.
     #[default]
     Auto,
@@ -28,14 +28,14 @@ pub enum IdentityKind {
 
 /// An identity in Microsoft Entra. Cheap to clone; holds no secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
+pub struct AzureIdentity {
     /// Which kind.
-    pub kind: IdentityKind,
+    pub kind: AzureIdentityKind,
     /// The client id of a user-assigned managed identity; without it, the system-assigned one.
     pub client_id: Option<String>,
 }
 
-impl Identity {
+impl AzureIdentity {
     /// A source of tokens for this identity. Tokens are cached and renewed by it; nothing is asked
     /// for before the first one is wanted.
     ///
@@ -45,9 +45,9 @@ impl Identity {
     pub fn credential(&self) -> Result<Arc<dyn TokenCredential>> {
         install_crypto_provider();
         let managed = match self.kind {
-            IdentityKind::Auto => std::env::var_os("IDENTITY_ENDPOINT").is_some(),
-            IdentityKind::Managed => true,
-            IdentityKind::Developer => false,
+            AzureIdentityKind::Auto => std::env::var_os("IDENTITY_ENDPOINT").is_some(),
+            AzureIdentityKind::Managed => true,
+            AzureIdentityKind::Developer => false,
         };
         let unusable = |error: azure_core::Error| {
             Error::refused(format!(

@@ -5,6 +5,6 @@ mod credential;
 mod entra_token;
 mod key_vault;
 
-pub use credential::{Identity, IdentityKind};
+pub use credential::{AzureIdentity, AzureIdentityKind};
 pub(crate) use entra_token::EntraToken;
 pub(crate) use key_vault::{KeyVault, SecretName, VaultSecret};

@@ -7,7 +7,7 @@ use deltacompare::config::ServerSettings;
 
 use super::arguments::{RunArguments, SelectionArguments, ServeArguments};
 use super::client::AppCommand;
-use super::event_hub::PaceArguments;
+use super::event_hub::RateArguments;
 
 /// Recovers the changes that downstream missed while a PostgreSQL logical replication slot was
 /// lost, by comparing two point-in-time restores.
@@ -29,7 +29,7 @@ pub(super) enum Command {
         #[command(flatten)]
         selection: Box<SelectionArguments>,
         #[command(flatten)]
-        pace: PaceArguments,
+        rate: RateArguments,
         /// Print JSON.
         #[arg(long)]
         json: bool,

@@ -57,8 +57,8 @@ pub(crate) fn main() -> ExitCode {
         arguments::refuse_changes_on_resume(&matches)?;
         match arguments.command {
             Command::Run(arguments) => run(*arguments).instrument(telemetry::root("run")).await,
-            Command::Plan { servers, selection, pace, json } => {
-                let request = Request { event_hub: pace.options(), ..selection.request()? };
+            Command::Plan { servers, selection, rate, json } => {
+                let request = Request { event_hub: rate.options(), ..selection.request()? };
                 let plan = recovery::plan(&servers.servers().await?, &request)
                     .await
                     .map_err(nothing_changed)?;

@@ -27,7 +27,7 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Checkpoint, DiffItem, Image, Sessions, Source, Tables, checksum, copy, pairing, partition,
+    Checkpoint, DiffItem, Image, Sessions, Source, Tables, checksum, copy, partition, row_pairing,
 };
 use crate::catalog::Key;
 use crate::error::{Error, Result};
@@ -84,7 +84,7 @@ pub(super) fn changes<'a>(
             yield DiffItem::Compared(found.head_rows);
             let rows = found.head_rows.max(found.base_rows);
             let mut changes = 0;
-            let mut items = pairing::pair_all(key, found.old, found.new);
+            let mut items = row_pairing::pair_all(key, found.old, found.new);
             partition::note(base, tables, &mut items).await?;
             for item in items {
                 if let DiffItem::Changes(found) = &item {

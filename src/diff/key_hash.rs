@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
 use super::tid::Tid;
-use super::{DiffItem, Image, Sessions, Source, Tables, copy, pairing, partition, places};
+use super::{DiffItem, Image, Sessions, Source, Tables, copy, partition, places, row_pairing};
 use crate::error::{Error, Result};
 use crate::postgres::{QualifiedName, Session};
 
@@ -28,11 +28,11 @@ pub(super) struct Located {
 }
 
 /// The names of relations by oid.
-pub(super) type Relations = BTreeMap<u32, QualifiedName>;
+pub(super) type RelationNames = BTreeMap<u32, QualifiedName>;
 
 /// Rows that may have changed: all that either side has of a key, or of none.
 #[derive(Debug, Default)]
-pub(super) struct Candidates {
+pub(super) struct LocatedRows {
     base: Vec<Located>,
     head: Vec<Located>,
 }
@@ -61,7 +61,7 @@ pub(super) struct Group {
     pub(super) head: Range<usize>,
 }
 
-impl Candidates {
+impl LocatedRows {
     pub(super) fn new(mut base: Vec<Located>, mut head: Vec<Located>) -> Self {
         base.sort_unstable();
         head.sort_unstable();
@@ -136,8 +136,8 @@ pub(super) fn changes<'a>(
     sessions: Sessions<'a>,
     tables: &'a Tables,
     key: &'a [usize],
-    relations: (&'a Relations, &'a Relations),
-    candidates: &'a Candidates,
+    relations: (&'a RelationNames, &'a RelationNames),
+    candidates: &'a LocatedRows,
     phase: Phase,
     rows_at_once: u32,
 ) -> BoxStream<'a, Result<DiffItem>> {
@@ -159,7 +159,7 @@ pub(super) fn changes<'a>(
                 parts.extend([second, part]);
                 continue;
             };
-            let mut items = pairing::pair_copies(key, old, new);
+            let mut items = row_pairing::pair_copies(key, old, new);
             partition::note(base, tables, &mut items).await?;
             for item in items {
                 yield item;
@@ -174,7 +174,7 @@ pub(super) fn changes<'a>(
 async fn images(
     connection: &Session,
     source: &Source,
-    relations: &Relations,
+    relations: &RelationNames,
     mut rows: Vec<Located>,
     single: bool,
 ) -> Result<Option<Vec<Image>>> {
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn rows_of_one_hash_stay_together() {
-        let candidates = Candidates::new(rows(&[5, -1, 5, 7]), rows(&[9, 5, 8, 8, 8]));
+        let candidates = LocatedRows::new(rows(&[5, -1, 5, 7]), rows(&[9, 5, 8, 8, 8]));
         let keys: Vec<(i64, usize, usize)> = candidates
             .groups()
             .map(|group| (candidates.key_of(&group), group.base.len(), group.head.len()))
@@ -247,6 +247,6 @@ mod tests {
             }
             assert_eq!(seen, [-1, 7, 5, 8, 9], "{most}");
         }
-        assert!(Candidates::default().groups().next().is_none());
+        assert!(LocatedRows::default().groups().next().is_none());
     }
 }

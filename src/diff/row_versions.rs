@@ -37,7 +37,7 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Checkpoint, DiffItem, Image, RowsPassed, Sessions, Tables, pairing, partition, places,
+    Checkpoint, DiffItem, Image, RowsPassed, Sessions, Tables, partition, places, row_pairing,
 };
 use crate::catalog::Key;
 use crate::error::{Error, Result};
@@ -285,7 +285,7 @@ impl<'a> Reader<'a> {
         let Some((old, new)) = self.images(part).await? else { return Ok(None) };
         let passed = RowsPassed::one_sided(&old, &new);
         let Sessions { base, head } = &mut self.sessions;
-        let items = pairing::pair_and_look_up(base, head, self.tables, key, old, new).await?;
+        let items = row_pairing::pair_and_look_up(base, head, self.tables, key, old, new).await?;
         let Some(mut items) = items else { return Ok(None) };
         partition::note(base, self.tables, &mut items).await?;
         items.push(DiffItem::Passed(passed));

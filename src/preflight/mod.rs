@@ -12,7 +12,7 @@ mod rights;
 
 pub(crate) use alterations::altered_relations;
 pub(crate) use restores::{
-    counts_lost, other_sessions, restore_ended, restore_identity, same_restore, writers, written,
+    counts_lost, other_sessions, restore_ended, restore_id, same_restore, writers, written,
 };
 
 use lineage::{Lineage, OneHistory};

@@ -14,12 +14,12 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::{Servers, restore_ended, restore_identity, same_restore};
+use super::{Servers, restore_ended, restore_id, same_restore};
 use crate::error::{Error, Result};
 use crate::model::{History, Record, Recorded};
 use crate::postgres::{Server, from_row};
 
-pub(crate) use alterations::{Relations, altered_publications};
+pub(crate) use alterations::{RecordedRelations, altered_publications};
 pub(crate) use relations::{publications, relations};
 
 struct ServerRow {
@@ -153,7 +153,7 @@ r#"
                 "{side} is still in recovery: wait until its restore has ended"
             )));
         }
-        let (restore, system_identifier) = restore_identity(&connection).await?;
+        let (restore, system_identifier) = restore_id(&connection).await?;
         let moment = |milliseconds| {
             Timestamp::from_millisecond(milliseconds)
                 .map_err(|error| Error::item(format!("{side}'s clock is wrong")).because(error))

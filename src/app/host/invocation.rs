@@ -10,7 +10,7 @@ use tracing::Span;
 
 use super::bindings::MESSAGE;
 use crate::error::{Error, Result};
-use crate::telemetry::trace::Origin;
+use crate::telemetry::trace::ParentTrace;
 
 /// Reads the message of an invocation. `Data` has it as an object, as a string that holds JSON, or
 /// as such a string encoded once more: hosts differ. `Metadata` is not looked at, since fields of a
@@ -45,8 +45,8 @@ pub(in crate::app) fn span(function: &str, headers: &HeaderMap, carried: Option<
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let kind = if carried.is_some() { "consumer" } else { "server" };
     let span = tracing::debug_span!("invocation", otel.name = function, otel.kind = kind);
-    let host = Origin::read(header("traceparent"), header("tracestate"));
-    match (host, Origin::read(carried, None)) {
+    let host = ParentTrace::read(header("traceparent"), header("tracestate"));
+    match (host, ParentTrace::read(carried, None)) {
         (Some(host), carried) => {
             host.adopt(&span);
             if let Some(carried) = carried {

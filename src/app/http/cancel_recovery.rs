@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
 use super::problem::{Problem, ProblemDocument};
-use super::status;
+use super::recoveries;
 use crate::app::state::App;
 use crate::model::RecoveryStatus;
 
@@ -34,7 +34,7 @@ pub(in crate::app) async fn cancel(
     State(app): State<Arc<App>>,
     Path(text): Path<String>,
 ) -> Result<Response, Problem> {
-    let id = status::recovery_id(&text)?;
+    let id = recoveries::recovery_id(&text)?;
     match app.engine().await?.cancel(id).await? {
         None => return Err(Problem::unknown_recovery(id)),
         Some(false) => {
@@ -45,5 +45,5 @@ pub(in crate::app) async fn cancel(
         }
         Some(true) => {}
     }
-    status::get(State(app), HeaderMap::new(), Path(text)).await
+    recoveries::get(State(app), HeaderMap::new(), Path(text)).await
 }

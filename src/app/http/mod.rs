@@ -6,10 +6,10 @@ mod health;
 mod openapi;
 mod preview_plan;
 pub(super) mod problem;
+mod recoveries;
 mod request;
 mod retry_recovery;
 mod start_recovery;
-mod status;
 
 use std::sync::Arc;
 
@@ -24,9 +24,9 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/api/health", get(health::health))
         .route("/api/dashboard", get(dashboard::show))
         .route("/api/dashboard/{id}", get(dashboard::show_recovery))
-        .route("/api/recoveries", get(status::list).post(start_recovery::start))
-        .route("/api/recoveries/{id}", get(status::get))
-        .route("/api/recoveries/{id}/tables", get(status::tables))
+        .route("/api/recoveries", get(recoveries::list).post(start_recovery::start))
+        .route("/api/recoveries/{id}", get(recoveries::get))
+        .route("/api/recoveries/{id}/tables", get(recoveries::tables))
         .route("/api/recoveries/{id}/cancel", post(cancel_recovery::cancel))
         .route("/api/recoveries/{id}/retry", post(retry_recovery::retry))
         .route("/api/plan", post(preview_plan::preview))

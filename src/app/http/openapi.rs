@@ -7,8 +7,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    cancel_recovery, dashboard, health, preview_plan, retry_recovery, start_recovery,
-    status as recoveries,
+    cancel_recovery, dashboard, health, preview_plan, recoveries, retry_recovery, start_recovery,
 };
 
 #[derive(OpenApi)]

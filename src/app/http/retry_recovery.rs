@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
 use super::problem::{Problem, ProblemDocument};
-use super::status;
+use super::recoveries;
 use crate::app::state::App;
 use crate::model::RecoveryStatus;
 use crate::recovery::Retried;
@@ -36,7 +36,7 @@ pub(in crate::app) async fn retry(
     State(app): State<Arc<App>>,
     Path(text): Path<String>,
 ) -> Result<Response, Problem> {
-    let id = status::recovery_id(&text)?;
+    let id = recoveries::recovery_id(&text)?;
     app.queues().await?;
     let engine = app.engine().await?;
     let recovery =
@@ -66,5 +66,5 @@ pub(in crate::app) async fn retry(
         // It is open again; the watchdog sends the message.
         tracing::warn!(recovery = %id, %error, "the message was not sent");
     }
-    status::get(State(app), HeaderMap::new(), Path(text)).await
+    recoveries::get(State(app), HeaderMap::new(), Path(text)).await
 }

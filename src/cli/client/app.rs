@@ -26,13 +26,13 @@ const PART: usize = 1000;
 
 /// An app, asked by one operator.
 #[derive(Debug)]
-pub(super) struct App {
+pub(super) struct AppClient {
     base: Url,
     client: reqwest::Client,
     key: Option<SecretString>,
 }
 
-impl App {
+impl AppClient {
     /// The app at this address.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ impl App {
     /// All parts of a list that comes in parts.
     ///
     /// # Errors
-    /// As [`App::get`].
+    /// As [`AppClient::get`].
     pub(super) async fn pages(&mut self, path: &str, list: &str) -> Result<Vec<Value>> {
         let mut all = Vec::new();
         let mut offset = 0;
@@ -89,7 +89,7 @@ impl App {
     /// Has something done, once.
     ///
     /// # Errors
-    /// As [`App::get`].
+    /// As [`AppClient::get`].
     pub(super) async fn post(&mut self, path: &str, body: &Value) -> Result<Value> {
         let url = self.url(path);
         self.with_key(|client| client.request(Method::POST, url.clone()).json(body)).await
@@ -98,7 +98,7 @@ impl App {
     /// Begins a recovery. It is one recovery, however often the request has to be sent.
     ///
     /// # Errors
-    /// As [`App::get`].
+    /// As [`AppClient::get`].
     pub(super) async fn begin(&mut self, body: &Value, idempotency_key: &str) -> Result<Value> {
         let url = self.url("/recoveries");
         self.repeated(|client| {
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn an_address_is_https_or_here_and_holds_no_key() {
         for good in ["https://a.azurewebsites.net", "https://a.example/api/", "http://[::1]:7071"] {
-            let app = App::at(good).unwrap();
+            let app = AppClient::at(good).unwrap();
             assert!(app.url("/recoveries?offset=0").as_str().ends_with("/api/recoveries?offset=0"));
         }
         for bad in [
@@ -259,7 +259,7 @@ mod tests {
             "https://a.example/api/recoveries",
             "ftp://localhost",
         ] {
-            let error = App::at(bad).unwrap_err();
+            let error = AppClient::at(bad).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Refused, "{bad}");
             assert!(!error.to_string().contains("s3cret"), "{error}");
         }

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::app::App;
+use super::app::AppClient;
 use super::output;
 use super::read;
 use crate::cli::{COMPLETED, FAILED, INTERRUPTED, stop_signal};
@@ -27,7 +27,7 @@ const UNREACHABLE_AT_MOST: Duration = Duration::from_secs(300);
 ///
 /// # Errors
 /// Refused by the app, or it does not answer for [`UNREACHABLE_AT_MOST`].
-pub(super) async fn until_it_has_ended(app: &mut App, id: Uuid, json: bool) -> Result<u8> {
+pub(super) async fn until_it_has_ended(app: &mut AppClient, id: Uuid, json: bool) -> Result<u8> {
     tokio::select! {
         ended = follow(app, id, json) => ended,
         () = stop_signal() => {
@@ -37,7 +37,7 @@ pub(super) async fn until_it_has_ended(app: &mut App, id: Uuid, json: bool) -> R
     }
 }
 
-async fn follow(app: &mut App, id: Uuid, json: bool) -> Result<u8> {
+async fn follow(app: &mut AppClient, id: Uuid, json: bool) -> Result<u8> {
     let mut shown = Shown::new(json);
     let mut answered = Instant::now();
     let path = format!("/recoveries/{id}");

@@ -19,7 +19,7 @@ use super::multiset::{
     AllRows, BUCKETS, MOST_ROWS, batches, place, prepare, read_buckets, rows, scans,
 };
 use crate::catalog::{Key, names_of};
-use crate::diff::key_hash::{self, Candidates, Located, Phase, Relations};
+use crate::diff::key_hash::{self, Located, LocatedRows, Phase, RelationNames};
 use crate::diff::{DiffItem, Sessions, Source, Tables, checksum, full};
 use crate::error::{Error, Result};
 use crate::postgres::{QualifiedName, Row, Session};
@@ -76,7 +76,7 @@ pub(in crate::diff) fn changes<'a>(
         tokio::try_join!(scans(base, false), scans(head, false))?;
         let (base_relations, head_relations) =
             tokio::try_join!(relations(base, &old), relations(head, &new))?;
-        let candidates = Candidates::new(old, new);
+        let candidates = LocatedRows::new(old, new);
         for phase in Phase::IN_ORDER {
             let sessions = Sessions { base, head };
             let relations = (&base_relations, &head_relations);
@@ -186,7 +186,7 @@ fn unequal(
 }
 
 /// The names of the relations that hold these rows.
-async fn relations(connection: &Session, rows: &[Located]) -> Result<Relations> {
+async fn relations(connection: &Session, rows: &[Located]) -> Result<RelationNames> {
     let oids: BTreeSet<u32> = rows.iter().map(|row| row.relation).collect();
     let names = names_of(connection, oids).await?;
     Ok(names.iter().map(|(&oid, name)| (oid, QualifiedName::from(name))).collect())

@@ -35,7 +35,10 @@ pub(super) async fn compare(
         return Ok(());
     }
     let base_source = tables.base.as_ref().unwrap_or(&tables.head);
-    let sides = (Side(tables, base_source, &range.base), Side(tables, &tables.head, &range.head));
+    let sides = (
+        SampledSide(tables, base_source, &range.base),
+        SampledSide(tables, &tables.head, &range.head),
+    );
     let end = range.blocks.end;
     let (on_base, on_head) = tokio::try_join!(
         sides.0.checksums(base, &groups, GROUP, end),
@@ -63,9 +66,9 @@ pub(super) async fn compare(
 }
 
 /// A relation on the server that holds it.
-struct Side<'a>(&'a Tables, &'a Source, &'a QualifiedName);
+struct SampledSide<'a>(&'a Tables, &'a Source, &'a QualifiedName);
 
-impl Side<'_> {
+impl SampledSide<'_> {
     /// Checksums of the compared columns of all tuples in groups of `size` blocks, in the groups'
     /// order; none for a group without tuples.
     async fn checksums(

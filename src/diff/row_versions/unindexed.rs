@@ -15,7 +15,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use super::adaptive_granularity::AdaptiveGranularity;
 use super::{BlockRange, Reader, candidates};
 use crate::catalog::Key;
-use crate::diff::key_hash::{self, Candidates, Located, Phase, Relations};
+use crate::diff::key_hash::{self, Located, LocatedRows, Phase, RelationNames};
 use crate::diff::{DiffItem, Sessions, Tables, checksum};
 use crate::error::{Error, Result};
 use crate::postgres::Session;
@@ -35,7 +35,7 @@ pub(in crate::diff) fn changes<'a>(
             Err(Error::item("rows of a table without a key cannot be paired by key"))?;
             return;
         };
-        let mut first = Versions::of_classes(0..CLASSES);
+        let mut first = UnindexedVersions::of_classes(0..CLASSES);
         for range in ranges {
             let mut reader = Reader::open(sessions, tables, range).await?;
             let mut windows = Windows::new(range);
@@ -46,7 +46,7 @@ pub(in crate::diff) fn changes<'a>(
         }
         let rounds = rounds(&first.counts, MOST_HELD);
         let held = (rounds.len() == 1).then(|| first.candidates());
-        let names = |name: fn(&BlockRange) -> &crate::postgres::QualifiedName| -> Relations {
+        let names = |name: fn(&BlockRange) -> &crate::postgres::QualifiedName| -> RelationNames {
             ranges.iter().map(|range| (range.file.oid, name(range).clone())).collect()
         };
         let (on_base, on_head) = (names(|range| &range.base), names(|range| &range.head));
@@ -87,7 +87,7 @@ pub(in crate::diff) fn changes<'a>(
 }
 
 /// Row versions that one side has, of keys in some classes.
-struct Versions {
+struct UnindexedVersions {
     classes: Range<usize>,
     base: Vec<Located>,
     head: Vec<Located>,
@@ -95,7 +95,7 @@ struct Versions {
     counts: Box<[(u64, u64)]>,
 }
 
-impl Versions {
+impl UnindexedVersions {
     fn of_classes(classes: Range<usize>) -> Self {
         Self { classes, base: Vec::new(), head: Vec::new(), counts: vec![(0, 0); CLASSES].into() }
     }
@@ -121,8 +121,8 @@ impl Versions {
         }
     }
 
-    fn candidates(self) -> Candidates {
-        Candidates::new(self.base, self.head)
+    fn candidates(self) -> LocatedRows {
+        LocatedRows::new(self.base, self.head)
     }
 }
 
@@ -166,7 +166,7 @@ impl<'a> Windows<'a> {
         &mut self,
         reader: &mut Reader<'_>,
         key: &[usize],
-        versions: &mut Versions,
+        versions: &mut UnindexedVersions,
     ) -> Result<Option<u64>> {
         if self.block >= reader.end {
             return Ok(None);
@@ -212,8 +212,8 @@ async fn list(
     key: &[usize],
     ranges: &[BlockRange],
     classes: Range<usize>,
-) -> Result<Candidates> {
-    let mut versions = Versions::of_classes(classes);
+) -> Result<LocatedRows> {
+    let mut versions = UnindexedVersions::of_classes(classes);
     for range in ranges {
         let mut reader = Reader::open(sessions, tables, range).await?;
         let mut windows = Windows::new(range);
@@ -229,7 +229,7 @@ async fn keys_with_copies(
     head: &Session,
     tables: &Tables,
     key: &[usize],
-    candidates: &Candidates,
+    candidates: &LocatedRows,
 ) -> Result<u64> {
     if candidates.is_empty() {
         return Ok(0);
@@ -306,7 +306,7 @@ mod tests {
         let tid = crate::diff::tid::Tid { block: 0, offset: 1 };
         let row = |key| Located { key, relation: 1, place: tid };
         let rows: Vec<Located> = (0..4096_i64).map(|class| row(class << 52)).collect();
-        let mut versions = Versions::of_classes(10..20);
+        let mut versions = UnindexedVersions::of_classes(10..20);
         versions.add(rows.clone(), rows);
         assert_eq!((versions.base.len(), versions.head.len()), (10, 10));
         assert!(versions.base.iter().all(|row| (10..20).contains(&class(row.key))));

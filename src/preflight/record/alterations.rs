@@ -14,9 +14,9 @@ pub(crate) struct Alteration {
 }
 
 /// The relations of one server at a moment, with the way to their ancestors.
-pub(crate) struct Relations<'a>(BTreeMap<u32, &'a RecordedRelation>);
+pub(crate) struct RecordedRelations<'a>(BTreeMap<u32, &'a RecordedRelation>);
 
-impl<'a> Relations<'a> {
+impl<'a> RecordedRelations<'a> {
     pub(crate) fn of(relations: &'a [RecordedRelation]) -> Self {
         Self(relations.iter().map(|relation| (relation.oid, relation)).collect())
     }
@@ -46,11 +46,11 @@ impl<'a> Relations<'a> {
     /// rolled back, or whose counts a crash took along.
     pub(crate) fn until(
         &self,
-        now: &Relations<'a>,
-        covered: impl Fn(&Relations<'a>, &'a RecordedRelation) -> bool,
+        now: &RecordedRelations<'a>,
+        covered: impl Fn(&RecordedRelations<'a>, &'a RecordedRelation) -> bool,
     ) -> Vec<Alteration> {
         let mut alterations = Vec::new();
-        let mut add = |of: &Relations<'a>, relation: &'a RecordedRelation, what: &str| {
+        let mut add = |of: &RecordedRelations<'a>, relation: &'a RecordedRelation, what: &str| {
             let line = of.line(relation).iter().map(|one| one.oid).collect();
             alterations.push(Alteration { line, what: format!("{} {what}", relation.name) });
         };
@@ -128,7 +128,7 @@ mod tests {
     }
 
     fn until(then: &[RecordedRelation], now: &[RecordedRelation]) -> Vec<String> {
-        let (then, now) = (Relations::of(then), Relations::of(now));
+        let (then, now) = (RecordedRelations::of(then), RecordedRelations::of(now));
         then.until(&now, |_, _| true).into_iter().map(|alteration| alteration.what).collect()
     }
 
@@ -168,7 +168,7 @@ mod tests {
         };
         // A loop cannot be, and would not hang either.
         let relations = [child(1, &[4]), child(2, &[1]), child(3, &[1]), child(4, &[2, 3, 9])];
-        let all = Relations::of(&relations);
+        let all = RecordedRelations::of(&relations);
         let oids: Vec<u32> = all.line(&relations[3]).iter().map(|one| one.oid).collect();
         assert_eq!(oids, [4, 2, 3, 1]);
     }

@@ -34,9 +34,9 @@ pub(super) struct BatchBuilder {
     bytes: usize,
 }
 
-/// The bounds of a batch.
+/// The limits of a batch.
 #[derive(Clone, Copy)]
-pub(super) struct Bounds {
+pub(super) struct BatchLimits {
     /// The largest message.
     pub(super) message: usize,
     /// The most bytes of several events together.
@@ -56,13 +56,13 @@ impl BatchBuilder {
     pub(super) async fn add(
         &mut self,
         entry: QueuedEvent,
-        bounds: Bounds,
+        limits: BatchLimits,
     ) -> Result<Option<Batch>, Box<(QueuedEvent, HubError)>> {
         let mut message = Vec::new();
-        let mut fits = entry.event.body.len() < bounds.message;
+        let mut fits = entry.event.body.len() < limits.message;
         if fits {
             message = entry.encoder.form.encode(&entry.event);
-            fits = message.len() + SECTION_BYTES + BATCH_BYTES <= bounds.message;
+            fits = message.len() + SECTION_BYTES + BATCH_BYTES <= limits.message;
         }
         if !fits {
             message = match entry.encoder.claim_check(&entry.event).await {
@@ -71,8 +71,8 @@ impl BatchBuilder {
             };
         }
         let bytes = message.len() + SECTION_BYTES;
-        let full = self.bytes + bytes + BATCH_BYTES > bounds.message.min(bounds.bytes)
-            || self.entries.len() >= bounds.events;
+        let full = self.bytes + bytes + BATCH_BYTES > limits.message.min(limits.bytes)
+            || self.entries.len() >= limits.events;
         let batch = if full { self.close() } else { None };
         self.entries.push(entry);
         self.sections.push(Data::from(message));

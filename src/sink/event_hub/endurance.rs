@@ -49,7 +49,7 @@ impl Bench {
                 origin: Origin::Environment("ENDURANCE"),
                 source: Arc::new(Fixed(hub.connection_string().into())),
             }),
-            identity: Identity::default(),
+            identity: AzureIdentity::default(),
             stall_timeout: Duration::from_secs(120),
         };
         let sink = producer.block_on(async {

@@ -10,7 +10,7 @@ use super::hub_error::{Cause, HubError};
 
 /// What a sender has taken and why it fails. Shared with those who wait.
 #[derive(Debug)]
-pub(super) struct Health {
+pub(super) struct PartitionHealth {
     /// Events taken and not accepted yet.
     outstanding: AtomicU64,
     /// When something was last accepted, or began to wait, or waits because it was told to.
@@ -27,7 +27,7 @@ pub(super) struct StallTimeout {
     pub(super) hopeless: Duration,
 }
 
-impl Health {
+impl PartitionHealth {
     pub(super) fn new() -> Self {
         Self {
             outstanding: AtomicU64::new(0),
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_cause_without_hope_counts_from_when_it_began() {
-        let health = Health::new();
+        let health = PartitionHealth::new();
         let stall_timeout =
             StallTimeout { usual: Duration::from_secs(60), hopeless: Duration::from_millis(200) };
         let record_failure = |cause| {

@@ -43,7 +43,7 @@ use partition::Router;
 use producer::Producer;
 
 use super::{DeltaTable, Held, Sink};
-use crate::azure::Identity;
+use crate::azure::AzureIdentity;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::model::{EMULATOR, EventHubOptions, HubAddress};
@@ -62,7 +62,7 @@ pub struct EventHubAccess {
     /// The connection string of a shared access policy, instead of an identity.
     pub(crate) connection_string: Option<ConnectionStringSource>,
     /// Who we are to Entra, without a connection string.
-    pub(crate) identity: Identity,
+    pub(crate) identity: AzureIdentity,
     /// How long a partition may accept nothing before those who wait are told.
     pub(crate) stall_timeout: Duration,
 }

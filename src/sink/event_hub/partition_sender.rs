@@ -1,7 +1,7 @@
 //! Sends events into one partition.
 //!
 //! No event is ever given up: it is sent again, under the same id, until the service has said
-//! *accepted*. Who waits for it decides how long to wait ([`Health`]).
+//! *accepted*. Who waits for it decides how long to wait ([`PartitionHealth`]).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use uuid::Uuid;
 
-use super::batch::{Batch, BatchBuilder, Bounds, QueuedEvent};
+use super::batch::{Batch, BatchBuilder, BatchLimits, QueuedEvent};
 use super::connection::{LinkSession, SharedConnection};
-use super::health::Health;
+use super::health::PartitionHealth;
 use super::hub_error::{Cause, HubError};
 use super::in_flight::{BatchSequence, InFlight};
 use super::rate_limiter::RateLimiter;
@@ -63,7 +63,7 @@ pub(super) struct PartitionSender {
     pub(super) target: String,
     pub(super) connection: SharedConnection,
     pub(super) rate_limiter: Arc<RateLimiter>,
-    pub(super) health: Arc<Health>,
+    pub(super) health: Arc<PartitionHealth>,
     pub(super) queue: mpsc::UnboundedReceiver<Entry>,
 }
 
@@ -216,7 +216,7 @@ impl SenderState {
                     self.held = Some(held);
                     break;
                 }
-                Some(Entry::Event(entry)) => match self.builder.add(entry, self.bounds()).await {
+                Some(Entry::Event(entry)) => match self.builder.add(entry, self.limits()).await {
                     Ok(batch) => {
                         self.delayed = false;
                         self.keep(batch);
@@ -243,8 +243,8 @@ impl SenderState {
         }
     }
 
-    fn bounds(&self) -> Bounds {
-        Bounds {
+    fn limits(&self) -> BatchLimits {
+        BatchLimits {
             message: self.largest,
             bytes: self.partition.rate_limiter.batch_bytes(),
             events: self.partition.rate_limiter.batch_events(),
@@ -366,12 +366,12 @@ impl SenderState {
     /// Cuts a batch that is larger than the largest message. An event that is so by itself becomes
     /// a claim check.
     async fn cut(&mut self, place: BatchSequence, batch: Batch) {
-        let mut bounds = self.bounds();
+        let mut limits = self.limits();
         let mut builder = BatchBuilder::default();
         let mut pieces = Vec::new();
         let mut entries: VecDeque<QueuedEvent> = batch.entries.into();
         while let Some(entry) = entries.pop_front() {
-            match builder.add(entry, bounds).await {
+            match builder.add(entry, limits).await {
                 Ok(piece) => pieces.extend(piece),
                 Err(kept) => {
                     let (entry, failure) = *kept;
@@ -379,8 +379,8 @@ impl SenderState {
                     // The rest is cut another time.
                     pieces.extend(builder.close());
                     entries.push_front(entry);
-                    bounds.message = usize::MAX;
-                    bounds.bytes = usize::MAX;
+                    limits.message = usize::MAX;
+                    limits.bytes = usize::MAX;
                 }
             }
         }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, interval};
 use super::batch::QueuedEvent;
 use super::claim_check::MessageEncoder;
 use super::connection::{Connector, HubDescription, OpenConnection, SharedConnection};
-use super::health::{Health, StallTimeout};
+use super::health::{PartitionHealth, StallTimeout};
 use super::hub_error::{Cause, HubError};
 use super::hub_incarnation::HubIncarnation;
 use super::partition_sender::{Entry, PartitionSender};
@@ -50,7 +50,7 @@ pub(super) struct Producer {
 struct SenderHandle {
     partition: String,
     queue: mpsc::UnboundedSender<Entry>,
-    health: Arc<Health>,
+    health: Arc<PartitionHealth>,
 }
 
 /// What makes two sinks share a producer.
@@ -109,7 +109,7 @@ impl Producer {
         let mut senders = Vec::with_capacity(partitions.len());
         for (partition, connection) in partitions.into_iter().zip(connections.iter().cycle()) {
             let (queue, entries) = mpsc::unbounded_channel();
-            let health = Arc::new(Health::new());
+            let health = Arc::new(PartitionHealth::new());
             let sender = PartitionSender {
                 name: format!("{}, partition {partition}", connector.address),
                 target: connector.address.partition(&partition),

@@ -26,7 +26,7 @@ pub(super) async fn pair_and_look_up(
     old: Vec<Image>,
     new: Vec<Image>,
 ) -> Result<Option<Vec<DiffItem>>> {
-    let Paired { mut updates, old: mut deletes, new } = pair(key, old, new);
+    let PairedRows { mut updates, old: mut deletes, new } = pair(key, old, new);
     let base_source = tables.base.as_ref().unwrap_or(&tables.head);
     let (before, still_there) = tokio::try_join!(
         key::rows_by_key(base, key, base_source, &new),
@@ -46,7 +46,7 @@ pub(super) async fn pair_and_look_up(
 
 /// The changes between all old and all new rows of some keys.
 pub(super) fn pair_all(key: &[usize], old: Vec<Image>, new: Vec<Image>) -> Vec<DiffItem> {
-    let Paired { updates, old, new } = pair(key, old, new);
+    let PairedRows { updates, old, new } = pair(key, old, new);
     items(single(old, RowChange::Delete), updates, single(new, RowChange::Insert))
 }
 
@@ -135,7 +135,7 @@ fn numbered(key: &[usize], images: Vec<Image>) -> Vec<(Image, u64)> {
     numbered
 }
 
-struct Paired {
+struct PairedRows {
     updates: Vec<Change>,
     /// Without a partner.
     old: Vec<Image>,
@@ -143,7 +143,7 @@ struct Paired {
 }
 
 /// By image of the key. A pair that is equal was only rewritten, and is left out.
-fn pair(key: &[usize], old: Vec<Image>, new: Vec<Image>) -> Paired {
+fn pair(key: &[usize], old: Vec<Image>, new: Vec<Image>) -> PairedRows {
     let partners = partners(key, &old, &new);
     let mut old: Vec<Option<Image>> = old.into_iter().map(Some).collect();
     let mut updates = Vec::new();
@@ -157,7 +157,7 @@ fn pair(key: &[usize], old: Vec<Image>, new: Vec<Image>) -> Paired {
             None => unpaired.push(after),
         }
     }
-    Paired { updates, old: old.into_iter().flatten().collect(), new: unpaired }
+    PairedRows { updates, old: old.into_iter().flatten().collect(), new: unpaired }
 }
 
 /// Where each new row has its old one. Both often come in one order: then it is the one behind the
