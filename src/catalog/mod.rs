@@ -27,7 +27,7 @@ pub(crate) use publication::{
 pub use published_table::Operations;
 pub(crate) use published_table::PublishedTable;
 pub(crate) use relation::{Relation, RelationKind, relations};
-pub(crate) use same_rows::{SameStorage, Storage, same_rows, storage};
+pub(crate) use same_rows::{SameStorage, Storage, TYPES_OF_TYPES, same_rows, storage};
 pub use table::Table;
 
 /// Begins the comment on each object that a recovery creates, so that nothing is taken for ours, or

@@ -23,7 +23,7 @@ const DEFAULT_TOPIC_PREFIX: &str = "deltacompare";
 /// Little enough to cost next to nothing, enough to notice a restore that is not what it seems.
 const DEFAULT_SAMPLE_PERCENT: u8 = 1;
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct SelectionArguments {
     /// Only this publication's tables; may be repeated, as a slot may read several [default: every
     /// table of every publication]
@@ -294,15 +294,6 @@ impl RunArguments {
     /// The request of a new recovery.
     pub(super) fn request(&self) -> Result<Request> {
         let asked = &self.asked;
-        let selection = SelectionArguments {
-            publications: asked.selection.publications.clone(),
-            tables: asked.selection.tables.clone(),
-            exclude: asked.selection.exclude.clone(),
-            recorded: asked.selection.recorded.clone(),
-            fdw_host: asked.selection.fdw_host.clone(),
-            fdw_sslrootcert: asked.selection.fdw_sslrootcert.clone(),
-            ..asked.selection
-        };
         Ok(Request {
             sinks: self.sinks.iter().map(absolute).collect::<Result<_>>()?,
             format: asked.format,
@@ -322,7 +313,7 @@ impl RunArguments {
             sample_percent: asked.sample_percent,
             parallel: asked.parallel,
             range_blocks: asked.range_blocks,
-            ..selection.request()?
+            ..asked.selection.clone().request()?
         })
     }
 }

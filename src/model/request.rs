@@ -85,7 +85,6 @@ pub struct FdwOverrides {
     /// Base's port as head knows it.
     pub port: Option<u16>,
     /// libpq's `sslmode` from head to base.
-    #[serde(with = "ssl_mode_name")]
     pub ssl_mode: Option<SslMode>,
     /// The authority's certificate, as a path on head.
     pub ssl_root_cert: Option<String>,
@@ -156,26 +155,5 @@ impl TryFrom<String> for SinkTarget {
 impl From<SinkTarget> for String {
     fn from(sink: SinkTarget) -> Self {
         sink.to_string()
-    }
-}
-
-mod ssl_mode_name {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-
-    use super::super::SslMode;
-
-    pub(super) fn serialize<S: Serializer>(
-        mode: &Option<SslMode>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        mode.map(SslMode::as_str).serialize(to)
-    }
-
-    pub(super) fn deserialize<'a, D: Deserializer<'a>>(
-        from: D,
-    ) -> Result<Option<SslMode>, D::Error> {
-        Option::<String>::deserialize(from)?
-            .map(|mode| mode.parse().map_err(de::Error::custom))
-            .transpose()
     }
 }

@@ -6,10 +6,10 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use super::recoveries;
 use crate::app::state::App;
-use crate::model::RecoveryStatus;
+use crate::model::{ProblemDocument, RecoveryStatus};
 
 /// Cancels a recovery: its items stop within seconds, and its objects on the servers are dropped.
 /// Events that were delivered stay delivered. A repetition changes nothing.

@@ -9,10 +9,10 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use super::request::{self, RecoveryRequest};
 use crate::app::state::App;
-use crate::model::Plan;
+use crate::model::{Plan, ProblemDocument};
 use crate::recovery;
 
 /// Shows what a recovery would do: each table, how it would be compared and why, how big it is, and

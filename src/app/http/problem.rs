@@ -3,29 +3,14 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use crate::error::{Error, ErrorKind};
+use crate::model::ProblemDocument;
 
 /// A problem. Its detail names the next step, and no secret.
 #[derive(Debug)]
 pub(in crate::app) struct Problem {
     status: StatusCode,
-    detail: String,
-}
-
-/// A problem document (RFC 9457).
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Problem)]
-pub(in crate::app) struct ProblemDocument {
-    /// Always `about:blank`: the status says what kind of problem it is.
-    r#type: &'static str,
-    /// The status in words.
-    title: &'static str,
-    /// The status of the answer.
-    status: u16,
-    /// What is wrong, and what to do about it.
     detail: String,
 }
 
@@ -57,8 +42,8 @@ impl From<Error> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let document = ProblemDocument {
-            r#type: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Error"),
+            r#type: "about:blank".to_owned(),
+            title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
             status: self.status.as_u16(),
             detail: self.detail,
         };

@@ -13,10 +13,10 @@ use sha1::{Digest, Sha1};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use crate::app::state::App;
 use crate::error::Error;
-use crate::model::{RecoveryStatus, RecoverySummary, TableStatus};
+use crate::model::{ProblemDocument, RecoveryStatus, RecoverySummary, TableStatus};
 use crate::recovery::Page;
 
 /// Which part of a list.

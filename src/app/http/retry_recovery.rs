@@ -6,10 +6,10 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use super::recoveries;
 use crate::app::state::App;
-use crate::model::RecoveryStatus;
+use crate::model::{ProblemDocument, RecoveryStatus};
 use crate::recovery::Retried;
 use crate::telemetry::trace;
 

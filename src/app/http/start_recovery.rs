@@ -10,10 +10,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::preview_plan;
-use super::problem::{Problem, ProblemDocument};
+use super::problem::Problem;
 use super::request::{self, RecoveryRequest};
 use crate::app::state::App;
-use crate::model::{Begun, Plan};
+use crate::model::{Begun, Plan, ProblemDocument};
 use crate::recovery::{NewRecovery, Registration};
 use crate::telemetry::trace;
 

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use deltacompare::error::{Error, ErrorKind, Result};
+use deltacompare::model::ProblemDocument;
 use reqwest::header::HeaderValue;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -199,10 +200,9 @@ fn refusal(status: StatusCode, body: &[u8], base: &Url) -> Error {
             "{base} does not take the key ({status}): put a host key of the app into {KEY}"
         ));
     }
-    let problem: Value = serde_json::from_slice(body).unwrap_or_default();
-    let detail = problem.get("detail").and_then(Value::as_str).map_or_else(
-        || format!("{base} answered {status}; check --app, and the app's log"),
-        str::to_owned,
+    let detail = serde_json::from_slice(body).map_or_else(
+        |_| format!("{base} answered {status}; check --app, and the app's log"),
+        |problem: ProblemDocument| problem.detail,
     );
     let kind = if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
         ErrorKind::Transient

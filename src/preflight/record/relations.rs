@@ -1,7 +1,7 @@
 //! What a server's catalogs say of its tables and publications, in a form that two moments can be
 //! compared by.
 
-use crate::catalog::OUR_SCHEMA;
+use crate::catalog::{OUR_SCHEMA, TYPES_OF_TYPES};
 use crate::error::Result;
 use crate::model::{RecordedPublication, RecordedRelation, TableName};
 use crate::postgres::{Session, from_row};
@@ -105,21 +105,7 @@ async fn relation_rows(
             from relation r
             join pg_attribute a on a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped
           union
-          select p.column_type, n.oid
-            from part p
-            join pg_type t on t.oid = p.oid
-           cross join lateral (
-                 select t.typbasetype as oid where t.typtype = 'd'
-                 union all
-                 select t.typelem where t.typelem <> 0
-                 union all
-                 select a.atttypid from pg_attribute a
-                  where t.typtype = 'c' and a.attrelid = t.typrelid
-                    and a.attnum > 0 and not a.attisdropped
-                 union all
-                 select g.rngsubtype from pg_range g where g.rngtypid = t.oid
-                 union all
-                 select g.rngtypid from pg_range g where g.rngmultitypid = t.oid) n
+          {TYPES_OF_TYPES}
         ),
         -- What values of these types print. Only catalogs that a column prints names of are read.
         named (type, definition) as materialized (
