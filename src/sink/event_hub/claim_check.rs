@@ -25,7 +25,7 @@ impl MessageEncoder {
     /// the delta table. Bounded.
     pub(super) async fn claim_check(&self, event: &Event) -> Result<Vec<u8>, HubError> {
         let refused = |why: &dyn std::fmt::Display| {
-            HubError::passing(format!(
+            HubError::transient(format!(
                 "an event of {} is too large for the hub, and the delta table does not take it: \
                  {why}",
                 event.table

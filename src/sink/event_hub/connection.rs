@@ -66,7 +66,7 @@ impl Connector {
     /// Opens a connection and shows a token. Bounded.
     pub(super) async fn open(&self) -> Result<OpenConnection, HubError> {
         timeout(OPEN_WITHIN, self.connect()).await.unwrap_or_else(|_| {
-            Err(HubError::passing(format!(
+            Err(HubError::transient(format!(
                 "{} did not answer within {} s",
                 self.endpoint,
                 OPEN_WITHIN.as_secs()
@@ -77,7 +77,7 @@ impl Connector {
     async fn connect(&self) -> Result<OpenConnection, HubError> {
         let Endpoint { host, port, .. } = &self.endpoint;
         let unreachable = |error: &dyn std::fmt::Display| {
-            HubError::passing(format!("{} cannot be reached: {error}", self.endpoint))
+            HubError::transient(format!("{} cannot be reached: {error}", self.endpoint))
         };
         let stream =
             TcpStream::connect((host.as_str(), *port)).await.map_err(|e| unreachable(&e))?;
@@ -103,59 +103,60 @@ impl Connector {
             _ => unreachable(&e),
         })?;
         let failed = |what: &str, error: &dyn std::fmt::Display| {
-            HubError::passing(format!("{what} with {} failed: {error}", self.endpoint))
+            HubError::transient(format!("{what} with {} failed: {error}", self.endpoint))
         };
         let mut session = Session::begin(&mut handle).await.map_err(|e| failed("a session", &e))?;
         let cbs = CbsClient::attach(&mut session).await.map_err(|e| failed("authorization", &e))?;
         let now = Instant::now();
         let (over, _) = watch::channel(());
-        let mut live =
+        let mut connection =
             OpenConnection { cbs, _cbs_session: session, handle, put_at: now, renew_at: now, over };
-        self.show(&mut live, self.token().await?).await?;
-        Ok(live)
+        self.show(&mut connection, self.token().await?).await?;
+        Ok(connection)
     }
 
     /// A new token. Bounded.
     async fn token(&self) -> Result<Token, HubError> {
         timeout(ANSWER_WITHIN, self.credential.token(&self.address))
             .await
-            .unwrap_or_else(|_| Err(HubError::passing("no token was to be had in time")))
+            .unwrap_or_else(|_| Err(HubError::transient("no token was to be had in time")))
     }
 
     /// Shows a token. Bounded. After an error the connection is of no use: an answer that comes
     /// later would be taken for the next one's.
-    async fn show(&self, live: &mut OpenConnection, token: Token) -> Result<(), HubError> {
+    async fn show(&self, connection: &mut OpenConnection, token: Token) -> Result<(), HubError> {
         let lasts = token.expires.duration_since(SystemTime::now()).unwrap_or_default();
         let since_epoch = token.expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let expires = Timestamp::from_milliseconds(since_epoch.as_millis() as i64);
         let token = CbsToken::new(token.value.expose_secret(), token.kind, expires);
-        let put = live.cbs.put_token(self.address.audience(), token);
+        let put = connection.cbs.put_token(self.address.audience(), token);
         tokio::select! {
             biased;
             // The answer would be waited for all the same.
-            _ = live.handle.on_close() => return Err(ended()),
+            _ = connection.handle.on_close() => return Err(ended()),
             shown = timeout(ANSWER_WITHIN, put) => shown
-                .map_err(|_| HubError::passing("the service did not answer to a token in time"))?
+                .map_err(|_| HubError::transient("the service did not answer to a token in time"))?
                 .map_err(not_authorized)?,
         };
-        live.put_at = Instant::now();
+        connection.put_at = Instant::now();
         // Early enough to try several times, and not all the time if it lasts seconds only.
         let early = (lasts / 3).min(Duration::from_secs(300));
-        live.renew_at = live.put_at + (lasts - early).max(Duration::from_secs(1));
+        connection.renew_at = connection.put_at + (lasts - early).max(Duration::from_secs(1));
         Ok(())
     }
 
     /// What the service says of the hub. Bounded.
     pub(super) async fn describe(
         &self,
-        live: &mut OpenConnection,
+        connection: &mut OpenConnection,
     ) -> Result<HubDescription, HubError> {
         let node = format!("{}/$management", self.address.hub());
         let read = timeout(ANSWER_WITHIN, async {
             let failed = |error: &dyn std::fmt::Display| {
-                HubError::passing(format!("the hub's properties could not be read: {error}"))
+                HubError::transient(format!("the hub's properties could not be read: {error}"))
             };
-            let mut session = Session::begin(&mut live.handle).await.map_err(|e| failed(&e))?;
+            let mut session =
+                Session::begin(&mut connection.handle).await.map_err(|e| failed(&e))?;
             let mut client = MgmtClient::builder()
                 .management_node_address(node)
                 .client_node_addr(format!("deltacompare-{}", Uuid::new_v4().simple()))
@@ -194,18 +195,21 @@ impl Connector {
             }
         });
         let mut hub = read.await.unwrap_or_else(|_| {
-            Err(HubError::passing("the hub's properties could not be read in time"))
+            Err(HubError::transient("the hub's properties could not be read in time"))
         })?;
         hub.partitions.sort_by_key(|id| id.parse().unwrap_or(u32::MAX));
         Ok(hub)
     }
 
     /// A session for one link, and the end of its connection. Bounded.
-    pub(super) async fn session(&self, live: &mut OpenConnection) -> Result<LinkSession, HubError> {
-        match timeout(ANSWER_WITHIN, Session::begin(&mut live.handle)).await {
-            Ok(Ok(session)) => Ok(LinkSession { session, over: live.over.subscribe() }),
-            Ok(Err(error)) => Err(HubError::passing(format!("no session: {error}"))),
-            Err(_) => Err(HubError::passing("no session within the time")),
+    pub(super) async fn session(
+        &self,
+        connection: &mut OpenConnection,
+    ) -> Result<LinkSession, HubError> {
+        match timeout(ANSWER_WITHIN, Session::begin(&mut connection.handle)).await {
+            Ok(Ok(session)) => Ok(LinkSession { session, over: connection.over.subscribe() }),
+            Ok(Err(error)) => Err(HubError::transient(format!("no session: {error}"))),
+            Err(_) => Err(HubError::transient("no session within the time")),
         }
     }
 }
@@ -240,10 +244,10 @@ impl SharedConnection {
     /// The connection, and what has to be run for it until the last clone is gone.
     pub(super) fn new(
         connector: Arc<Connector>,
-        live: Option<OpenConnection>,
+        connection: Option<OpenConnection>,
     ) -> (Self, impl Future<Output = ()>) {
         let (wanted, requests) = mpsc::unbounded_channel();
-        (Self { wanted }, keep(connector, live, requests))
+        (Self { wanted }, keep(connector, connection, requests))
     }
 
     /// A session on the connection, which is opened if there is none. `renewed`: with a token that
@@ -251,28 +255,28 @@ impl SharedConnection {
     pub(super) async fn session(&self, renewed: bool) -> Result<LinkSession, HubError> {
         let (reply, answer) = oneshot::channel();
         let _ = self.wanted.send(Wanted { renewed, reply });
-        answer.await.unwrap_or_else(|_| Err(HubError::passing("the connection was given up")))
+        answer.await.unwrap_or_else(|_| Err(HubError::transient("the connection was given up")))
     }
 }
 
 async fn keep(
     connector: Arc<Connector>,
-    mut live: Option<OpenConnection>,
+    mut connection: Option<OpenConnection>,
     mut requests: mpsc::UnboundedReceiver<Wanted>,
 ) {
     let mut failed: Option<(Instant, HubError)> = None;
     loop {
-        let wanted = match &mut live {
+        let wanted = match &mut connection {
             None => requests.recv().await,
             Some(open) => tokio::select! {
                 biased;
                 ended = open.handle.on_close() => {
                     tracing::info!(hub = %connector.address, ?ended, "connection ended");
-                    live = None;
+                    connection = None;
                     continue;
                 }
                 () = sleep_until(open.renew_at) => {
-                    if let Err(failure) = renew(&connector, &mut live).await {
+                    if let Err(failure) = renew(&connector, &mut connection).await {
                         tracing::warn!(
                             hub = %connector.address,
                             error = failure.sentence,
@@ -289,7 +293,7 @@ async fn keep(
             // Who asks meanwhile does not make it longer.
             Some((at, failure)) if at.elapsed() < REST => Err(failure.clone()),
             _ => {
-                let given = give(&connector, &mut live, renewed).await;
+                let given = give(&connector, &mut connection, renewed).await;
                 failed = given.as_ref().err().map(|failure| (Instant::now(), failure.clone()));
                 given
             }
@@ -301,28 +305,31 @@ async fn keep(
 
 async fn give(
     connector: &Connector,
-    live: &mut Option<OpenConnection>,
+    connection: &mut Option<OpenConnection>,
     renewed: bool,
 ) -> Result<LinkSession, HubError> {
     // Many links fail together when a token ends: one new token does for all.
-    if renewed && live.as_ref().is_some_and(|open| open.put_at.elapsed() > REST) {
-        renew(connector, live).await?;
+    if renewed && connection.as_ref().is_some_and(|open| open.put_at.elapsed() > REST) {
+        renew(connector, connection).await?;
     }
-    let open = match live {
+    let open = match connection {
         Some(open) => open,
-        None => live.insert(connector.open().await?),
+        None => connection.insert(connector.open().await?),
     };
     let way = connector.session(open).await;
     if way.is_err() {
         // A connection without sessions is of no use.
-        *live = None;
+        *connection = None;
     }
     way
 }
 
 /// Shows a new token on a connection. Without one, the old is still good for a while.
-async fn renew(connector: &Connector, live: &mut Option<OpenConnection>) -> Result<(), HubError> {
-    let Some(open) = live else { return Ok(()) };
+async fn renew(
+    connector: &Connector,
+    connection: &mut Option<OpenConnection>,
+) -> Result<(), HubError> {
+    let Some(open) = connection else { return Ok(()) };
     open.renew_at = Instant::now() + Duration::from_secs(5);
     let token = tokio::select! {
         biased;
@@ -335,13 +342,13 @@ async fn renew(connector: &Connector, live: &mut Option<OpenConnection>) -> Resu
         Err(ended) => Err(ended),
     };
     if shown.is_err() {
-        *live = None;
+        *connection = None;
     }
     shown
 }
 
 fn ended() -> HubError {
-    HubError::passing("the connection ended")
+    HubError::transient("the connection ended")
 }
 
 fn not_authorized(error: fe2o3_amqp_management::error::Error) -> HubError {
@@ -352,11 +359,11 @@ fn not_authorized(error: fe2o3_amqp_management::error::Error) -> HubError {
             let cause = match code {
                 401 | 403 => Cause::Unauthorized,
                 404 => Cause::Gone,
-                _ => Cause::Passing,
+                _ => Cause::Transient,
             };
             let description = status.description.unwrap_or_default();
             HubError { cause, sentence: format!("the token was not taken ({code}): {description}") }
         }
-        other => HubError::passing(format!("the token was not taken: {other}")),
+        other => HubError::transient(format!("the token was not taken: {other}")),
     }
 }

@@ -62,7 +62,7 @@ impl PartitionHealth {
             return None;
         }
         let failure = failure.map(|(_, failure)| failure);
-        Some((stalled, failure.unwrap_or_else(|| HubError::passing("no answer"))))
+        Some((stalled, failure.unwrap_or_else(|| HubError::transient("no answer"))))
     }
 
     pub(super) fn accepted(&self, events: usize) {

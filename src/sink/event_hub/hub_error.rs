@@ -21,7 +21,7 @@ pub(super) enum Cause {
     /// The connection string cannot be read or used; the sentence says what to do.
     ConnectionString,
     /// All else, which may pass.
-    Passing,
+    Transient,
 }
 
 /// Why something did not work, in a sentence.
@@ -32,8 +32,8 @@ pub(super) struct HubError {
 }
 
 impl HubError {
-    pub(super) fn passing(sentence: impl Into<String>) -> Self {
-        Self { cause: Cause::Passing, sentence: sentence.into() }
+    pub(super) fn transient(sentence: impl Into<String>) -> Self {
+        Self { cause: Cause::Transient, sentence: sentence.into() }
     }
 
     /// What an operator can do.
@@ -50,7 +50,7 @@ impl HubError {
                  connection string of a policy with the right Send"
             }
             Cause::ConnectionString => "it is read again with every try",
-            Cause::Passing => "check that the namespace can be reached from here",
+            Cause::Transient => "check that the namespace can be reached from here",
         }
     }
 }
@@ -72,7 +72,7 @@ impl From<&definitions::Error> for HubError {
                 Cause::Gone
             }
             "amqp:unauthorized-access" | "com.microsoft:auth-failed" => Cause::Unauthorized,
-            _ => Cause::Passing,
+            _ => Cause::Transient,
         };
         let sentence = match &error.description {
             Some(description) => format!("{condition}: {}", one_line(description)),
@@ -88,7 +88,7 @@ impl From<&LinkStateError> for HubError {
             LinkStateError::RemoteDetachedWithError(error)
             | LinkStateError::RemoteClosedWithError(error) => error.into(),
             LinkStateError::SessionStopped(reason) => reason.into(),
-            other => Self::passing(other.to_string()),
+            other => Self::transient(other.to_string()),
         }
     }
 }
@@ -100,7 +100,7 @@ impl From<&SessionStopReason> for HubError {
             SessionStopReason::ConnectionStopped(ConnectionStopReason::RemoteClosedWithError(
                 error,
             )) => error.into(),
-            _ => Self::passing("the connection ended"),
+            _ => Self::transient("the connection ended"),
         }
     }
 }
@@ -116,7 +116,7 @@ impl From<SendError> for HubError {
             SendError::MessageSizeExceeded(_) => {
                 Self { cause: Cause::TooLarge, sentence: error.to_string() }
             }
-            _ => Self::passing(error.to_string()),
+            _ => Self::transient(error.to_string()),
         }
     }
 }
@@ -126,7 +126,7 @@ impl From<SenderAttachError> for HubError {
         match &error {
             SenderAttachError::RemoteClosedWithError(error) => error.into(),
             SenderAttachError::SessionStopped(reason) => reason.into(),
-            _ => Self::passing(format!("the link could not be attached: {error}")),
+            _ => Self::transient(format!("the link could not be attached: {error}")),
         }
     }
 }

@@ -156,8 +156,8 @@ impl SenderState {
             .attach(&mut session);
         let sender = tokio::select! {
             attached = timeout(LINK_WITHIN, attach) => attached
-                .map_err(|_| HubError::passing("the link was not attached in time"))??,
-            _ = over.changed() => return Err(HubError::passing("the connection ended")),
+                .map_err(|_| HubError::transient("the link was not attached in time"))??,
+            _ = over.changed() => return Err(HubError::transient("the connection ended")),
         };
         let most = sender.max_message_size().filter(|&most| most > 0);
         let most = usize::try_from(most.unwrap_or(SMALLEST_TIER_BYTES)).unwrap_or(usize::MAX);
@@ -177,12 +177,12 @@ impl SenderState {
         let lingers = self.close_at.is_some() && self.in_flight.is_empty();
         tokio::select! {
             biased;
-            _ = link.over.changed() => Err(HubError::passing("the connection ended")),
+            _ = link.over.changed() => Err(HubError::transient("the connection ended")),
             Some((place, outcome)) = self.outcomes.next(), if !self.outcomes.is_empty() => {
                 self.settle(place, outcome).map(|()| true)
             }
             () = sleep_until(oldest.unwrap_or_else(Instant::now)), if oldest.is_some() => {
-                Err(HubError::passing(format!(
+                Err(HubError::transient(format!(
                     "no answer to a batch within {} s",
                     OUTCOME_WITHIN.as_secs()
                 )))
@@ -303,7 +303,7 @@ impl SenderState {
                     self.in_flight.put_back(place, batch);
                     return Err(match error {
                         SendError::IllegalDeliveryState => {
-                            HubError::passing("the partition gives no leave to send")
+                            HubError::transient("the partition gives no leave to send")
                         }
                         error => error.into(),
                     });
@@ -329,10 +329,10 @@ impl SenderState {
             }
             Ok(Outcome::Rejected(rejected)) => match &rejected.error {
                 Some(error) => HubError::from(error),
-                None => HubError::passing("a batch was rejected without a reason"),
+                None => HubError::transient("a batch was rejected without a reason"),
             },
-            Ok(Outcome::Released(_)) => HubError::passing("a batch was released, not stored"),
-            Ok(Outcome::Modified(_)) => HubError::passing("a batch was given back, not stored"),
+            Ok(Outcome::Released(_)) => HubError::transient("a batch was released, not stored"),
+            Ok(Outcome::Modified(_)) => HubError::transient("a batch was given back, not stored"),
             Err(error) => {
                 self.in_flight.put_back(place, batch);
                 return Err(error.into());

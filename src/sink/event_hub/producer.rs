@@ -92,12 +92,12 @@ impl Producer {
         options: &EventHubOptions,
         stall_timeout: Duration,
     ) -> Result<Self, HubError> {
-        let mut live = connector.open().await?;
-        let HubDescription { partitions, created_at } = connector.describe(&mut live).await?;
+        let mut open = connector.open().await?;
+        let HubDescription { partitions, created_at } = connector.describe(&mut open).await?;
         let connector = Arc::new(connector);
         let rate_limiter = Arc::new(RateLimiter::new(options));
         let mut tasks = JoinSet::new();
-        let mut first: Option<OpenConnection> = Some(live);
+        let mut first: Option<OpenConnection> = Some(open);
         let connections: Vec<SharedConnection> = (0..CONNECTIONS.min(partitions.len()))
             .map(|_| {
                 let (connection, keep) =
@@ -122,7 +122,7 @@ impl Producer {
             senders.push(SenderHandle { partition, queue, health });
         }
         if senders.is_empty() {
-            return Err(HubError::passing("the hub says that it has no partitions"));
+            return Err(HubError::transient("the hub says that it has no partitions"));
         }
         let backlog_bytes = rate_limiter.backlog(BACKLOG_BYTES);
         Ok(Self {
