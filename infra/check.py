@@ -87,7 +87,7 @@ def known_settings():
     """The program's settings: the README's table, which a test compares with the program."""
     readme = (REPO / "README.md").read_text()
     names = set(re.findall(r"DELTACOMPARE_[A-Z_]+", readme))
-    code = (REPO / "src/functions/mod.rs").read_text()
+    code = (REPO / "src/app/host/bindings.rs").read_text()
     prefix = re.search(r'QUEUE_CONNECTION: &str = "(\w+)"', code)
     names.add(prefix[1] if prefix else "DELTACOMPARE_QUEUES")
     return names

@@ -48,7 +48,7 @@ create table work_item (
   number int not null,
   schema_name text not null,
   table_name text not null,
-  strategy text not null,
+  strategy text not null check (strategy in ('row-versions', 'content', 'full')),
   strategy_reason text not null,
   -- What is compared with what, and how head reads base.
   spec jsonb not null,

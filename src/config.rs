@@ -10,14 +10,13 @@ use clap::{Arg, Args, Parser, ValueEnum};
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::azure::{
+    AzureIdentity, AzureIdentityKind, EntraToken, KeyVault, SecretName, VaultSecret,
+};
 use crate::error::{Error, Result};
-use crate::identity::{Identity, IdentityKind};
 use crate::postgres::{FixedPassword, Server, Side};
 use crate::preflight::Servers;
-use crate::secrets::{
-    EntraToken, KeyVault, Origin, Password, Secret, SecretName, SecretSource, VaultSecret,
-    find_in_pgpass,
-};
+use crate::secrets::{Origin, Password, Secret, SecretSource, find_in_pgpass};
 use crate::sink::EventHubAccess;
 
 pub use event_hub::EventHubSettings;
@@ -66,8 +65,8 @@ pub struct ServerSettings {
     #[arg(long, env = "DELTACOMPARE_LOGIN", value_enum, default_value_t = Login::Password)]
     login: Login,
     /// Who the program is to Azure: to the vault, to Entra logins and to Event Hubs
-    #[arg(long, env = "DELTACOMPARE_IDENTITY", value_enum, default_value_t = IdentityKind::Auto)]
-    identity: IdentityKind,
+    #[arg(long, env = "DELTACOMPARE_IDENTITY", value_enum, default_value_t = AzureIdentityKind::Auto)]
+    identity: AzureIdentityKind,
     /// The client id of a user-assigned managed identity [default: the system-assigned one]
     #[arg(long, env = "DELTACOMPARE_IDENTITY_CLIENT_ID", value_name = "ID")]
     identity_client_id: Option<String>,
@@ -156,8 +155,8 @@ impl ServerSettings {
     }
 
     /// The program's identity in Microsoft Entra.
-    pub fn identity(&self) -> Identity {
-        Identity { kind: self.identity, client_id: self.identity_client_id.clone() }
+    pub fn identity(&self) -> AzureIdentity {
+        AzureIdentity { kind: self.identity, client_id: self.identity_client_id.clone() }
     }
 
     /// The two servers. Reads secrets that hold a whole URL; passwords are read when first needed.

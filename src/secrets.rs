@@ -5,8 +5,6 @@
 //! while a recovery runs: they are kept for a while only, and read again at once when PostgreSQL
 //! refuses what was kept.
 
-mod entra;
-mod key_vault;
 mod pgpass;
 
 use std::fmt;
@@ -17,8 +15,6 @@ use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
-pub(crate) use entra::EntraToken;
-pub(crate) use key_vault::{KeyVault, SecretName, VaultSecret};
 pub(crate) use pgpass::find as find_in_pgpass;
 
 use crate::error::Result;

@@ -12,7 +12,7 @@ param endpointSubnetId string
 param privateZonesGroupId string
 
 var private = !empty(endpointSubnetId)
-// src/functions names the queues.
+// src/app/host/bindings.rs names the queues.
 var queueNames = ['recovery-plan', 'recovery-work', 'recovery-plan-poison', 'recovery-work-poison']
 var roles = {
   storageBlobDataOwner: 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::postgres::Relation;
+use crate::postgres::QualifiedName;
 
 /// One compared column, as head's catalog describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ impl Column {
     /// of their own, in the schema in which the type's is looked for. It is no conversion, and an
     /// index serves as before.
     pub(crate) fn base_cast(&self) -> String {
-        format!("::{}", Relation::new(&self.base.schema, &self.base.name))
+        format!("::{}", QualifiedName::new(&self.base.schema, &self.base.name))
     }
 }
 

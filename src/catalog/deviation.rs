@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use super::{Operations, ReplicaIdentity, TableName};
+use super::{Operations, ReplicaIdentity};
+use crate::model::TableName;
 
 /// One thing about a table that its events alone do not tell.
 #[derive(Clone, Debug, PartialEq, Eq)]

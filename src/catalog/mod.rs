@@ -3,12 +3,14 @@
 mod column;
 mod deviation;
 mod key;
+mod key_order;
 mod names;
 mod order;
 mod pairing;
 mod partition;
 mod pgoutput;
 mod publication;
+mod published_table;
 mod relation;
 mod same_rows;
 mod table;
@@ -19,13 +21,14 @@ pub use key::{Key, ReplicaIdentity};
 pub(crate) use names::{names_of, oids};
 pub(crate) use pairing::{Sides, TablePair};
 pub(crate) use partition::partitions;
-pub use publication::Operations;
 pub(crate) use publication::{
-    PublishedTable, Selected, Selection, partitions_among, publications, published, select,
+    Selected, Selection, partitions_among, publications, published, select,
 };
+pub use published_table::Operations;
+pub(crate) use published_table::PublishedTable;
 pub(crate) use relation::{Relation, RelationKind, relations};
-pub(crate) use same_rows::{SameStorage, Storage, same_rows, storage};
-pub use table::{Table, TableName};
+pub(crate) use same_rows::{SameStorage, Storage, TYPES_OF_TYPES, same_rows, storage};
+pub use table::Table;
 
 /// Begins the comment on each object that a recovery creates, so that nothing is taken for ours, or
 /// dropped, that merely has a similar name.

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::TableName;
 use crate::error::Result;
+use crate::model::TableName;
 use crate::postgres::Session;
 
 /// The oids of those of these tables that exist.

@@ -10,8 +10,9 @@ use super::partition::{self, Partitions};
 use super::relation::RelationColumn;
 use super::{
     Column, Deviation, Key, Operations, PublishedTable, Relation, RelationKind, ReplicaIdentity,
-    Table, TableName,
+    Table,
 };
+use crate::model::TableName;
 use crate::postgres::{self, Literal};
 
 /// A table as it will be compared, with what each server has of it.
@@ -252,7 +253,7 @@ fn but_partitions(
             true => format!("tableoid operator(pg_catalog.<>) '{oid}'::pg_catalog.oid"),
             false => format!(
                 "tableoid is distinct from pg_catalog.to_regclass({})::pg_catalog.oid",
-                Literal(&postgres::Relation::from(name).to_string())
+                Literal(&postgres::QualifiedName::from(name).to_string())
             ),
         })
         .collect();

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Deviation, Key, ReplicaIdentity, Table, TableName};
+use super::{Deviation, Key, ReplicaIdentity, Table};
 use crate::error::Result;
+use crate::model::TableName;
 use crate::postgres::Session;
 
 /// A partition that holds rows.

@@ -16,7 +16,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::deviation::{names, operations};
-use super::{Operations, PublishedTable, TableName};
+use super::{Operations, PublishedTable};
+use crate::model::TableName;
 
 /// A publication.
 #[derive(Clone, Debug)]

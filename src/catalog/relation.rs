@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::order::{KeyOrder, key_orders};
-use super::{BaseType, Column, ReplicaIdentity, TableName};
+use super::key_order::{KeyOrder, key_orders};
+use super::{BaseType, Column, ReplicaIdentity};
 use crate::error::Result;
+use crate::model::TableName;
 use crate::postgres::{Session, from_row};
 
 /// A table on one server.

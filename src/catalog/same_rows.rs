@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{TableName, TablePair};
+use super::TablePair;
 use crate::error::Result;
+use crate::model::TableName;
 use crate::postgres::{Session, from_row};
 
 /// A relation that holds rows: a plain table, or a leaf of a partitioned one.
@@ -62,6 +63,23 @@ from_row!(StorageRow {
     definitions
 });
 
+/// SQL: what a recursive `part (column_type, oid)` adds to itself, the types that a type is made of.
+pub(crate) const TYPES_OF_TYPES: &str = r#"select p.column_type, n.oid
+  from part p
+  join pg_type t on t.oid = p.oid
+ cross join lateral (
+       select t.typbasetype as oid where t.typtype = 'd'
+       union all
+       select t.typelem where t.typelem <> 0
+       union all
+       select a.atttypid from pg_attribute a
+        where t.typtype = 'c' and a.attrelid = t.typrelid
+          and a.attnum > 0 and not a.attisdropped
+       union all
+       select r.rngsubtype from pg_range r where r.rngtypid = t.oid
+       union all
+       select r.rngtypid from pg_range r where r.rngmultitypid = t.oid) n"#;
+
 /// What holds the rows of these tables, by the tables' oids.
 pub(crate) async fn storage(
     connection: &Session,
@@ -70,7 +88,8 @@ pub(crate) async fn storage(
     let roots: Vec<i64> = roots.iter().map(|&oid| i64::from(oid)).collect();
     let rows: Vec<StorageRow> = connection
         .query(
-            r#"
+            &format!(
+                r#"
         with recursive
         leaf (root, oid) as (
           select wanted.oid, coalesce(t.relid, wanted.oid::oid)
@@ -86,21 +105,7 @@ pub(crate) async fn storage(
             from leaf l
             join pg_attribute a on a.attrelid = l.oid and a.attnum > 0 and not a.attisdropped
           union
-          select p.column_type, n.oid
-            from part p
-            join pg_type t on t.oid = p.oid
-           cross join lateral (
-                 select t.typbasetype as oid where t.typtype = 'd'
-                 union all
-                 select t.typelem where t.typelem <> 0
-                 union all
-                 select a.atttypid from pg_attribute a
-                  where t.typtype = 'c' and a.attrelid = t.typrelid
-                    and a.attnum > 0 and not a.attisdropped
-                 union all
-                 select r.rngsubtype from pg_range r where r.rngtypid = t.oid
-                 union all
-                 select r.rngtypid from pg_range r where r.rngmultitypid = t.oid) n
+          {TYPES_OF_TYPES}
         ),
         -- What decides how a type's stored bytes print. The types that print names of catalog
         -- objects (regclass and its like, aclitem) depend on more than that.
@@ -156,17 +161,18 @@ pub(crate) async fn storage(
           join pg_database d on d.datname = current_database()
           left join pg_am am on am.oid = c.relam
          cross join lateral (
-               select coalesce(array_agg(a.attname::text order by a.attnum), '{}') as names,
+               select coalesce(array_agg(a.attname::text order by a.attnum), '{{}}') as names,
                       coalesce(array_agg(
                         -- A virtual column is an expression, not stored bytes.
                         case when a.attgenerated <> 'v' and m.definition is not null then
                           concat_ws('|', a.attnum, a.atttypid, a.atttypmod, a.attcollation,
                                     m.definition) end
-                        order by a.attnum), '{}') as definitions
+                        order by a.attnum), '{{}}') as definitions
                  from pg_attribute a
                  left join type_meaning m on m.oid = a.atttypid
                 where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) columns
-        "#,
+        "#
+            ),
             &[&roots],
         )
         .await?;

@@ -1,27 +1,21 @@
-//! What can be said on the command line and in the environment.
+//! The options of the commands, on the command line and in the environment.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, Parser, Subcommand};
-use deltacompare::catalog::TableName;
-use deltacompare::config::{self, ServerSettings, Settings};
+use clap::{ArgMatches, Args, Parser};
+use deltacompare::app::{Defaults, Options};
+use deltacompare::config::{self, Settings};
 use deltacompare::error::{Error, Result};
-use deltacompare::event::{
-    BeforeImage, BinaryMode, DebeziumOptions, DecimalMode, Format, HstoreMode, IntervalMode,
-    TimePrecision,
+use deltacompare::model::{
+    BeforeImage, BinaryMode, DebeziumOptions, DecimalMode, EventHubOptions, FdwOverrides, Format,
+    HstoreMode, IntervalMode, Lsn, Record, Request, SinkTarget, SslMode, StrategyChoice, TableName,
+    TimePrecision, Verify,
 };
-use deltacompare::functions::{Defaults, Options};
-use deltacompare::lineage::Lsn;
-use deltacompare::postgres::SslMode;
-use deltacompare::record::Record;
-use deltacompare::recovery::{FdwOverrides, Request, SinkTarget, StrategyChoice, Verify};
-use deltacompare::sink::EventHubOptions;
 use uuid::Uuid;
 
-use super::client::AppCommand;
-use super::event_hub::{EventHubArguments, PaceArguments};
+use super::event_hub::EventHubArguments;
 
 /// What Debezium's events name as their source unless told otherwise.
 const DEFAULT_TOPIC_PREFIX: &str = "deltacompare";
@@ -29,66 +23,7 @@ const DEFAULT_TOPIC_PREFIX: &str = "deltacompare";
 /// Little enough to cost next to nothing, enough to notice a restore that is not what it seems.
 const DEFAULT_SAMPLE_PERCENT: u8 = 1;
 
-/// Recovers the changes that downstream missed while a PostgreSQL logical replication slot was
-/// lost, by comparing two point-in-time restores.
-#[derive(Debug, Parser)]
-#[command(version, about)]
-pub(super) struct Arguments {
-    #[command(subcommand)]
-    pub(super) command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Command {
-    /// Find every change between base and head and send it to the sinks.
-    Run(Box<RunArguments>),
-    /// Show what would be compared, how, how big, and every warning. Changes nothing.
-    Plan {
-        #[command(flatten)]
-        servers: ServerSettings,
-        #[command(flatten)]
-        selection: Box<SelectionArguments>,
-        #[command(flatten)]
-        pace: PaceArguments,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Answer the Azure Functions host, as its custom handler. Settings come from the environment.
-    Serve(ServeArguments),
-    /// Keep in a file what the two restores are, right after they were made, so that a recovery can
-    /// tell that nobody altered them. Changes nothing.
-    Record {
-        #[command(flatten)]
-        servers: ServerSettings,
-        /// The file to write; it must not exist
-        #[arg(long, value_name = "FILE")]
-        file: PathBuf,
-    },
-    /// List everything that DeltaCompare created on the two servers, and remove it with --yes: the
-    /// status of all recoveries and the events in the delta table, too.
-    Cleanup {
-        #[command(flatten)]
-        servers: ServerSettings,
-        /// Remove it; without this it is only listed
-        #[arg(long)]
-        yes: bool,
-    },
-    #[command(flatten)]
-    App(AppCommand),
-    /// Print completions for a shell.
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
-    /// Write the manual's pages into a folder.
-    Man {
-        /// The folder; it must exist
-        folder: PathBuf,
-    },
-}
-
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct SelectionArguments {
     /// Only this publication's tables; may be repeated, as a slot may read several [default: every
     /// table of every publication]
@@ -202,7 +137,7 @@ pub(super) struct RequestArguments {
     #[command(flatten)]
     event_hub: EventHubArguments,
     /// How results are proved: count counts the rows of every table on both sides, sample compares
-    /// contents of some blocks that identity called equal, full diffs every table once more by
+    /// contents of some blocks that row-versions called equal, full diffs every table once more by
     /// reading everything, and counts
     #[arg(long, env = "DELTACOMPARE_VERIFY", value_enum, default_value_t = Verify::None)]
     verify: Verify,
@@ -359,17 +294,8 @@ impl RunArguments {
     /// The request of a new recovery.
     pub(super) fn request(&self) -> Result<Request> {
         let asked = &self.asked;
-        let selection = SelectionArguments {
-            publications: asked.selection.publications.clone(),
-            tables: asked.selection.tables.clone(),
-            exclude: asked.selection.exclude.clone(),
-            recorded: asked.selection.recorded.clone(),
-            fdw_host: asked.selection.fdw_host.clone(),
-            fdw_sslrootcert: asked.selection.fdw_sslrootcert.clone(),
-            ..asked.selection
-        };
         Ok(Request {
-            sinks: self.sinks.iter().map(SinkTarget::absolute).collect::<Result<_>>()?,
+            sinks: self.sinks.iter().map(absolute).collect::<Result<_>>()?,
             format: asked.format,
             before: asked.before,
             tombstones: self.tombstones,
@@ -387,9 +313,20 @@ impl RunArguments {
             sample_percent: asked.sample_percent,
             parallel: asked.parallel,
             range_blocks: asked.range_blocks,
-            ..selection.request()?
+            ..asked.selection.clone().request()?
         })
     }
+}
+
+/// The same sink without a relative path, so that a resumption from another folder finds the file.
+///
+/// # Errors
+/// Refused if this process has no current folder.
+fn absolute(sink: &SinkTarget) -> Result<SinkTarget> {
+    let SinkTarget::Ndjson(path) = sink else { return Ok(sink.clone()) };
+    std::path::absolute(path).map(SinkTarget::Ndjson).map_err(|error| {
+        Error::refused(format!("{}: {error}; give a whole path", path.display())).because(error)
+    })
 }
 
 /// Command lines are visible to every user of the machine (`ps`) and kept in shell histories: a

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use clap::Args;
-use deltacompare::sink::{EventHubOptions, PartitionBy, PartitionHash, PartitionKeySource};
+use deltacompare::model::{EventHubOptions, PartitionBy, PartitionHash, PartitionKeySource};
 
 /// What concerns `--sink event-hub:…` only.
 #[derive(Debug, Args)]
@@ -39,7 +39,7 @@ pub(super) struct EventHubArguments {
     #[arg(long, env = "DELTACOMPARE_CLOUD_EVENTS")]
     cloud_events: bool,
     #[command(flatten)]
-    pace: PaceArguments,
+    rate: RateArguments,
 }
 
 impl EventHubArguments {
@@ -50,14 +50,14 @@ impl EventHubArguments {
             partition_key_source: self.partition_key_source,
             partition_hash: self.partition_hash,
             cloud_events: self.cloud_events,
-            ..self.pace.options()
+            ..self.rate.options()
         }
     }
 }
 
 /// How fast events go into a hub, which a plan wants to know as well.
 #[derive(Debug, Args)]
-pub(super) struct PaceArguments {
+pub(super) struct RateArguments {
     /// The most bytes that one process sends into the hub in a second
     #[arg(long, env = "DELTACOMPARE_MAX_BYTES_PER_SECOND", value_name = "N")]
     max_bytes_per_second: Option<NonZeroU64>,
@@ -66,7 +66,7 @@ pub(super) struct PaceArguments {
     max_events_per_second: Option<NonZeroU64>,
 }
 
-impl PaceArguments {
+impl RateArguments {
     pub(super) fn options(&self) -> EventHubOptions {
         EventHubOptions {
             max_bytes_per_second: self.max_bytes_per_second,

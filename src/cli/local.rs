@@ -4,10 +4,9 @@ use std::pin::pin;
 use std::time::Duration;
 
 use deltacompare::error::{Error, ErrorKind, Result};
+use deltacompare::model::Request;
 use deltacompare::preflight::Servers;
-use deltacompare::recovery::{
-    self, Approved, Due, Engine, Limits, Progress, Report, Request, Worked,
-};
+use deltacompare::recovery::{self, Approved, Due, Engine, Limits, Progress, Report, Worked};
 use deltacompare::sink::EventHubAccess;
 use tokio::sync::watch;
 use tokio::task::JoinSet;

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::CommandFactory;
 use deltacompare::error::{Error, Result};
 
-use super::arguments::Arguments;
+use super::command::Arguments;
 
 /// Prints completions for a shell.
 pub(super) fn completions(shell: clap_complete::Shell) {

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod client;
+mod command;
 mod event_hub;
 mod local;
 mod manual;
@@ -14,17 +15,18 @@ use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
+use deltacompare::app;
 use deltacompare::config;
 use deltacompare::error::{Error, ErrorKind, Result};
 use deltacompare::fdw::Remains;
-use deltacompare::functions;
+use deltacompare::model::{Record, Request};
 use deltacompare::postgres::statements_stopped;
-use deltacompare::record::Record;
-use deltacompare::recovery::{self, Progress, Request};
+use deltacompare::recovery::{self, Progress};
 use deltacompare::telemetry::{self, Log, Telemetry};
 use tracing::Instrument;
 
-use arguments::{Arguments, Command, RunArguments};
+use arguments::RunArguments;
+use command::{Arguments, Command};
 use local::{Outcome, Run, Start};
 
 /// Exit codes, the same for every command.
@@ -55,8 +57,8 @@ pub(crate) fn main() -> ExitCode {
         arguments::refuse_changes_on_resume(&matches)?;
         match arguments.command {
             Command::Run(arguments) => run(*arguments).instrument(telemetry::root("run")).await,
-            Command::Plan { servers, selection, pace, json } => {
-                let request = Request { event_hub: pace.options(), ..selection.request()? };
+            Command::Plan { servers, selection, rate, json } => {
+                let request = Request { event_hub: rate.options(), ..selection.request()? };
                 let plan = recovery::plan(&servers.servers().await?, &request)
                     .await
                     .map_err(nothing_changed)?;
@@ -64,7 +66,7 @@ pub(crate) fn main() -> ExitCode {
                 Ok(COMPLETED)
             }
             Command::Serve(arguments) => {
-                functions::serve(arguments.port, arguments.options(), stop_signal()).await?;
+                app::serve(arguments.port, arguments.options(), stop_signal()).await?;
                 // The host takes 0 for intended and never starts it again.
                 Ok(INTERRUPTED)
             }
@@ -96,7 +98,7 @@ pub(crate) fn main() -> ExitCode {
                 output::removed(&remains.remove(&base, &mut head).await?);
                 Ok(COMPLETED)
             }
-            Command::App(command) => client::run(command, &matches).await,
+            Command::App(command) => client::run(command, &Arguments::command(), &matches).await,
             Command::Completions { shell } => {
                 manual::completions(shell);
                 Ok(COMPLETED)

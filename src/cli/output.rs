@@ -8,8 +8,8 @@ use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table};
 use deltacompare::error::{Error, Result};
 use deltacompare::fdw::Remains;
-use deltacompare::record::Record;
-use deltacompare::recovery::{Plan, Report};
+use deltacompare::model::{Plan, Record};
+use deltacompare::recovery::Report;
 use indicatif::{HumanBytes, HumanCount, HumanDuration};
 
 use super::report_failed;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Arg, ArgAction, CommandFactory};
 
-use super::arguments::Arguments;
+use super::command::Arguments;
 
 const README: &str = include_str!("../../README.md");
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::ServerSettings;
+use crate::azure::SecretName;
 use crate::error::{Error, Result};
-use crate::secrets::{Fixed, Origin, SecretName};
+use crate::secrets::{Fixed, Origin};
 use crate::sink::{ConnectionStringSource, EventHubAccess};
 
 /// Has the connection string itself; never an option, since command lines are in sight.
@@ -76,7 +77,7 @@ impl EventHubSettings {
             authority: self.event_hub_sslrootcert.clone(),
             connection_string,
             identity: servers.identity(),
-            patience: Duration::from_secs(self.event_hub_patience_seconds),
+            stall_timeout: Duration::from_secs(self.event_hub_patience_seconds),
         })
     }
 }

@@ -14,11 +14,10 @@
 
 mod bounds;
 mod buckets;
-pub(super) mod checksum;
 mod hashed;
+mod key_scanner;
 mod merge;
 mod multiset;
-mod walk;
 
 use std::collections::BTreeMap;
 
@@ -27,7 +26,9 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use super::{Checkpoint, Image, Sessions, Source, Step, Tables, copy, pairing, partition};
+use super::{
+    Checkpoint, DiffItem, Image, Sessions, Source, Tables, checksum, copy, partition, row_pairing,
+};
 use crate::catalog::Key;
 use crate::error::{Error, Result};
 use crate::postgres::{Ident, Session};
@@ -35,9 +36,9 @@ use crate::postgres::{Ident, Session};
 pub(crate) use bounds::key_bounds;
 use buckets::Buckets;
 pub(super) use hashed::changes as hashed_changes;
+use key_scanner::{Bounds, KeyScanner};
 pub(crate) use multiset::AllRows;
 pub(super) use multiset::changes as multiset_changes;
-use walk::{Bounds, Walk};
 
 /// Buckets of keys within a step.
 const BUCKETS: u32 = 256;
@@ -58,7 +59,7 @@ pub(super) fn changes<'a>(
     tables: &'a Tables,
     range: &'a KeyRange,
     from: Option<Checkpoint>,
-) -> BoxStream<'a, Result<Step>> {
+) -> BoxStream<'a, Result<DiffItem>> {
     let Sessions { base, head } = sessions;
     try_stream! {
         let Key::Columns(key) = &tables.table.key else {
@@ -70,31 +71,31 @@ pub(super) fn changes<'a>(
             Some(Checkpoint::Key(key)) => Some(key),
             _ => range.from.clone(),
         };
-        let mut walk = Walk::new(base, head, tables, key, from, range).await?;
-        let step = StepOf { tables, key };
+        let mut scanner = KeyScanner::new(base, head, tables, key, from, range).await?;
+        let reader = RangeReader { tables, key };
         let mut merging = false;
-        while let Some(mut bounds) = walk.next(base, head).await? {
-            let whole = if merging { step.whole(base, head, &walk, &bounds).await? } else { None };
+        while let Some(mut bounds) = scanner.next(base, head).await? {
+            let whole = if merging { reader.whole(base, head, &scanner, &bounds).await? } else { None };
             let found = match whole {
                 Some(found) => found,
-                None => step.differing(base, head, &mut walk, &mut bounds).await?,
+                None => reader.differing(base, head, &mut scanner, &mut bounds).await?,
             };
-            walk.go_on_behind(&bounds);
-            yield Step::Compared(found.head_rows);
+            scanner.go_on_behind(&bounds);
+            yield DiffItem::Compared(found.head_rows);
             let rows = found.head_rows.max(found.base_rows);
             let mut changes = 0;
-            let mut steps = pairing::pair_all(key, found.old, found.new);
-            partition::note(base, tables, &mut steps).await?;
-            for step in steps {
-                if let Step::Changes(found) = &step {
+            let mut items = row_pairing::pair_all(key, found.old, found.new);
+            partition::note(base, tables, &mut items).await?;
+            for item in items {
+                if let DiffItem::Changes(found) = &item {
                     changes += found.len() as u64;
                 }
-                yield step;
+                yield item;
             }
             merging = changes * MERGED_FROM > rows;
-            walk.passed(rows);
+            scanner.passed(rows);
             if let Some(next) = bounds.to {
-                yield Step::Checkpoint(Checkpoint::Key(next));
+                yield DiffItem::Checkpoint(Checkpoint::Key(next));
             }
         }
     }
@@ -105,13 +106,13 @@ pub(super) fn changes<'a>(
 /// than checksums and reading half.
 const MERGED_FROM: u64 = 40;
 
-/// A step of a walk.
-struct StepOf<'a> {
+/// Reads one range of keys of a table.
+struct RangeReader<'a> {
     tables: &'a Tables,
     key: &'a [usize],
 }
 
-/// What a step has.
+/// What is found in one range of keys.
 struct Found {
     base_rows: u64,
     head_rows: u64,
@@ -120,7 +121,7 @@ struct Found {
     new: Vec<Image>,
 }
 
-impl StepOf<'_> {
+impl RangeReader<'_> {
     fn base_source(&self) -> &Source {
         self.tables.base.as_ref().unwrap_or(&self.tables.head)
     }
@@ -130,10 +131,10 @@ impl StepOf<'_> {
         &self,
         base: &Session,
         head: &Session,
-        walk: &Walk<'_>,
+        scanner: &KeyScanner<'_>,
         bounds: &Bounds,
     ) -> Result<Option<Found>> {
-        let most = walk.most_rows();
+        let most = scanner.most_rows();
         let rows = async |connection: &Session, source: &Source| {
             let query = format!(
                 "select {row} from {rows} where {condition} limit {limit}",
@@ -166,13 +167,13 @@ impl StepOf<'_> {
         &self,
         base: &Session,
         head: &Session,
-        walk: &mut Walk<'_>,
+        scanner: &mut KeyScanner<'_>,
         bounds: &mut Bounds,
     ) -> Result<Found> {
         let Self { tables, key, .. } = *self;
         let base_source = self.base_source();
         loop {
-            let buckets = walk.buckets(bounds);
+            let buckets = scanner.buckets(bounds);
             let (on_base, on_head) = tokio::try_join!(
                 checksums(base, tables, base_source, key, bounds, &buckets),
                 checksums(head, tables, &tables.head, key, bounds, &buckets),
@@ -184,7 +185,7 @@ impl StepOf<'_> {
             if differing.is_empty() {
                 return Ok(Found { base_rows, head_rows, old: Vec::new(), new: Vec::new() });
             }
-            if base_rows.max(head_rows) <= walk.most_rows() {
+            if base_rows.max(head_rows) <= scanner.most_rows() {
                 let (old, new) = tokio::try_join!(
                     images(base, tables, base_source, key, bounds, &buckets, &differing),
                     images(head, tables, &tables.head, key, bounds, &buckets, &differing),
@@ -192,13 +193,13 @@ impl StepOf<'_> {
                 if let Some((old, new)) = old.zip(new) {
                     return Ok(Found { base_rows, head_rows, old, new });
                 }
-                walk.shrink();
+                scanner.shrink();
             }
             let on_base = base_rows > head_rows;
             let (fuller, source) = if on_base { (base, base_source) } else { (head, &tables.head) };
-            if let Some(to) = walk.look_for_next(fuller, source, bounds).await? {
+            if let Some(to) = scanner.look_for_next(fuller, source, bounds).await? {
                 bounds.to = Some(to);
-                walk.cut(bounds, on_base);
+                scanner.cut(bounds, on_base);
             }
         }
     }

@@ -9,19 +9,22 @@ use async_stream::try_stream;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::{Change, Image, RowChange, Step, Tables, key_hash, print};
+use super::{Change, DiffItem, Image, RowChange, Tables, key_hash, print};
 use crate::catalog::{Key, Table};
 use crate::error::{Error, Result};
 use crate::postgres::{Binary, Ident, Row, Session};
 
-/// Changes in one step of the stream: enough to be worth a write, few enough to hold.
+/// Changes in one item of the stream: enough to be worth a write, few enough to hold.
 const STEP_CHANGES: usize = 1000;
-/// Bytes of images in one step of the stream.
+/// Bytes of images in one item of the stream.
 const STEP_BYTES: usize = 1 << 20;
 
 /// All changes of a table, deletes first, so that a consumer with unique constraints meets a value
 /// again only after it is gone. Reads within the transaction that is open on `head`.
-pub(super) fn changes<'a>(head: &'a Session, tables: &'a Tables) -> BoxStream<'a, Result<Step>> {
+pub(super) fn changes<'a>(
+    head: &'a Session,
+    tables: &'a Tables,
+) -> BoxStream<'a, Result<DiffItem>> {
     try_stream! {
         // Reading a foreign table through a cursor, merging two sorted sides is what the planner
         // likes best when it knows nothing of the printed keys. Sorting both sides costs twice a
@@ -31,7 +34,7 @@ pub(super) fn changes<'a>(head: &'a Session, tables: &'a Tables) -> BoxStream<'a
         let rows_on_head: i64 =
             head.query_one(&format!("select count(*) from {}", tables.head.rows("r")), &[])
                 .await?;
-        yield Step::Compared(rows_on_head as u64);
+        yield DiffItem::Compared(rows_on_head as u64);
         let table = &tables.table;
         let sql = match &table.key {
             Key::Columns(key) if tables.sound_index => keyed(tables, key),
@@ -40,7 +43,7 @@ pub(super) fn changes<'a>(head: &'a Session, tables: &'a Tables) -> BoxStream<'a
         };
         let mut keys_with_copies = 0;
         let mut rows = head.query_stream::<Row>(&sql, &[]).await?;
-        let mut step = Vec::new();
+        let mut batch = Vec::new();
         let mut bytes = 0;
         let mut deletes = 0;
         while let Some(row) = rows.try_next().await? {
@@ -54,18 +57,18 @@ pub(super) fn changes<'a>(head: &'a Session, tables: &'a Tables) -> BoxStream<'a
                 deletes += copies;
             }
             for ordinal in first..first + copies {
-                step.push(Change::new(row.clone(), ordinal));
+                batch.push(Change::new(row.clone(), ordinal));
                 bytes += row_bytes;
-                if step.len() >= STEP_CHANGES || bytes >= STEP_BYTES {
+                if batch.len() >= STEP_CHANGES || bytes >= STEP_BYTES {
                     bytes = 0;
-                    yield Step::Changes(std::mem::take(&mut step));
+                    yield DiffItem::Changes(std::mem::take(&mut batch));
                 }
             }
         }
-        if !step.is_empty() {
-            yield Step::Changes(step);
+        if !batch.is_empty() {
+            yield DiffItem::Changes(batch);
         }
-        yield Step::Compared(deletes);
+        yield DiffItem::Compared(deletes);
         if let Some(note) = key_hash::copies_note(keys_with_copies) {
             yield note;
         }
@@ -79,17 +82,17 @@ pub(super) fn instead<'a>(
     tables: &'a Tables,
     reason: String,
     mut counted: u64,
-) -> BoxStream<'a, Result<Step>> {
+) -> BoxStream<'a, Result<DiffItem>> {
     try_stream! {
-        yield Step::Note(format!("{reason}: compared by full instead"));
-        let mut steps = changes(head, tables);
-        while let Some(step) = steps.try_next().await? {
-            yield match step {
-                Step::Compared(rows) => {
+        yield DiffItem::Note(format!("{reason}: compared by full instead"));
+        let mut items = changes(head, tables);
+        while let Some(item) = items.try_next().await? {
+            yield match item {
+                DiffItem::Compared(rows) => {
                     let again = rows.min(std::mem::take(&mut counted));
-                    Step::Compared(rows - again)
+                    DiffItem::Compared(rows - again)
                 }
-                step => step,
+                item => item,
             };
         }
     }
@@ -153,7 +156,7 @@ fn keyed_with_copies(tables: &Tables, key: &[usize]) -> String {
     let base_key = key.iter().map(|&at| print::foreign(&table.columns[at], "r")).collect();
     format!(
         r#"
-        with surplus as materialized (
+        with difference as materialized (
           select u.key, u.image, sum(u.side) as copies
             from (select 1 as side, {head_key} as key, {head_image} as image from {head}
                   union all
@@ -166,18 +169,18 @@ fn keyed_with_copies(tables: &Tables, key: &[usize]) -> String {
         numbered as (
           select s.key, s.image, s.copies > 0 as on_head,
                  row_number() over (partition by s.key, s.copies > 0 order by s.image) as number
-            from surplus as s
+            from difference as s
            cross join lateral generate_series(1, abs(s.copies)) as copy (number)
         ),
         keys as (
           select s.key, sum(s.copies) as more
-            from surplus as s
+            from difference as s
            group by s.key
         ),
         counted as (
           select k.key, count(*) as rows
             from (select {head_key} as key from {head} offset 0) as k
-           where k.key in (select s.key from surplus as s)
+           where k.key in (select s.key from difference as s)
            group by k.key
         )
         select b.image, h.image, 1::int8, coalesce(h.number, b.number) - 1,

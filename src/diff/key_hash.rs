@@ -12,10 +12,10 @@ use async_stream::try_stream;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
-use super::identity::{Tid, images_at};
-use super::{Image, Sessions, Source, Step, Tables, copy, pairing, partition};
+use super::tid::Tid;
+use super::{DiffItem, Image, Sessions, Source, Tables, copy, partition, places, row_pairing};
 use crate::error::{Error, Result};
-use crate::postgres::{Relation, Session};
+use crate::postgres::{QualifiedName, Session};
 
 /// Where a row lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,11 +28,11 @@ pub(super) struct Located {
 }
 
 /// The names of relations by oid.
-pub(super) type Relations = BTreeMap<u32, Relation>;
+pub(super) type RelationNames = BTreeMap<u32, QualifiedName>;
 
 /// Rows that may have changed: all that either side has of a key, or of none.
 #[derive(Debug, Default)]
-pub(super) struct Candidates {
+pub(super) struct LocatedRows {
     base: Vec<Located>,
     head: Vec<Located>,
 }
@@ -61,7 +61,7 @@ pub(super) struct Group {
     pub(super) head: Range<usize>,
 }
 
-impl Candidates {
+impl LocatedRows {
     pub(super) fn new(mut base: Vec<Located>, mut head: Vec<Located>) -> Self {
         base.sort_unstable();
         head.sort_unstable();
@@ -136,11 +136,11 @@ pub(super) fn changes<'a>(
     sessions: Sessions<'a>,
     tables: &'a Tables,
     key: &'a [usize],
-    relations: (&'a Relations, &'a Relations),
-    candidates: &'a Candidates,
+    relations: (&'a RelationNames, &'a RelationNames),
+    candidates: &'a LocatedRows,
     phase: Phase,
     rows_at_once: u32,
-) -> BoxStream<'a, Result<Step>> {
+) -> BoxStream<'a, Result<DiffItem>> {
     let Sessions { base, head } = sessions;
     try_stream! {
         let base_source = tables.base.as_ref().unwrap_or(&tables.head);
@@ -159,10 +159,10 @@ pub(super) fn changes<'a>(
                 parts.extend([second, part]);
                 continue;
             };
-            let mut steps = pairing::pair_copies(key, old, new);
-            partition::note(base, tables, &mut steps).await?;
-            for step in steps {
-                yield step;
+            let mut items = row_pairing::pair_copies(key, old, new);
+            partition::note(base, tables, &mut items).await?;
+            for item in items {
+                yield item;
             }
         }
     }
@@ -174,7 +174,7 @@ pub(super) fn changes<'a>(
 async fn images(
     connection: &Session,
     source: &Source,
-    relations: &Relations,
+    relations: &RelationNames,
     mut rows: Vec<Located>,
     single: bool,
 ) -> Result<Option<Vec<Image>>> {
@@ -186,7 +186,7 @@ async fn images(
             .get(&rows[0].relation)
             .ok_or_else(|| Error::item("a row lies in a relation that was not there before"))?;
         let places: Vec<Tid> = rows.iter().map(|row| row.place).collect();
-        let Some(images) = images_at(connection, source, relation, &places).await? else {
+        let Some(images) = places::images(connection, source, relation, &places).await? else {
             return Ok(None);
         };
         if images.len() != places.len() {
@@ -204,9 +204,9 @@ async fn images(
 }
 
 /// What is said of keys that have more than one row.
-pub(super) fn copies_note(keys: u64) -> Option<Step> {
+pub(super) fn copies_note(keys: u64) -> Option<DiffItem> {
     (keys > 0).then(|| {
-        Step::Note(format!(
+        DiffItem::Note(format!(
             "{keys} of the changed keys have more than one row: a unique index that is out of \
              order lets a key in twice; each row has its own event, all under one key, as the \
              stream has them: on production, remove the copies and reindex the table"
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn rows_of_one_hash_stay_together() {
-        let candidates = Candidates::new(rows(&[5, -1, 5, 7]), rows(&[9, 5, 8, 8, 8]));
+        let candidates = LocatedRows::new(rows(&[5, -1, 5, 7]), rows(&[9, 5, 8, 8, 8]));
         let keys: Vec<(i64, usize, usize)> = candidates
             .groups()
             .map(|group| (candidates.key_of(&group), group.base.len(), group.head.len()))
@@ -247,6 +247,6 @@ mod tests {
             }
             assert_eq!(seen, [-1, 7, 5, 8, 9], "{most}");
         }
-        assert!(Candidates::default().groups().next().is_none());
+        assert!(LocatedRows::default().groups().next().is_none());
     }
 }

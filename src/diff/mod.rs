@@ -1,20 +1,23 @@
 //! One stream of changes out of two servers. Knows nothing of queues, Azure or JSON.
 
+mod checksum;
 mod content;
 mod copy;
 mod count;
 mod digest;
 mod full;
-mod identity;
 mod image;
 mod key;
 mod key_hash;
-mod pairing;
+mod multiset_difference;
 mod partition;
+mod places;
 mod print;
+mod row_pairing;
+mod row_versions;
 mod seen_keys;
 mod session;
-mod surplus;
+mod tid;
 
 use std::ops::AddAssign;
 
@@ -24,39 +27,14 @@ use serde::{Deserialize, Serialize};
 pub(crate) use content::{AllRows, KeyRange, key_bounds};
 pub(crate) use count::{count_rows, count_rows_with_key, use_no_index};
 pub(crate) use digest::Digest;
-pub(crate) use identity::{BlockRange, ReusedIds, SameFile, changed_share, follows_its_key};
 pub use image::Image;
+pub(crate) use row_versions::{BlockRange, ReusedIds, SameFile, changed_share, follows_its_key};
 pub(crate) use seen_keys::SeenKeys;
 pub(crate) use session::{Sessions, snapshot};
 
 use crate::catalog::{Column, Table};
 use crate::error::Result;
-use crate::postgres::Relation;
-
-/// How a table is diffed.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum, utoipa::ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Strategy {
-    /// Compare which row versions both sides have, read only those that one side has.
-    Identity,
-    /// Compare checksums of key ranges, read only rows of ranges that differ.
-    Content,
-    /// Read every row of both sides and join on head.
-    Full,
-}
-
-impl Strategy {
-    /// Its name in requests, reports and the status.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Identity => "identity",
-            Self::Content => "content",
-            Self::Full => "full",
-        }
-    }
-}
+use crate::postgres::QualifiedName;
 
 /// What is compared with what.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -68,7 +46,7 @@ pub(crate) struct Tables {
     /// The table on base; `None` if base does not have it.
     pub(crate) base: Option<Source>,
     /// The foreign table on head that reads base, every column declared text, where one is needed.
-    pub(crate) foreign: Option<Relation>,
+    pub(crate) foreign: Option<QualifiedName>,
     /// Whether the index on the key finds every row and lets no key in twice.
     #[serde(default)]
     pub(crate) sound_index: bool,
@@ -77,7 +55,7 @@ pub(crate) struct Tables {
 /// A table's published rows on the server that holds them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Source {
-    pub(crate) relation: Relation,
+    pub(crate) relation: QualifiedName,
     /// It has children that are not part of it.
     pub(crate) only: bool,
     /// Rows that are published; an expression in SQL from the server's own catalog.
@@ -148,7 +126,7 @@ pub(crate) enum Checkpoint {
 
 /// What a diff yields, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum DiffItem {
     /// The next changes.
     Changes(Vec<Change>),
     /// This many more rows were compared.
@@ -195,14 +173,14 @@ pub(crate) fn changes<'a>(
     tables: &'a Tables,
     scope: &'a Scope,
     from: Option<Checkpoint>,
-) -> BoxStream<'a, Result<Step>> {
+) -> BoxStream<'a, Result<DiffItem>> {
     match scope {
         Scope::Table => {
             partition::noted(sessions.base, tables, full::changes(sessions.head, tables))
         }
-        Scope::Blocks(range) => identity::changes(sessions, tables, range, from),
-        Scope::Multiset(ranges) => identity::multiset_changes(sessions, tables, ranges),
-        Scope::HashedVersions(ranges) => identity::unindexed_changes(sessions, tables, ranges),
+        Scope::Blocks(range) => row_versions::changes(sessions, tables, range, from),
+        Scope::Multiset(ranges) => row_versions::multiset_changes(sessions, tables, ranges),
+        Scope::HashedVersions(ranges) => row_versions::unindexed_changes(sessions, tables, ranges),
         Scope::Keys(range) => content::changes(sessions, tables, range, from),
         Scope::HashedKeys(rows) => content::hashed_changes(sessions, tables, rows),
         Scope::Rows(rows) => content::multiset_changes(sessions, tables, rows, from),

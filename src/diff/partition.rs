@@ -5,7 +5,7 @@ use async_stream::try_stream;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::{Image, RowChange, Source, Step, Tables, copy, key};
+use super::{DiffItem, Image, RowChange, Source, Tables, copy, key};
 use crate::catalog::Key;
 use crate::error::{Error, Result};
 use crate::postgres::Session;
@@ -13,9 +13,9 @@ use crate::postgres::Session;
 /// Keys in one query. Two numbers come back for each, which is little enough to be held.
 const KEYS_AT_ONCE: usize = 8192;
 
-/// Notes with each change of the steps which partition of base has the old row. Does nothing for a
+/// Notes with each change of the items which partition of base has the old row. Does nothing for a
 /// table whose partitions all tell the same.
-pub(super) async fn note(base: &Session, tables: &Tables, steps: &mut [Step]) -> Result<()> {
+pub(super) async fn note(base: &Session, tables: &Tables, items: &mut [DiffItem]) -> Result<()> {
     let (false, Key::Columns(key), Some(source)) =
         (tables.table.partitions.is_empty(), &tables.table.key, &tables.base)
     else {
@@ -24,8 +24,8 @@ pub(super) async fn note(base: &Session, tables: &Tables, steps: &mut [Step]) ->
     // The filter's subquery would hide the system column, and a key names one row anyway.
     let columns = key.iter().map(|&at| source.columns[at].clone()).collect();
     let source = Source { filter: None, columns, ..source.clone() };
-    for step in steps {
-        let Step::Changes(changes) = step else { continue };
+    for item in items {
+        let DiffItem::Changes(changes) = item else { continue };
         let (old, mut of): (Vec<Image>, Vec<&mut Option<u32>>) = changes
             .iter_mut()
             .filter_map(|change| match &change.row {
@@ -42,21 +42,21 @@ pub(super) async fn note(base: &Session, tables: &Tables, steps: &mut [Step]) ->
     Ok(())
 }
 
-/// The same of a stream of steps.
+/// The same of a stream of items.
 pub(super) fn noted<'a>(
     base: &'a Session,
     tables: &'a Tables,
-    mut steps: BoxStream<'a, Result<Step>>,
-) -> BoxStream<'a, Result<Step>> {
+    mut items: BoxStream<'a, Result<DiffItem>>,
+) -> BoxStream<'a, Result<DiffItem>> {
     if tables.table.partitions.is_empty() {
-        return steps;
+        return items;
     }
     try_stream! {
-        while let Some(step) = steps.try_next().await? {
-            let mut step = [step];
-            note(base, tables, &mut step).await?;
-            let [step] = step;
-            yield step;
+        while let Some(item) = items.try_next().await? {
+            let mut item = [item];
+            note(base, tables, &mut item).await?;
+            let [item] = item;
+            yield item;
         }
     }
     .boxed()

@@ -2,7 +2,7 @@
 
 use super::Source;
 use crate::catalog::{Column, Key, Table};
-use crate::postgres::{Ident, Literal, Relation};
+use crate::postgres::{Ident, Literal, QualifiedName};
 
 /// Built-in types with their output functions (PostgreSQL manual, `pg_type.typoutput`). Only these
 /// are called by name; see [`printed`].
@@ -57,7 +57,7 @@ pub(super) fn printed(column: &Column, table_alias: &str) -> String {
 /// Never a cast from text, which a database may define too. The type has no modifier, so that a
 /// value is not cut or rounded.
 pub(super) fn literal(column: &Column, value: Option<&str>) -> String {
-    let base = Relation::new(&column.base.schema, &column.base.name);
+    let base = QualifiedName::new(&column.base.schema, &column.base.name);
     match value {
         Some(value) => format!("{}::{base}", Literal(value)),
         None => format!("null::{base}"),

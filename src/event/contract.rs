@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::encoder::{Encoder, Event, Op};
-use super::settings::{BeforeImage, EncoderSettings, Format};
+use super::encoder::{Encoder, Event};
+use super::settings::EncoderSettings;
 use super::testing::{change, column, image, settings, table};
 use crate::catalog::{Key, ReplicaIdentity, Table};
 use crate::diff::{Change, Image, RowChange};
+use crate::model::{BeforeImage, Format, Op};
 
 /// `(b int not null, a int not null, t text)`
 fn columns() -> Vec<crate::catalog::Column> {

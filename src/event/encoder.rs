@@ -8,35 +8,14 @@ use uuid::Uuid;
 
 use super::debezium::{DebeziumEnvelope, DebeziumValue};
 use super::error::EncodeError;
-use super::identity::EventId;
+use super::event_id::EventId;
 use super::landing::{LandingEnvelope, LandingValue};
 use super::row::{Columns, MalformedAt};
-use super::settings::{BeforeImage, EncoderSettings, Format};
+use super::settings::EncoderSettings;
 use super::value::WriteValue;
-use crate::catalog::{Column, Key, ReplicaIdentity, Table, TableName};
+use crate::catalog::{Column, Key, ReplicaIdentity, Table};
 use crate::diff::{Change, Image, RowChange};
-
-/// What an event does to its row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Op {
-    /// The row came.
-    Insert,
-    /// The row changed.
-    Update,
-    /// The row went.
-    Delete,
-}
-
-impl Op {
-    /// `I`, `U` or `D`, as `landing`, the event ids and the delta table have it.
-    pub const fn letter(self) -> &'static str {
-        match self {
-            Self::Insert => "I",
-            Self::Update => "U",
-            Self::Delete => "D",
-        }
-    }
-}
+use crate::model::{BeforeImage, Format, Op, TableName};
 
 /// One change as a consumer gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,8 +65,8 @@ enum Before {
 }
 
 impl Before {
-    fn of(settings: &EncoderSettings, identity: ReplicaIdentity, key: &Key) -> Self {
-        match (settings.before, identity, key) {
+    fn of(settings: &EncoderSettings, replica_identity: ReplicaIdentity, key: &Key) -> Self {
+        match (settings.before, replica_identity, key) {
             (BeforeImage::Full, ..) | (_, ReplicaIdentity::Full, _) => Self::Whole,
             (_, ReplicaIdentity::Nothing, _) | (.., Key::WholeRow) => Self::WholeOfDeletes,
             (_, ReplicaIdentity::Default | ReplicaIdentity::Index, Key::Columns(_)) => {
@@ -127,7 +106,9 @@ impl Encoder {
             before_of: table
                 .partitions
                 .iter()
-                .map(|(&oid, &identity)| (oid, Before::of(settings, identity, &table.key)))
+                .map(|(&oid, &replica_identity)| {
+                    (oid, Before::of(settings, replica_identity, &table.key))
+                })
                 .collect(),
             body,
             warnings,
@@ -153,7 +134,7 @@ impl Encoder {
     /// [`EncodeError::Malformed`] if a value's text is not what its type prints;
     /// [`EncodeError::Shape`] if an image is not one of this table. The encoder remains usable.
     pub fn encode(&mut self, change: &Change) -> Result<Event, EncodeError> {
-        let (op, old, new, identity) = match &change.row {
+        let (op, old, new, identifying) = match &change.row {
             RowChange::Insert(after) => (Op::Insert, None, Some(after), after),
             RowChange::Update { before, after } => (Op::Update, Some(before), Some(after), after),
             RowChange::Delete(before) => (Op::Delete, Some(before), None, before),
@@ -167,8 +148,8 @@ impl Encoder {
         }
         let of_partition = change.partition.and_then(|oid| self.before_of.get(&oid));
         let before = *of_partition.unwrap_or(&self.before);
-        let row = Row { op, old, new, identity, before };
-        let id = self.id.of(op, identity, change.ordinal);
+        let row = Row { op, old, new, identifying, before };
+        let id = self.id.of(op, identifying, change.ordinal);
         self.buffer.clear();
         let written = match &self.body {
             Body::Landing(envelope, columns) => {
@@ -208,7 +189,7 @@ struct Row<'a> {
     old: Option<&'a Image>,
     new: Option<&'a Image>,
     /// The image whose key names the row.
-    identity: &'a Image,
+    identifying: &'a Image,
     before: Before,
 }
 
@@ -228,13 +209,7 @@ impl Row<'_> {
         let start = out.len();
         let key = match &columns.key {
             Some(fields) => {
-                fields.write(
-                    self.writers_of_identity(columns),
-                    self.identity,
-                    |_| true,
-                    lost,
-                    out,
-                )?;
+                fields.write(self.key_writers(columns), self.identifying, |_| true, lost, out)?;
                 Some((start, out.len()))
             }
             None => {
@@ -269,12 +244,12 @@ impl Row<'_> {
         envelope.close(self.op, id, out);
         let Some(fields) = &columns.key else { return Ok(None) };
         let start = out.len();
-        fields.write(self.writers_of_identity(columns), self.identity, |_| true, &mut 0, out)?;
+        fields.write(self.key_writers(columns), self.identifying, |_| true, &mut 0, out)?;
         Ok(Some((start, out.len())))
     }
 
     /// The row that names a delete is the old one.
-    fn writers_of_identity<'c, W>(&self, columns: &'c Columns<W>) -> &'c [W] {
+    fn key_writers<'c, W>(&self, columns: &'c Columns<W>) -> &'c [W] {
         if self.op == Op::Delete { &columns.old_writers } else { &columns.writers }
     }
 

@@ -1,6 +1,6 @@
 //! Why a change could not be encoded.
 
-use crate::catalog::TableName;
+use crate::model::TableName;
 
 /// A change that cannot be encoded. Names where, never the value: values may be sensitive.
 #[derive(Debug, thiserror::Error)]

@@ -1,11 +1,11 @@
 //! The `landing` format: flat, and lossless by construction. Casting a value back to its column's
 //! type and printing it restores the image.
 
-use super::encoder::Op;
 use super::json;
 use super::settings::EncoderSettings;
 use super::value::{Fidelity, Malformed, WriteValue};
-use crate::catalog::{Column, TableName};
+use crate::catalog::Column;
+use crate::model::{Op, TableName};
 
 /// How a column's values are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

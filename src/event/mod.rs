@@ -11,7 +11,7 @@
 mod debezium;
 mod encoder;
 mod error;
-mod identity;
+mod event_id;
 mod json;
 mod landing;
 mod row;
@@ -23,9 +23,6 @@ mod contract;
 #[cfg(test)]
 mod testing;
 
-pub use encoder::{Encoder, Event, Op};
+pub use encoder::{Encoder, Event};
 pub use error::EncodeError;
-pub use settings::{
-    BeforeImage, BinaryMode, DebeziumOptions, DecimalMode, EncoderSettings, Format, HstoreMode,
-    IntervalMode, TimePrecision,
-};
+pub use settings::EncoderSettings;

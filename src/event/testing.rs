@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::settings::{BeforeImage, DebeziumOptions, EncoderSettings, Format};
-use crate::catalog::{BaseType, Column, Key, ReplicaIdentity, Table, TableName};
+use super::settings::EncoderSettings;
+use crate::catalog::{BaseType, Column, Key, ReplicaIdentity, Table};
 use crate::diff::{Change, Image, RowChange};
+use crate::model::{BeforeImage, DebeziumOptions, Format, TableName};
 
 /// 00000000-0000-0000-0000-000000000001, `shop`, 2024-02-29T12:34:56.789Z.
 pub(super) fn settings(format: Format) -> EncoderSettings {

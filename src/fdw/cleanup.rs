@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::tables::RELATIONS_PER_TRANSACTION;
 use super::{MARKER, STATUS_SCHEMA, role};
 use crate::error::{Error, Result};
-use crate::postgres::{Ident, Relation, Session};
+use crate::postgres::{Ident, QualifiedName, Session};
 
 /// What a clean-up removed, for the operator: one line an object.
 pub type Removed = Vec<String>;
@@ -264,7 +264,7 @@ async fn drop_relations(connection: &Session, name: &Ident) -> Result<()> {
             .into_iter()
             .map(|(foreign, relation)| {
                 let kind = if foreign { "foreign table" } else { "view" };
-                let relation = Relation { schema: name.clone(), name: Ident::new(relation) };
+                let relation = QualifiedName { schema: name.clone(), name: Ident::new(relation) };
                 format!("drop {kind} if exists {relation} cascade")
             })
             .collect();

@@ -7,11 +7,10 @@ use uuid::Uuid;
 
 use super::{MARKER, STATUS_SCHEMA, object_name, role};
 use crate::error::{Error, Result};
+use crate::model::{FdwOverrides, SslMode};
 use crate::postgres::{
-    Ident, Literal, NAME_THE_SERVERS_PORT, SESSION_SETTINGS, Server, Session, SslMode,
-    session_options,
+    Ident, Literal, NAME_THE_SERVERS_PORT, SESSION_SETTINGS, Server, Session, session_options,
 };
-use crate::recovery::FdwOverrides;
 
 /// How head reaches base: not always the way in which this process does.
 #[derive(Clone, Debug, PartialEq, Eq)]

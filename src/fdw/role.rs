@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::MARKER;
 use crate::error::{Error, Result};
-use crate::postgres::{Ident, Literal, Relation, Session};
+use crate::postgres::{Ident, Literal, QualifiedName, Session};
 
 /// 32 letters and digits (190 bits) from the operating system's generator, and one sign of each
 /// class that password policies ask for.
@@ -75,7 +75,7 @@ pub(super) async fn reads_all(base: &Session) -> Result<bool> {
 }
 
 /// Whether [`grant`] will work: what may not be handed on PostgreSQL only warns of.
-pub(super) async fn check_grants(base: &Session, relations: &[Relation]) -> Result<()> {
+pub(super) async fn check_grants(base: &Session, relations: &[QualifiedName]) -> Result<()> {
     if reads_all(base).await? {
         return Ok(());
     }
@@ -108,7 +108,7 @@ pub(super) async fn check_grants(base: &Session, relations: &[Relation]) -> Resu
 }
 
 /// Lets the role read these relations, unless it may read everything anyway.
-pub(super) async fn grant(base: &Session, name: &Ident, relations: &[Relation]) -> Result<()> {
+pub(super) async fn grant(base: &Session, name: &Ident, relations: &[QualifiedName]) -> Result<()> {
     if reads_all(base).await? {
         return Ok(());
     }
@@ -170,7 +170,7 @@ pub(super) async fn drop(base: &Session, name: &Ident) -> Result<bool> {
     for (kind, schema, table) in grants {
         let object = match kind.as_str() {
             "schema" => format!("schema {}", Ident::new(schema)),
-            _ => format!("table {}", Relation::new(schema, table)),
+            _ => format!("table {}", QualifiedName::new(schema, table)),
         };
         base.batch_execute(&format!("revoke all on {object} from {name}")).await?;
     }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{Link, MARKER, role};
 use crate::catalog::{RelationKind, TablePair};
 use crate::error::{Error, Result};
-use crate::postgres::{Ident, Literal, Relation, Session};
+use crate::postgres::{Ident, Literal, QualifiedName, Session};
 
 /// Bytes that one fetch of postgres_fdw may hold on head, which buffers it whole.
 const FETCH_BYTES: u64 = 16 << 20;
@@ -29,9 +29,9 @@ pub(super) const RELATIONS_PER_TRANSACTION: usize = 100;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ForeignTable {
     /// The foreign table on head.
-    pub(crate) relation: Relation,
+    pub(crate) relation: QualifiedName,
     /// What it reads on base: the table or its helper view.
-    remote: Relation,
+    remote: QualifiedName,
     columns: Vec<ForeignColumn>,
     fetch_size: u64,
     /// The helper view's query, where one is needed.
@@ -49,7 +49,7 @@ impl ForeignTable {
     /// The foreign table for a pair; `None` if base does not have the table.
     pub(crate) fn of(link: &Link, pair: &TablePair) -> Option<Self> {
         let base = pair.base.as_ref()?;
-        let source = Relation::from(&base.name);
+        let source = QualifiedName::from(&base.name);
         let columns: Vec<ForeignColumn> = pair
             .table
             .columns
@@ -77,7 +77,7 @@ impl ForeignTable {
                 filter.map(|filter| format!(" where {filter}")).unwrap_or_default()
             )
         });
-        let relation = Relation { schema: link.name.clone(), name: Ident::new(&local_name) };
+        let relation = QualifiedName { schema: link.name.clone(), name: Ident::new(&local_name) };
         Some(Self {
             remote: if needs_view { relation.clone() } else { source },
             relation,
@@ -135,7 +135,7 @@ fn fetch_size(bytes: u64, pages: u64, rows: Option<u64>) -> u64 {
 /// Refused, naming those that this session's user may not hand on.
 pub(crate) async fn check_grants(base: &Session, tables: &[ForeignTable]) -> Result<()> {
     // A helper view reads with the rights of its owner.
-    let direct: Vec<Relation> = tables
+    let direct: Vec<QualifiedName> = tables
         .iter()
         .filter(|table| table.view.is_none())
         .map(|table| table.remote.clone())
@@ -180,7 +180,7 @@ pub(crate) async fn create_foreign_tables(
             .map_err(refused)?;
         }
     }
-    let direct: Vec<Relation> = tables
+    let direct: Vec<QualifiedName> = tables
         .iter()
         .filter(|table| table.view.is_none())
         .map(|table| table.remote.clone())

@@ -10,8 +10,9 @@ use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::{FixedPassword, PasswordSource, SslMode};
+use super::{FixedPassword, PasswordSource};
 use crate::error::{Error, Result};
+use crate::model::SslMode;
 
 /// How long one attempt to connect may take, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);

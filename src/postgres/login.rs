@@ -10,8 +10,9 @@ use tokio_postgres::error::SqlState;
 use super::error::{is_about_tls, message};
 use super::session::Session;
 use super::settings::{APPLICATION_NAMES, pin_and_find_lacking, session_options};
-use super::{PasswordSource, Server, SslMode, pooler};
+use super::{PasswordSource, Server, pooler};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::SslMode;
 
 /// A peer that is gone without a word is noticed within about a minute.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
@@ -20,7 +21,7 @@ const KEEPALIVE_RETRIES: u32 = 3;
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 
 /// How an attempt to log in failed.
-enum Attempt {
+enum LoginFailure {
     /// The server did not accept the password.
     Refused(Error),
     /// Anything else.
@@ -44,8 +45,8 @@ impl Server {
         let password = self.password().await?;
         let refused = match self.attempt(application_name, password.as_ref()).await {
             Ok(session) => return Ok(session),
-            Err(Attempt::Failed(error)) => return Err(error),
-            Err(Attempt::Refused(error)) => error,
+            Err(LoginFailure::Failed(error)) => return Err(error),
+            Err(LoginFailure::Refused(error)) => error,
         };
         // It may have been changed since it was read, or the place that it comes from will have the
         // new one in a moment: a server's password is changed first.
@@ -59,8 +60,8 @@ impl Server {
         match other {
             Ok(Some(other)) => match self.attempt(application_name, Some(&other)).await {
                 Ok(session) => Ok(session),
-                Err(Attempt::Failed(error)) => Err(error),
-                Err(Attempt::Refused(error)) => Err(error.with_kind(kind)),
+                Err(LoginFailure::Failed(error)) => Err(error),
+                Err(LoginFailure::Refused(error)) => Err(error.with_kind(kind)),
             },
             Ok(None) => Err(refused.with_kind(kind)),
             Err(unread) => Err(Error::new(kind, format!("{refused}; {unread}"))),
@@ -71,8 +72,8 @@ impl Server {
         &self,
         application_name: &str,
         password: Option<&SecretString>,
-    ) -> Result<Session, Attempt> {
-        let tls = self.tls().map_err(Attempt::Failed)?;
+    ) -> Result<Session, LoginFailure> {
+        let tls = self.tls().map_err(LoginFailure::Failed)?;
         let config = self.config(application_name, password);
         let attempt = tokio::time::timeout(self.connect_timeout(), async {
             let session = Session::open(&config, tls).await?;
@@ -81,12 +82,14 @@ impl Server {
         });
         match attempt.await {
             Ok(Ok((session, None))) => Ok(session),
-            Ok(Ok((_, Some(lacking)))) => Err(Attempt::Failed(self.without_settings(&lacking))),
+            Ok(Ok((_, Some(lacking)))) => {
+                Err(LoginFailure::Failed(self.without_settings(&lacking)))
+            }
             Ok(Err(error)) if pooler::is_from_pooler(&error) => {
-                Err(Attempt::Failed(self.pooled(&message(&error))))
+                Err(LoginFailure::Failed(self.pooled(&message(&error))))
             }
             Ok(Err(error)) => Err(self.failed(error)),
-            Err(_) => Err(Attempt::Failed(Error::new(
+            Err(_) => Err(LoginFailure::Failed(Error::new(
                 ErrorKind::Transient,
                 format!(
                     "cannot reach {self}: no answer in {} s; check that it runs and that this \
@@ -98,7 +101,7 @@ impl Server {
     }
 
     /// What a failed login means and what is to be done.
-    fn failed(&self, error: tokio_postgres::Error) -> Attempt {
+    fn failed(&self, error: tokio_postgres::Error) -> LoginFailure {
         let code = error.code().map(SqlState::code);
         let (kind, advice) = match code {
             // Starting up, shutting down, or a standby that may not be read.
@@ -125,7 +128,7 @@ impl Server {
         let of_password = matches!(code, Some("28P01" | "28000"));
         let sentence = format!("cannot log in to {self}: {}; {advice}", message(&error));
         let error = Error::new(kind, sentence).because(error);
-        if of_password { Attempt::Refused(error) } else { Attempt::Failed(error) }
+        if of_password { LoginFailure::Refused(error) } else { LoginFailure::Failed(error) }
     }
 
     /// What the driver is told of this server.

@@ -12,7 +12,6 @@ mod row;
 mod session;
 mod settings;
 mod sql;
-mod ssl_mode;
 mod stop;
 mod tls;
 
@@ -21,10 +20,8 @@ pub use parameter::{Parameter, Parameters, SqlType};
 pub use row::FromRow;
 pub use session::Session;
 pub use settings::{LATER_SESSION_SETTINGS, SESSION_SETTINGS};
-pub use sql::{Ident, Literal, Relation};
-pub use ssl_mode::SslMode;
+pub use sql::{Ident, Literal, QualifiedName};
 pub use stop::statements_stopped;
-pub use tls::install_crypto_provider;
 
 pub(crate) use password::{FixedPassword, PasswordSource};
 pub(crate) use pool::Pool;

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::TableName;
+
 /// One identifier. `Display` quotes it, always.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ident(String);
@@ -29,21 +31,27 @@ impl fmt::Display for Ident {
 
 /// A relation in a schema. `Display` quotes both names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Relation {
+pub struct QualifiedName {
     /// The schema.
     pub schema: Ident,
     /// The relation's name.
     pub name: Ident,
 }
 
-impl Relation {
+impl QualifiedName {
     /// A relation from unquoted names.
     pub fn new(schema: impl Into<String>, name: impl Into<String>) -> Self {
         Self { schema: Ident::new(schema), name: Ident::new(name) }
     }
 }
 
-impl fmt::Display for Relation {
+impl From<&TableName> for QualifiedName {
+    fn from(table: &TableName) -> Self {
+        Self::new(&table.schema, &table.name)
+    }
+}
+
+impl fmt::Display for QualifiedName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.schema, self.name)
     }
@@ -79,7 +87,7 @@ mod tests {
     #[test]
     fn hostile_names_stay_names() {
         assert_eq!(Ident::new(r#"a"; drop table b; --"#).to_string(), r#""a""; drop table b; --""#);
-        assert_eq!(Relation::new("S", "select").to_string(), r#""S"."select""#);
+        assert_eq!(QualifiedName::new("S", "select").to_string(), r#""S"."select""#);
     }
 
     #[test]

@@ -13,15 +13,9 @@ use rustls::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{Server, SslMode};
+use super::Server;
 use crate::error::{Error, Result};
-
-/// Says which cryptography rustls is to use where nobody says so, for it panics otherwise: two of our
-/// dependencies bring one of their own each. May be called again and again.
-pub fn install_crypto_provider() {
-    // An error says that somebody has chosen before.
-    let _ = ring::default_provider().install_default();
-}
+use crate::model::SslMode;
 
 impl Server {
     /// What makes TLS sessions to this server.

@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::Findings;
+use super::record::{RecordedRelations, altered_publications, publications, relations};
 use crate::catalog::Selection;
 use crate::error::Result;
+use crate::model::{Record, Recorded, RecordedRelation};
 use crate::postgres::{Session, Side};
-use crate::record::{
-    Record, Recorded, RecordedRelation, Relations, altered_publications, publications, relations,
-};
 
 /// Why two restores without a record prove nothing.
 const NO_RECORD: &str = "whether the restores were altered after they were made (by truncate or \
@@ -106,14 +105,15 @@ async fn altered(
     let Compared { connection, oids, next_transaction, .. } = compared;
     let now = relations(connection, 0, recorded.newest_oid).await?;
     let publications_now = publications(connection).await?;
-    let alterations = Relations::of(then).until(&Relations::of(&now), |relations, relation| {
-        is_covered(relations, relation, &oids, selection)
-    });
+    let alterations = RecordedRelations::of(then)
+        .until(&RecordedRelations::of(&now), |relations, relation| {
+            is_covered(relations, relation, &oids, selection)
+        });
     let mut altered: Vec<String> =
         alterations.into_iter().map(|alteration| alteration.what).collect();
     let selected =
         |name: &String| selection.publications.is_empty() || selection.publications.contains(name);
-    let of_selected = |publications: &[crate::record::RecordedPublication]| {
+    let of_selected = |publications: &[crate::model::RecordedPublication]| {
         publications.iter().filter(|it| selected(&it.name)).cloned().collect::<Vec<_>>()
     };
     altered.extend(altered_publications(
@@ -133,7 +133,7 @@ async fn altered(
 /// Whether a selection concerns a relation: it is compared now, or would be if it still were as it
 /// was: by its name or that of what it is a part of, or else since it is published.
 fn is_covered<'a>(
-    relations: &Relations<'a>,
+    relations: &RecordedRelations<'a>,
     relation: &'a RecordedRelation,
     compared: &BTreeSet<u32>,
     selection: &Selection,
@@ -159,7 +159,7 @@ fn covered_names(
     selection: &Selection,
     side: Side,
 ) -> Vec<String> {
-    let all = Relations::of(then);
+    let all = RecordedRelations::of(then);
     then.iter()
         .filter(|relation| relation.altered && is_covered(&all, relation, compared, selection))
         .map(|relation| format!("{} on {side}", relation.name))
@@ -177,7 +177,7 @@ pub(crate) async fn altered_relations(
 ) -> Result<Vec<(Vec<u32>, String)>> {
     let Some(then) = &recorded.relations else { return Ok(Vec::new()) };
     let now = relations(connection, 0, recorded.newest_oid).await?;
-    let alterations = Relations::of(then).until(&Relations::of(&now), |_, _| true);
+    let alterations = RecordedRelations::of(then).until(&RecordedRelations::of(&now), |_, _| true);
     Ok(alterations.into_iter().map(|alteration| (alteration.line, alteration.what)).collect())
 }
 

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Findings;
 use crate::catalog::{
-    self, Deviation, PublishedTable, RelationKind, Selection, Sides, Storage, TableName, TablePair,
+    self, Deviation, PublishedTable, RelationKind, Selection, Sides, Storage, TablePair,
 };
 use crate::error::{Error, Result};
+use crate::model::TableName;
 use crate::postgres::{self, Session, Side};
 
 /// The selected tables, each with base's. What is not compared is told once for all of a kind,
@@ -158,7 +159,7 @@ async fn cannot_filter(
 ) -> Result<Option<Error>> {
     let question = format!(
         "explain select from {} as r where {filter}",
-        postgres::Relation::from(&relation.name)
+        postgres::QualifiedName::from(&relation.name)
     );
     match session.batch_execute(&question).await {
         Ok(()) => Ok(None),

@@ -3,14 +3,19 @@
 
 mod alterations;
 mod coverage;
+mod gap_proof;
 mod isolation;
+mod lineage;
+mod record;
 mod restores;
 mod rights;
 
 pub(crate) use alterations::altered_relations;
 pub(crate) use restores::{
-    counts_lost, other_sessions, restore_ended, restore_identity, same_restore, writers, written,
+    counts_lost, other_sessions, restore_ended, restore_id, same_restore, writers, written,
 };
+
+use lineage::{Lineage, OneHistory};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,11 +25,8 @@ use crate::catalog::{self, SameStorage, Selection, Storage, TablePair};
 use crate::diff::ReusedIds;
 use crate::error::{Error, Result};
 use crate::fdw::{self, FdwTarget};
-use crate::gap_proof::GapProof;
-use crate::lineage::{History, Lineage, Lsn, OneHistory};
+use crate::model::{GapProof, History, Lsn, Recorded, Request};
 use crate::postgres::{Server, Side};
-use crate::record::Recorded;
-use crate::recovery::Request;
 
 /// The two servers of a recovery, as this process reaches them.
 #[derive(Clone, Debug)]
@@ -57,7 +59,7 @@ impl Servers {
 
 /// A request that may go ahead.
 #[derive(Debug)]
-pub(crate) struct Checked {
+pub(crate) struct PreflightReport {
     pub(crate) pairs: Vec<TablePair>,
     pub(crate) target: FdwTarget,
     /// What an operator should know about the recovery as a whole.
@@ -79,7 +81,7 @@ pub(crate) struct Checked {
     no_row_versions: Option<String>,
 }
 
-impl Checked {
+impl PreflightReport {
     /// The relations in which the same place and xmin mean the same row, or why not.
     pub(crate) fn same_rows(&self, pair: &TablePair) -> Result<Vec<SameStorage>, String> {
         if let Some(reason) = &self.no_row_versions {
@@ -124,7 +126,7 @@ impl Findings {
     }
 }
 
-/// What tells these two restores from any others, as [`Checked::restores`] has it.
+/// What tells these two restores from any others, as [`PreflightReport::restores`] has it.
 ///
 /// # Errors
 /// Transient, if a server cannot be reached.
@@ -146,7 +148,7 @@ pub(crate) const WRITTEN_TO: &str = "a restore was written to";
 ///
 /// # Errors
 /// Refused, with every reason found, one a line; or transient, if a server cannot be reached.
-pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checked> {
+pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<PreflightReport> {
     servers.refuse_poolers().await?;
     let (base, head) = tokio::try_join!(
         servers.base.connect("deltacompare preflight"),
@@ -285,7 +287,7 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Checke
         last_commit(&base_facts, base_end, recorded.map(|record| &record.base)),
         last_commit(&head_facts, head_end, recorded.map(|record| &record.head)),
     );
-    Ok(Checked {
+    Ok(PreflightReport {
         pairs,
         target,
         warnings,

@@ -117,7 +117,7 @@ pub(crate) fn same_restore(one: &str, other: &str) -> bool {
 }
 
 /// What tells this restore from any other, and its system identifier.
-pub(crate) async fn restore_identity(connection: &Session) -> Result<(String, String)> {
+pub(crate) async fn restore_id(connection: &Session) -> Result<(String, String)> {
     let facts = facts(connection).await?;
     Ok((facts.restore, facts.system_identifier))
 }

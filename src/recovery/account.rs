@@ -9,18 +9,16 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::engine::Deadline;
+use super::deadline::Deadline;
 use super::progress::Progress;
-use super::request::Verify;
 use super::set_up::connect_both;
-use super::store::{Store, StoredRecovery};
-use super::work_item::{ItemState, WorkItem};
-use crate::catalog::TableName;
-use crate::diff::{self, RowChange, RowsPassed, Strategy, Tables};
+use super::store::{Rows, Store, StoredRecovery, TableAccount};
+use super::work_item::{ItemAccount, ItemState, WorkItem};
+use crate::diff::{self, RowsPassed, Tables};
 use crate::error::{ErrorKind, Result};
+use crate::model::{Strategy, TableName, Verify};
 use crate::postgres::Session;
 use crate::preflight::Servers;
 
@@ -29,56 +27,6 @@ const SMALL: u64 = 64 << 20;
 
 /// Bytes of a block, unless PostgreSQL was built otherwise.
 const BLOCK: u64 = 8192;
-
-/// What a work item adds to its table's account.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ItemAccount {
-    /// Inserts that were found.
-    pub(crate) inserts: u64,
-    /// Deletes that were found.
-    pub(crate) deletes: u64,
-    /// Rows that the strategy passed, if it counts them.
-    #[serde(default)]
-    pub(crate) passed: Option<RowsPassed>,
-}
-
-impl ItemAccount {
-    /// Adds a change that was found.
-    pub(crate) fn add(&mut self, row: &RowChange) {
-        match row {
-            RowChange::Insert(_) => self.inserts += 1,
-            RowChange::Delete(_) => self.deletes += 1,
-            RowChange::Update { .. } => {}
-        }
-    }
-
-    /// Adds rows that the strategy passed. An item that was begun without counting them goes on so.
-    pub(crate) fn pass(&mut self, rows: RowsPassed, begun: bool) {
-        match &mut self.passed {
-            Some(passed) => *passed += rows,
-            none if !begun => *none = Some(rows),
-            _ => {}
-        }
-    }
-}
-
-/// Published rows of base and head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rows {
-    pub(crate) base: u64,
-    pub(crate) head: u64,
-}
-
-/// How a table's account came out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TableAccount {
-    /// `None` if nobody counted them.
-    pub(crate) rows: Option<Rows>,
-    /// 0 if it balances; `None` if rows were not counted.
-    pub(crate) balance: Option<i64>,
-    /// Why the table's events are not to be trusted, if so.
-    pub(crate) error: Option<String>,
-}
 
 impl TableAccount {
     /// Balances what the items of a table found against its rows, those that were counted by a
@@ -140,7 +88,7 @@ fn passed(items: &[ItemAccount]) -> Option<RowsPassed> {
 
 /// Whether a table's rows are to be counted by a statement.
 fn is_to_be_counted(items: &[WorkItem], verify: Verify) -> bool {
-    let by_row_versions = items.iter().all(|item| item.spec.strategy == Strategy::Identity);
+    let by_row_versions = items.iter().all(|item| item.spec.strategy == Strategy::RowVersions);
     let bytes: u64 = items.iter().map(|item| item.bytes).sum();
     matches!(verify, Verify::Count | Verify::Full)
         || !by_row_versions

@@ -9,9 +9,10 @@ use super::engine::{Approved, Engine};
 use super::plan::planned_items;
 use super::proof::prove;
 use super::set_up::{foreign_tables_left, remove_objects, set_up_link};
-use super::store::{RecoveryState, Store, StoredRecovery};
+use super::store::{Store, StoredRecovery};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fdw::{ForeignTable, Link};
+use crate::model::RecoveryState;
 use crate::telemetry;
 use crate::telemetry::metrics;
 

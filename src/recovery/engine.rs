@@ -18,17 +18,19 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use super::coordinator_lock::CoordinatorLock;
+use super::deadline::Deadline;
+use super::plan::check_grants;
 use super::progress::Progress;
 use super::report::Report;
-use super::request::{Request, SinkTarget};
-use super::set_up::{are_restores, check_grants, remove_objects, same_restores};
+use super::set_up::{are_restores, remove_objects, same_restores};
 use super::sinks;
 use super::store::{
-    Due, NewRecovery, PendingMessages, RecoveryState, Registration, Retried, Store, StoredRecovery,
+    Due, NewRecovery, PendingMessages, Registration, Retried, Store, StoredRecovery,
 };
 use super::worker::Worker;
 use crate::error::{Error, Result};
-use crate::preflight::{self, Checked, Servers};
+use crate::model::{RecoveryState, Request, SinkTarget};
+use crate::preflight::{self, PreflightReport, Servers};
 use crate::sink::EventHubAccess;
 
 /// How long a process that leaves waits for the coordinator's lock.
@@ -70,19 +72,10 @@ pub struct CallLimit {
     pub end: Duration,
 }
 
-/// When a call is to end.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline {
-    /// From then on it ends at the next checkpoint, or between two tables.
-    pub(super) pause_at: Instant,
-    /// What takes until then is given up.
-    pub(super) end_at: Instant,
-}
-
 /// A request that may go ahead.
 #[derive(Debug)]
 pub struct Approved {
-    pub(super) checked: Checked,
+    pub(super) checked: PreflightReport,
     /// Files of its sinks, which do not exist yet.
     files: Vec<PathBuf>,
 }

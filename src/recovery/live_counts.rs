@@ -3,8 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::work_item::Counts;
-use crate::diff::Strategy;
+use crate::model::{Counts, Strategy};
 use crate::telemetry::metrics;
 
 /// What is known of an item while an attempt at it runs, for the lease, the display and the time

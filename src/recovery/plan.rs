@@ -2,82 +2,17 @@
 
 use std::ops::Range;
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use super::request::{Request, StrategyChoice, Verify};
-use super::set_up::{check_grants, connect_both};
-use super::throughput::Throughput;
-use super::work_item::WorkItemSpec;
-use crate::catalog::{self, Key, RelationKind, SameStorage, TableName, TablePair};
-use crate::diff::{self, AllRows, BlockRange, KeyRange, SameFile, Scope, Source, Strategy, Tables};
+use super::set_up::connect_both;
+use super::work_item::{PlannedItem, WorkItemSpec};
+use crate::catalog::{self, Key, RelationKind, SameStorage, TablePair};
+use crate::diff::{self, AllRows, BlockRange, KeyRange, SameFile, Scope, Source, Tables};
 use crate::error::Result;
-use crate::fdw::{ForeignTable, Link};
-use crate::gap_proof::GapProof;
-use crate::lineage::Lsn;
-use crate::postgres::{Relation, Session};
-use crate::preflight::{self, Checked, Servers};
-
-/// What `deltacompare plan` prints.
-#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Plan {
-    /// What an operator should know about the recovery as a whole.
-    pub warnings: Vec<String>,
-    /// Where base's and head's recovery ended, if their histories could be read and agree.
-    pub ends: Option<(Lsn, Lsn)>,
-    /// When the last transaction in base was committed on production, if base or the record knows it.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub base_last_commit: Option<Timestamp>,
-    /// When the last transaction in head was committed on production.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub head_last_commit: Option<Timestamp>,
-    /// Whether the restores cover the gap.
-    pub gap: GapProof,
-    /// The version that every event would carry: the new slot's `restart_lsn`, if it was given.
-    pub version: Option<Lsn>,
-    /// WAL that production wrote in the gap, in bytes, if the ends are known.
-    pub gap_wal_bytes: Option<u64>,
-    /// How long one worker would take, in seconds: a rough estimate by [`Strategy`] and size.
-    pub expected_seconds: u64,
-    /// What a run would send into an event hub.
-    pub event_hub: Throughput,
-    /// The tables, by name.
-    pub tables: Vec<PlanTable>,
-}
-
-/// One table of a [`Plan`].
-#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct PlanTable {
-    /// Its name on head.
-    #[serde(flatten)]
-    pub name: TableName,
-    /// How it would be diffed.
-    pub strategy: Strategy,
-    /// Why so.
-    pub strategy_reason: String,
-    /// Columns compared.
-    pub columns: usize,
-    /// The columns that pair rows; empty for a table without a key.
-    pub key: Vec<String>,
-    /// Head's planner's row count; `None` if never counted.
-    pub rows: Option<u64>,
-    /// The larger side's size on disk in bytes, TOAST included, indexes not.
-    pub bytes: u64,
-    /// What an operator should know about this table.
-    pub warnings: Vec<String>,
-}
-
-/// A work item as the store takes it.
-#[derive(Clone, Debug)]
-pub(crate) struct PlannedItem {
-    pub(crate) spec: WorkItemSpec,
-    pub(crate) strategy_reason: String,
-    pub(crate) bytes: u64,
-    pub(crate) rows: Option<u64>,
-    pub(crate) warnings: Vec<String>,
-}
+use crate::fdw::{self, ForeignTable, Link};
+use crate::model::{Plan, PlanTable, Request, Strategy, StrategyChoice, Throughput, Verify};
+use crate::postgres::{QualifiedName, Session};
+use crate::preflight::{self, PreflightReport, Servers};
 
 /// What would be compared, how, how big, and every warning. Changes nothing on either server.
 ///
@@ -118,6 +53,20 @@ pub async fn plan(servers: &Servers, request: &Request) -> Result<Plan> {
     })
 }
 
+/// Whether head can be let read the tables that it must read. Changes nothing.
+pub(super) async fn check_grants(
+    servers: &Servers,
+    request: &Request,
+    checked: &preflight::PreflightReport,
+) -> Result<()> {
+    let link = Link::new(Uuid::nil(), checked.target.clone());
+    let foreign = foreign_tables(checked, request, &link);
+    let base = servers.base.connect("deltacompare preflight").await?;
+    fdw::check_grants(&base, &foreign).await?;
+    base.close().await;
+    Ok(())
+}
+
 /// A rough estimate.
 fn expected_seconds(table: &PlanTable) -> f64 {
     table.bytes as f64 / bytes_a_second(table.strategy)
@@ -127,7 +76,7 @@ fn expected_seconds(table: &PlanTable) -> f64 {
 /// two cores and everything cached (docs/architecture.md, "How long it takes").
 fn bytes_a_second(strategy: Strategy) -> f64 {
     match strategy {
-        Strategy::Identity => 250e6,
+        Strategy::RowVersions => 250e6,
         Strategy::Content => 30e6,
         Strategy::Full => 10e6,
     }
@@ -139,7 +88,7 @@ fn bytes_a_second(strategy: Strategy) -> f64 {
 /// Head cannot be asked for the bounds of key ranges.
 pub(crate) async fn planned_items(
     servers: &Servers,
-    checked: &Checked,
+    checked: &PreflightReport,
     request: &Request,
     link: &Link,
 ) -> Result<Vec<PlannedItem>> {
@@ -192,7 +141,7 @@ pub(crate) async fn planned_items(
                     item(Scope::Keys(range), share);
                 }
             }
-            Strategy::Identity if keyless || pair.sound_index().is_err() => {
+            Strategy::RowVersions if keyless || pair.sound_index().is_err() => {
                 let ranges = storage
                     .iter()
                     .map(|relation| block_range(checked, request, pair, relation, 0..u32::MAX))
@@ -201,7 +150,7 @@ pub(crate) async fn planned_items(
                     if keyless { Scope::Multiset(ranges) } else { Scope::HashedVersions(ranges) };
                 item(scope, bytes(pair));
             }
-            Strategy::Identity => {
+            Strategy::RowVersions => {
                 for relation in &storage {
                     for blocks in block_ranges(relation.blocks, in_range) {
                         let bytes =
@@ -218,9 +167,9 @@ pub(crate) async fn planned_items(
     Ok(items)
 }
 
-fn tables(pair: &TablePair, foreign: Option<Relation>) -> Tables {
+fn tables(pair: &TablePair, foreign: Option<QualifiedName>) -> Tables {
     let source = |relation: &catalog::Relation, filter: &Option<String>, columns: &[_]| Source {
-        relation: Relation::from(&relation.name),
+        relation: QualifiedName::from(&relation.name),
         only: relation.kind == RelationKind::Parent,
         filter: filter.clone(),
         columns: columns.to_vec(),
@@ -236,7 +185,7 @@ fn tables(pair: &TablePair, foreign: Option<Relation>) -> Tables {
 
 /// The foreign tables that the work items of a checked request need.
 pub(super) fn foreign_tables(
-    checked: &Checked,
+    checked: &PreflightReport,
     request: &Request,
     link: &Link,
 ) -> Vec<ForeignTable> {
@@ -287,15 +236,15 @@ fn default_range_blocks(strategy: Strategy, bytes: u64, parallel: u16) -> u32 {
 const BLOCK: u64 = 8192;
 
 fn block_range(
-    checked: &Checked,
+    checked: &PreflightReport,
     request: &Request,
     pair: &TablePair,
     relation: &SameStorage,
     blocks: Range<u32>,
 ) -> BlockRange {
     BlockRange {
-        head: Relation::from(&relation.head),
-        base: Relation::from(&relation.base),
+        head: QualifiedName::from(&relation.head),
+        base: QualifiedName::from(&relation.base),
         file: SameFile { oid: relation.oid, filenode: relation.filenode },
         blocks,
         rows: rows_at_once(pair, u64::MAX),
@@ -356,7 +305,7 @@ async fn key_ranges(
 struct Choice {
     strategy: Strategy,
     reason: String,
-    /// For `identity`: what holds the rows.
+    /// For `row-versions`: what holds the rows.
     storage: Vec<SameStorage>,
 }
 
@@ -364,13 +313,17 @@ struct Choice {
 ///
 /// # Errors
 /// A server cannot be asked how much of a large table changed.
-async fn choices(servers: &Servers, checked: &Checked, request: &Request) -> Result<Vec<Choice>> {
+async fn choices(
+    servers: &Servers,
+    checked: &PreflightReport,
+    request: &Request,
+) -> Result<Vec<Choice>> {
     let mut choices: Vec<Choice> =
         checked.pairs.iter().map(|pair| choose(checked, request, pair)).collect();
     let questionable = |pair: &TablePair, choice: &Choice| {
         let blocks = choice.storage.first().map_or(0, |relation| relation.blocks);
         request.strategy == StrategyChoice::Auto
-            && choice.strategy == Strategy::Identity
+            && choice.strategy == Strategy::RowVersions
             && choice.storage.len() == 1
             && u64::from(blocks) * BLOCK >= WORTH_A_RANGE
             && pair.same_order().is_ok()
@@ -416,7 +369,7 @@ async fn choices(servers: &Servers, checked: &Checked, request: &Request) -> Res
 /// faster than looking for the other version of each.
 const MERGED_FROM: f64 = 0.25;
 
-fn choose(checked: &Checked, request: &Request, pair: &TablePair) -> Choice {
+fn choose(checked: &PreflightReport, request: &Request, pair: &TablePair) -> Choice {
     let with = |strategy, reason: String| Choice { strategy, reason, storage: Vec::new() };
     if request.strategy == StrategyChoice::Full {
         return with(Strategy::Full, "asked for".to_owned());
@@ -428,7 +381,7 @@ fn choose(checked: &Checked, request: &Request, pair: &TablePair) -> Choice {
     };
     match row_versions {
         Ok(storage) => Choice {
-            strategy: Strategy::Identity,
+            strategy: Strategy::RowVersions,
             reason: match pair.sound_index() {
                 Ok(()) => "row versions are comparable".to_owned(),
                 Err(unsound) => {
@@ -493,9 +446,9 @@ mod tests {
         const TB: u64 = 1 << 40;
         for (strategy, bytes, parallel, megabytes) in [
             // Small tables stay whole, larger ones are shared, and the largest go in many parts.
-            (Strategy::Identity, 1 << 20, 4, 64),
-            (Strategy::Identity, 1 << 30, 4, 85),
-            (Strategy::Identity, TB, 4, 2384),
+            (Strategy::RowVersions, 1 << 20, 4, 64),
+            (Strategy::RowVersions, 1 << 30, 4, 85),
+            (Strategy::RowVersions, TB, 4, 2384),
             (Strategy::Content, TB, 4, 286),
             (Strategy::Content, 1 << 30, 1, 286),
         ] {

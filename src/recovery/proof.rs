@@ -7,16 +7,15 @@ use futures_util::TryStreamExt;
 use uuid::Uuid;
 
 use super::account;
-use super::engine::Deadline;
+use super::deadline::Deadline;
 use super::progress::Progress;
-use super::request::Verify;
 use super::set_up::connect_both;
 use super::sinks;
 use super::store::{Store, StoredRecovery};
 use super::work_item::{ItemState, WorkItem};
-use crate::diff::{self, Digest, Scope, Sessions, Step, Strategy, Tables};
+use crate::diff::{self, DiffItem, Digest, Scope, Sessions, Tables};
 use crate::error::{Error, ErrorKind, Result};
-use crate::gap_proof::GapProof;
+use crate::model::{GapProof, Strategy, Verify};
 use crate::postgres::{Session, Side};
 use crate::preflight::{self, Servers};
 use crate::telemetry::metrics;
@@ -129,7 +128,7 @@ async fn look_for_writes(
         && preflight::other_sessions(&head).await?.is_empty();
     let lag = if alone { STATISTICS_LAG } else { HELD_BACK_COUNTS_LAG };
     tokio::time::sleep_until((last_read + lag).into()).await;
-    let by_row_versions = |item: &WorkItem| item.spec.strategy == Strategy::Identity;
+    let by_row_versions = |item: &WorkItem| item.spec.strategy == Strategy::RowVersions;
     for (side, connection) in [(Side::Base, &mut base), (Side::Head, &mut head)] {
         if !accepted || completed.iter().any(by_row_versions) {
             wait_for_counts(side, connection, recovery.id).await?;
@@ -246,7 +245,7 @@ async fn verify(servers: &Servers, tables: &Tables, emitted: &Digest) -> Result<
     let mut proof = Digest::default();
     let mut steps = diff::changes(sessions, tables, &Scope::Table, None);
     while let Some(step) = steps.try_next().await? {
-        if let Step::Changes(changes) = step {
+        if let DiffItem::Changes(changes) = step {
             changes.iter().for_each(|change| proof.add(change));
         }
     }

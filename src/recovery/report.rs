@@ -6,12 +6,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::account::TableAccount;
-use super::store::{RecoveryState, StoredRecovery};
-use super::work_item::{Counts, ItemState, WorkItem};
-use crate::catalog::TableName;
-use crate::gap_proof::GapProof;
-use crate::lineage::Lsn;
+use super::store::{StoredRecovery, TableAccount};
+use super::work_item::{ItemState, WorkItem};
+use crate::model::{Counts, GapProof, Lsn, RecoveryState, TableName};
 
 /// The outcome of a recovery; `--report` writes it as JSON.
 #[derive(Clone, Debug, Serialize)]

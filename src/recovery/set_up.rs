@@ -2,29 +2,14 @@
 
 use uuid::Uuid;
 
-use super::plan::foreign_tables;
-use super::request::{Request, Verify};
 use super::store::{Store, StoredRecovery};
 use super::work_item::ItemState;
 use crate::error::{Error, Result};
 use crate::fdw::{self, ForeignTable, Link};
+use crate::model::Verify;
 use crate::postgres::{Ident, Session};
 use crate::preflight::{self, Servers};
 use crate::telemetry::metrics;
-
-/// Whether head can be let read the tables that it must read. Changes nothing.
-pub(super) async fn check_grants(
-    servers: &Servers,
-    request: &Request,
-    checked: &preflight::Checked,
-) -> Result<()> {
-    let link = Link::new(Uuid::nil(), checked.target.clone());
-    let foreign = foreign_tables(checked, request, &link);
-    let base = servers.base.connect("deltacompare preflight").await?;
-    fdw::check_grants(&base, &foreign).await?;
-    base.close().await;
-    Ok(())
-}
 
 /// Whether two pairs of restores are one, as far as both tell.
 pub(super) fn are_restores(then: &str, now: &str) -> bool {
@@ -33,7 +18,10 @@ pub(super) fn are_restores(then: &str, now: &str) -> bool {
 }
 
 /// A recovery goes on with the two restores that it began with, and with no others.
-pub(super) fn same_restores(recovery: &StoredRecovery, checked: &preflight::Checked) -> Result<()> {
+pub(super) fn same_restores(
+    recovery: &StoredRecovery,
+    checked: &preflight::PreflightReport,
+) -> Result<()> {
     // Where they ended counts only if the histories could be read both times.
     let same_ends = match (recovery.ends, checked.ends) {
         (Some(then), Some(now)) => then == now,

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::request::{Request, SinkTarget};
 use super::store::{DeltaRows, Store, StoredRecovery};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Request, SinkTarget};
 use crate::sink::{DeltaTable, EventHub, EventHubAccess, FileContent, Held, Lines, Ndjson, Sink};
 
 /// Sinks that cannot work are refused before anything is changed. Yields the files to be created.

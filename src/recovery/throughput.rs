@@ -2,10 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use serde::{Deserialize, Serialize};
-
-use super::plan::PlanTable;
-use crate::sink::EventHubOptions;
+use crate::model::{EventHubOptions, PlanTable, Throughput};
 
 /// What one throughput unit takes in a second, whichever comes first.
 /// <https://learn.microsoft.com/azure/event-hubs/event-hubs-scalability>
@@ -20,20 +17,6 @@ const EVENT_BYTES: u64 = 600;
 
 /// What one process finds and encodes at most, about: `half` in docs/benchmarks.md.
 const EVENTS_A_SECOND: f64 = 100_000.0;
-
-/// What a run would send into an event hub. Upper bounds and rough: nothing is compared for a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Throughput {
-    /// The most events, by the tables' rows and the WAL of the gap.
-    pub events: u64,
-    /// About so many bytes each.
-    pub event_bytes: u64,
-    /// Throughput units that one process takes if events go as fast as they are found, or as fast
-    /// as its caps let them.
-    pub units: u64,
-    /// Whether caps decide that.
-    pub capped: bool,
-}
 
 impl Throughput {
     pub(super) fn of(
@@ -70,13 +53,13 @@ fn rows(table: &PlanTable) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::TableName;
-    use crate::diff::Strategy;
+    use crate::model::Strategy;
+    use crate::model::TableName;
 
     fn table(rows: u64, bytes: u64) -> PlanTable {
         PlanTable {
             name: TableName { schema: "s".into(), name: "t".into() },
-            strategy: Strategy::Identity,
+            strategy: Strategy::RowVersions,
             strategy_reason: String::new(),
             columns: 1,
             key: Vec::new(),

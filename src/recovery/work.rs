@@ -7,7 +7,8 @@ use tokio::sync::watch;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::engine::{Deadline, Engine};
+use super::deadline::Deadline;
+use super::engine::Engine;
 use super::live_counts::LiveCounts;
 use super::store::{Claim, NextItem};
 use super::trace;

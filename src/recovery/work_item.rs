@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::account::ItemAccount;
-use crate::diff::{Checkpoint, Digest, Scope, Strategy, Tables};
+use crate::diff::{Checkpoint, Digest, RowChange, RowsPassed, Scope, Tables};
 use crate::fdw::ForeignTable;
+use crate::model::{Counts, Strategy};
 use crate::sink::Held;
 
 /// What a worker needs to know, besides how to log in to the servers.
@@ -18,6 +18,16 @@ pub(crate) struct WorkItemSpec {
     /// The relations' oids, to look after writes.
     pub(crate) head_oid: u32,
     pub(crate) base_oid: Option<u32>,
+}
+
+/// A work item as the store takes it.
+#[derive(Clone, Debug)]
+pub(crate) struct PlannedItem {
+    pub(crate) spec: WorkItemSpec,
+    pub(crate) strategy_reason: String,
+    pub(crate) bytes: u64,
+    pub(crate) rows: Option<u64>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// A work item as it is stored.
@@ -38,6 +48,38 @@ pub(crate) struct WorkItem {
     pub(crate) warnings: Vec<String>,
     /// Whether what it found is proved, under `--verify full`.
     pub(crate) verified: bool,
+}
+
+/// What a work item adds to its table's account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ItemAccount {
+    /// Inserts that were found.
+    pub(crate) inserts: u64,
+    /// Deletes that were found.
+    pub(crate) deletes: u64,
+    /// Rows that the strategy passed, if it counts them.
+    #[serde(default)]
+    pub(crate) passed: Option<RowsPassed>,
+}
+
+impl ItemAccount {
+    /// Adds a change that was found.
+    pub(crate) fn add(&mut self, row: &RowChange) {
+        match row {
+            RowChange::Insert(_) => self.inserts += 1,
+            RowChange::Delete(_) => self.deletes += 1,
+            RowChange::Update { .. } => {}
+        }
+    }
+
+    /// Adds rows that the strategy passed. An item that was begun without counting them goes on so.
+    pub(crate) fn pass(&mut self, rows: RowsPassed, begun: bool) {
+        match &mut self.passed {
+            Some(passed) => *passed += rows,
+            none if !begun => *none = Some(rows),
+            _ => {}
+        }
+    }
 }
 
 /// How far a work item is: everything up to the checkpoint is durable in every sink.
@@ -71,48 +113,5 @@ impl ItemState {
             Self::Completed => "completed",
             Self::Failed(_) => "failed",
         }
-    }
-}
-
-/// What a work item found so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Rows in head only.
-    pub inserts: u64,
-    /// Rows in both with different images.
-    pub updates: u64,
-    /// Rows in base only.
-    pub deletes: u64,
-    /// Rows of head plus rows in base only.
-    pub rows_compared: u64,
-}
-
-impl Counts {
-    /// All changes together.
-    pub fn changes(&self) -> u64 {
-        self.inserts + self.updates + self.deletes
-    }
-}
-
-/// What came after earlier counts of the same item.
-impl std::ops::Sub for Counts {
-    type Output = Self;
-
-    fn sub(self, earlier: Self) -> Self {
-        Self {
-            inserts: self.inserts.saturating_sub(earlier.inserts),
-            updates: self.updates.saturating_sub(earlier.updates),
-            deletes: self.deletes.saturating_sub(earlier.deletes),
-            rows_compared: self.rows_compared.saturating_sub(earlier.rows_compared),
-        }
-    }
-}
-
-impl std::ops::AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        self.inserts += other.inserts;
-        self.updates += other.updates;
-        self.deletes += other.deletes;
-        self.rows_compared += other.rows_compared;
     }
 }

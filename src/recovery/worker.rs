@@ -12,12 +12,13 @@ use super::live_counts::LiveCounts;
 use super::sinks;
 use super::store::{Claim, Store, StoredRecovery};
 use super::trace;
-use super::work_item::{Counts, ItemProgress};
+use super::work_item::ItemProgress;
 use crate::catalog::Key;
-use crate::diff::{self, Change, RowChange, SeenKeys, Sessions, Step, Tables};
+use crate::diff::{self, Change, DiffItem, RowChange, SeenKeys, Sessions, Tables};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Encoder, EncoderSettings, Event};
 use crate::fdw;
+use crate::model::Counts;
 use crate::preflight::Servers;
 use crate::sink::{EventHubAccess, Held, Sink};
 use crate::telemetry::metrics::{self, Attempt, Retry};
@@ -214,10 +215,10 @@ impl Worker {
         let mut seen = SeenKeys::of(&table.key);
         while let Some(step) = steps.try_next().await? {
             match step {
-                Step::Compared(rows) => now.counts.rows_compared += rows,
-                Step::Passed(rows) => now.account.pass(rows, now.checkpoint.is_some()),
-                Step::Note(note) => notes.push(note),
-                Step::Changes(changes) => {
+                DiffItem::Compared(rows) => now.counts.rows_compared += rows,
+                DiffItem::Passed(rows) => now.account.pass(rows, now.checkpoint.is_some()),
+                DiffItem::Note(note) => notes.push(note),
+                DiffItem::Changes(changes) => {
                     let mut events = Vec::with_capacity(changes.len());
                     for change in &changes {
                         let repeated = seen.as_mut().and_then(|seen| seen.repeated(change));
@@ -236,7 +237,7 @@ impl Worker {
                     }
                     live.at_sinks(self.write(&events)).await?;
                 }
-                Step::Checkpoint(checkpoint) => {
+                DiffItem::Checkpoint(checkpoint) => {
                     now.checkpoint = Some(checkpoint);
                     paused = pause_at.is_some_and(|pause_at| Instant::now() >= pause_at);
                     if paused || stored.elapsed() >= CHECKPOINT_EVERY {

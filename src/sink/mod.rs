@@ -8,11 +8,8 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use delta_table::{DeltaTable, delta_table_gone};
-pub(crate) use event_hub::{ConnectionStringSource, HubIdentity};
-pub use event_hub::{
-    EventHub, EventHubAccess, EventHubOptions, HubAddress, PartitionBy, PartitionHash,
-    PartitionKeySource,
-};
+pub(crate) use event_hub::{ConnectionStringSource, HubIncarnation};
+pub use event_hub::{EventHub, EventHubAccess};
 pub(crate) use ndjson::{FileContent, Lines, Ndjson};
 
 use crate::error::Result;

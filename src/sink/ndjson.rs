@@ -17,7 +17,8 @@ use content::{cut_half_line, end_of_whole_lines};
 
 use super::{Held, Sink};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, Op};
+use crate::event::Event;
+use crate::model::Op;
 use crate::telemetry::metrics::{self, SinkKind};
 
 /// Appends events to a file; durable after `fdatasync`. Several processes may append to one file:

@@ -8,7 +8,7 @@ use std::time::Duration;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use tokio::runtime::Handle;
 
-use crate::postgres::install_crypto_provider;
+use crate::crypto::install_crypto_provider;
 
 /// As the specification has it, unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter};
 
-use crate::diff::Strategy;
-use crate::recovery::Counts;
+use crate::model::{Counts, Strategy};
 
 /// A metric: its name and its unit.
 #[derive(Clone, Copy)]

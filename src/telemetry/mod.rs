@@ -54,7 +54,7 @@ pub struct Telemetry {
 /// The span of a whole command. It continues the trace that `TRACEPARENT` names.
 pub fn root(command: &'static str) -> Span {
     let span = tracing::debug_span!("command", otel.name = command);
-    if let Some(origin) = trace::Origin::of_environment() {
+    if let Some(origin) = trace::ParentTrace::of_environment() {
         origin.adopt(&span);
     }
     span

@@ -15,9 +15,9 @@ const STATE: &str = "tracestate";
 
 /// A place in a trace that somebody else began.
 #[derive(Clone, Debug)]
-pub(crate) struct Origin(Context);
+pub(crate) struct ParentTrace(Context);
 
-impl Origin {
+impl ParentTrace {
     /// What `traceparent` and `tracestate` say; `None` where they say nothing that can be read.
     pub(crate) fn read(parent: Option<&str>, state: Option<&str>) -> Option<Self> {
         let mut carrier = HashMap::from([(PARENT.to_owned(), parent?.to_owned())]);
@@ -63,11 +63,11 @@ mod tests {
     #[test]
     fn only_a_trace_context_is_read() {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        assert!(Origin::read(Some(good), None).is_some());
-        assert!(Origin::read(Some(good), Some("a=b")).is_some());
+        assert!(ParentTrace::read(Some(good), None).is_some());
+        assert!(ParentTrace::read(Some(good), Some("a=b")).is_some());
         for bad in ["", "x", "00-00000000000000000000000000000000-b7ad6b7169203331-01"] {
-            assert!(Origin::read(Some(bad), None).is_none(), "{bad}");
+            assert!(ParentTrace::read(Some(bad), None).is_none(), "{bad}");
         }
-        assert!(Origin::read(None, Some("a=b")).is_none());
+        assert!(ParentTrace::read(None, Some("a=b")).is_none());
     }
 }

@@ -8,10 +8,16 @@ use anyhow::{Context, Result, ensure};
 
 use crate::account::Account;
 use crate::binaries::Postgres;
-use crate::production::Options;
+use crate::options::Options;
 use crate::scratch::Scratch;
-use crate::template::Passwords;
 use crate::tls::{Certificates, Tls};
+
+/// The passwords of the two roles that every cluster has.
+#[derive(Clone, Debug)]
+pub(crate) struct Passwords {
+    pub(crate) superuser: String,
+    pub(crate) admin: String,
+}
 
 /// One history of WAL: the programs, the passwords, the archive, and the folder it all lies in.
 #[derive(Debug)]

@@ -10,16 +10,9 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::binaries::Postgres;
-use crate::cluster::Cluster;
-use crate::production::Options;
+use crate::cluster::{Cluster, Passwords};
+use crate::options::Options;
 use crate::server::{Server, StopMode};
-
-/// The passwords of the roles that a template has.
-#[derive(Clone, Debug)]
-pub(crate) struct Passwords {
-    pub(crate) superuser: String,
-    pub(crate) admin: String,
-}
 
 /// A cluster that was shut down, with the roles of [`Role`](crate::Role) and the database `shop`.
 #[derive(Debug)]

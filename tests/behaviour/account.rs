@@ -137,7 +137,7 @@ async fn what_is_right_balances_in_every_strategy() {
     let filters = Postgres::find(None).unwrap().major() >= 15;
     for (strategy, more) in [
         ("auto", ["--range-blocks", "3"].as_slice()),
-        ("identity", &["--verify", "count"]),
+        ("row-versions", &["--verify", "count"]),
         ("content", &["--range-blocks", "3"]),
         ("full", &[]),
     ] {
@@ -224,14 +224,14 @@ async fn rows_that_an_index_hides_do_not_balance() {
     assert_eq!(run.table("report", "public.inserted")["balance"], 10);
     assert_eq!(run.table("report", "public.sound")["state"], "completed");
 
-    let run = program(&gap, &["--strategy", "identity", "--range-blocks", "40"]).run().await;
+    let run = program(&gap, &["--strategy", "row-versions", "--range-blocks", "40"]).run().await;
     // Old versions were not found by their keys, so that updates became inserts.
     assert_failed(&run, "lost_on_base", &["does not balance: base has 20000 rows and head 20000"]);
     assert_eq!(run.table("report", "public.inserted")["state"], "completed");
     assert_eq!(run.table("report", "public.sound")["state"], "completed");
 
     // In one work item: new versions were not found by their keys, and their rows were deleted too.
-    let run = program(&gap, &["--strategy", "identity"]).run().await;
+    let run = program(&gap, &["--strategy", "row-versions"]).run().await;
     assert_failed(&run, "lost_on_head", &["a key came out twice", "--strategy full"]);
     // This one is twice in the table, and may come out twice.
     let twice = run.table("report", "public.twice");
@@ -308,7 +308,7 @@ async fn an_account_goes_on_at_its_checkpoint() {
     )
     .await;
     // So that there is a delta table.
-    let delta = ["--sink", "delta-table", "--strategy", "identity", "--lease-seconds", "1"];
+    let delta = ["--sink", "delta-table", "--strategy", "row-versions", "--lease-seconds", "1"];
     let few = [&delta[..], &["--table", "public.few"]].concat();
     program(&gap, &few).run().await.assert_completed();
     gap.head.sql("truncate deltacompare.recovery cascade").await.unwrap();
@@ -384,13 +384,13 @@ async fn large_tables_are_counted_on_the_way() {
         gap.head.value(scans.as_str()).await.unwrap()
     };
     let mut counted = Vec::new();
-    for more in [["--strategy", "identity"].as_slice(), &["--verify", "count"]] {
+    for more in [["--strategy", "row-versions"].as_slice(), &["--verify", "count"]] {
         let before = (scans("large").await, scans("hollow").await);
         let run = program(&gap, more).run().await;
         run.assert_completed();
         for (table, on_base, on_head) in [("large", 18_000, 17_991), ("hollow", 180, 180)] {
             let found = run.table("report", &format!("public.{table}"));
-            assert_eq!(found["strategy"], "identity");
+            assert_eq!(found["strategy"], "row-versions");
             assert_eq!(
                 [&found["rows_base"], &found["rows_head"], &found["balance"]],
                 [&json!(on_base), &json!(on_head), &json!(0)],

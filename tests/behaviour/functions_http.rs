@@ -5,7 +5,7 @@ mod service;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use deltacompare::functions::bindings::{FUNCTIONS, Trigger};
+use deltacompare::app::bindings::{FUNCTIONS, Trigger};
 use deltacompare_testbed::{Azurite, Role, schemathesis};
 use reqwest::Response;
 use serde_json::{Value, json};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use deltacompare::functions::bindings::{
+use deltacompare::app::bindings::{
     FUNCTIONS, Function, MESSAGE, POISON, QUEUE_CONNECTION, Trigger,
 };
 use serde_json::{Value, json};

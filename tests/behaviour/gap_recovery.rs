@@ -31,7 +31,7 @@ const TABLES: [&str; 3] = ["customer", "line", "log"];
 
 async fn changes_come_out_and_nothing_else() {
     let gap = Gap::between(SHOP, GAP).await;
-    for strategy in ["auto", "identity", "content", "full"] {
+    for strategy in ["auto", "row-versions", "content", "full"] {
         let run = deltacompare(
             &gap,
             &[
@@ -65,7 +65,7 @@ async fn changes_come_out_and_nothing_else() {
             .map(|table| table["strategy"].as_str().unwrap())
             .collect();
         let expected = match strategy {
-            "auto" | "identity" => ["identity"; 3],
+            "auto" | "row-versions" => ["row-versions"; 3],
             "content" => ["content"; 3],
             _ => ["full"; 3],
         };

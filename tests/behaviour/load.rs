@@ -48,7 +48,7 @@ async fn comparing_writes_no_temporary_files() {
     )
     .await;
     let mut written = Vec::new();
-    for strategy in ["identity", "content", "full"] {
+    for strategy in ["row-versions", "content", "full"] {
         let (base, head) = (temp_bytes(&gap.base).await, temp_bytes(&gap.head).await);
         assert_strategy(&program(&gap, strategy, &["--range-blocks", "500"]).run().await, strategy);
         written.push((
@@ -58,7 +58,7 @@ async fn comparing_writes_no_temporary_files() {
         ));
     }
     println!("{written:?}");
-    assert_eq!(written[..2], [("identity", 0, 0), ("content", 0, 0)]);
+    assert_eq!(written[..2], [("row-versions", 0, 0), ("content", 0, 0)]);
     // The scale shows what it would show.
     assert!(written[2].2 > 10_000_000, "{written:?}");
 }
@@ -79,7 +79,7 @@ async fn sessions_are_as_many_as_documented() {
     .await;
     gap.base.sql("alter role azure_admin connection limit 4").await.unwrap();
     gap.head.sql("alter role azure_admin connection limit 9").await.unwrap();
-    for strategy in ["identity", "content", "full"] {
+    for strategy in ["row-versions", "content", "full"] {
         let more = ["--range-blocks", "50", "--parallel", "3", "--verify", "full"];
         assert_strategy(&program(&gap, strategy, &more).run().await, strategy);
     }
@@ -140,7 +140,7 @@ async fn memory_is_bounded_for_wide_rows_and_holes_in_keys() {
         .await
     });
     for (gap, statistics) in join_all(gaps).await.iter().zip(statistics) {
-        for strategy in ["identity", "content"] {
+        for strategy in ["row-versions", "content"] {
             let peak = peak(program(gap, strategy, &["--parallel", "1"])).await;
             println!("{strategy}{statistics}: {peak} kB");
             assert!(peak > 1000, "not measured");

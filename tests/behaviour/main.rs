@@ -28,7 +28,6 @@ mod functions_recovery;
 mod gap_proof;
 mod gap_recovery;
 mod hand_over;
-mod identity;
 mod keyless;
 mod late_record;
 mod live_stream;
@@ -50,6 +49,7 @@ mod redelivery;
 mod refusals;
 mod restored_servers;
 mod rights;
+mod row_versions;
 mod runbook;
 mod secrets;
 mod session_settings;
@@ -85,7 +85,7 @@ fn main() -> std::process::ExitCode {
             gap_proof::tests(),
             gap_recovery::tests(),
             hand_over::tests(),
-            identity::tests(),
+            row_versions::tests(),
             keyless::tests(),
             late_record::tests(),
             live_stream::tests(),

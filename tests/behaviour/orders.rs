@@ -180,7 +180,7 @@ async fn a_stale_index_decides_nothing() {
     let run = run(&gap, "auto", &[]).await;
     for (table, warned) in [("updated", false), ("aged_keys", true), ("bytewise", false)] {
         let found = run.table("report", &format!("public.{table}"));
-        assert_eq!(found["strategy"], "identity", "{found}");
+        assert_eq!(found["strategy"], "row-versions", "{found}");
         let says = warnings(&found).iter().any(|it| it.contains("older") && it.contains("aged"));
         assert_eq!(says, warned, "{found}");
     }

@@ -262,7 +262,7 @@ async fn no_name_of_the_users_is_taken_for_one_of_ours() {
     let tables = Tables { words: &words, filters: major >= 15 };
     let gap = Gap::between(&tables.create(), &tables.change()).await;
     // `full` is what verifies the first.
-    for (strategy, verify) in [("identity", "full"), ("content", "none")] {
+    for (strategy, verify) in [("row-versions", "full"), ("content", "none")] {
         let run = deltacompare(
             &gap,
             &[
@@ -278,7 +278,7 @@ async fn no_name_of_the_users_is_taken_for_one_of_ours() {
                 "--verify",
                 verify,
                 "--strategy",
-                if strategy == "identity" { "auto" } else { strategy },
+                if strategy == "row-versions" { "auto" } else { strategy },
             ],
         )
         .run()

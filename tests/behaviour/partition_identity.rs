@@ -170,7 +170,7 @@ async fn old_rows_are_told_as_the_partition_says() {
                     _ => assert_eq!(warnings, "[]", "{name}"),
                 }
                 if strategy == "auto" {
-                    assert_eq!(report["strategy"], "identity", "{report:#}");
+                    assert_eq!(report["strategy"], "row-versions", "{report:#}");
                 }
             }
         }

@@ -283,7 +283,7 @@ async fn check(gap: &Gap, production_says: &[Streamed], of: &Subscription, strat
         let report = run.table("report", &format!("{}.{}", table.schema, table.name));
         assert_eq!(report["warnings"], serde_json::json!([]), "{what}: {table}");
         if strategy == "auto" && !table.name.starts_with("truncated") {
-            assert_eq!(report["strategy"], "identity", "{what}: {report:#}");
+            assert_eq!(report["strategy"], "row-versions", "{what}: {report:#}");
         }
     }
     assert_eq!(events.0.len(), compared, "{what}: events of other tables");

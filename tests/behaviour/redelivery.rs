@@ -348,6 +348,15 @@ async fn a_recovery_of_another_version_is_refused() {
     let run = ["run", "--sink", "delta-table", "--accept-empty-gap"];
     deltacompare(&gap, &run).run().await.assert_completed();
     let id: String = gap.head.value("select id::text from deltacompare.recovery").await.unwrap();
+    // A word that this version does not know, in what was asked for.
+    let other =
+        "update deltacompare.recovery set request = jsonb_set(request, '{strategy}', '\"x\"')";
+    gap.head.sql(other).await.unwrap();
+    let refused = deltacompare(&gap, &["run", "--resume", &id]).run().await;
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    for word in [id.as_str(), "by another version", "cleanup --yes"] {
+        assert!(refused.stderr.contains(word), "{}", refused.stderr);
+    }
     let other = "update deltacompare.refinery_schema_history set checksum = '1'";
     gap.head.sql(other).await.unwrap();
     for arguments in [&run[..], &["run", "--resume", &id]] {

@@ -60,7 +60,7 @@ async fn tamper(server: &Server, table: &str, from: &str, to: &str) {
 fn assert_failed(run: &Run, table: &str) {
     assert_eq!(run.code, Some(1), "{}", run.stderr);
     let found = run.table("report", &format!("public.{table}"));
-    assert_eq!(found["strategy"], "identity");
+    assert_eq!(found["strategy"], "row-versions");
     assert_eq!(found["state"], "failed", "{table}");
     let error = found["error"].as_str().unwrap();
     assert!(error.contains("verification failed"), "{error}");
@@ -85,7 +85,7 @@ async fn a_restore_that_was_tampered_with_is_found_out_by_sampling() {
     let blind = program(&gap, &["--verify", "none"]).run().await;
     blind.assert_completed();
     for table in tables {
-        assert_eq!(blind.table("report", &format!("public.{table}"))["strategy"], "identity");
+        assert_eq!(blind.table("report", &format!("public.{table}"))["strategy"], "row-versions");
         assert_eq!(blind.counts("report", &format!("public.{table}")).1 % 4, 0);
     }
     for verify in

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use deltacompare::error::{Error, ErrorKind, Result};
+use deltacompare::model::ProblemDocument;
 use reqwest::header::HeaderValue;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -26,20 +27,20 @@ const PART: usize = 1000;
 
 /// An app, asked by one operator.
 #[derive(Debug)]
-pub(super) struct App {
+pub(super) struct AppClient {
     base: Url,
     client: reqwest::Client,
     key: Option<SecretString>,
 }
 
-impl App {
+impl AppClient {
     /// The app at this address.
     ///
     /// # Errors
     /// Refused if it is no address of an app, or would show the key to others.
     pub(super) fn at(address: &str) -> Result<Self> {
         let base = base(address)?;
-        deltacompare::postgres::install_crypto_provider();
+        deltacompare::crypto::install_crypto_provider();
         let client = reqwest::Client::builder()
             .user_agent(concat!("deltacompare/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(10))
@@ -69,7 +70,7 @@ impl App {
     /// All parts of a list that comes in parts.
     ///
     /// # Errors
-    /// As [`App::get`].
+    /// As [`AppClient::get`].
     pub(super) async fn pages(&mut self, path: &str, list: &str) -> Result<Vec<Value>> {
         let mut all = Vec::new();
         let mut offset = 0;
@@ -89,7 +90,7 @@ impl App {
     /// Has something done, once.
     ///
     /// # Errors
-    /// As [`App::get`].
+    /// As [`AppClient::get`].
     pub(super) async fn post(&mut self, path: &str, body: &Value) -> Result<Value> {
         let url = self.url(path);
         self.with_key(|client| client.request(Method::POST, url.clone()).json(body)).await
@@ -98,7 +99,7 @@ impl App {
     /// Begins a recovery. It is one recovery, however often the request has to be sent.
     ///
     /// # Errors
-    /// As [`App::get`].
+    /// As [`AppClient::get`].
     pub(super) async fn begin(&mut self, body: &Value, idempotency_key: &str) -> Result<Value> {
         let url = self.url("/recoveries");
         self.repeated(|client| {
@@ -199,10 +200,9 @@ fn refusal(status: StatusCode, body: &[u8], base: &Url) -> Error {
             "{base} does not take the key ({status}): put a host key of the app into {KEY}"
         ));
     }
-    let problem: Value = serde_json::from_slice(body).unwrap_or_default();
-    let detail = problem.get("detail").and_then(Value::as_str).map_or_else(
-        || format!("{base} answered {status}; check --app, and the app's log"),
-        str::to_owned,
+    let detail = serde_json::from_slice(body).map_or_else(
+        |_| format!("{base} answered {status}; check --app, and the app's log"),
+        |problem: ProblemDocument| problem.detail,
     );
     let kind = if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
         ErrorKind::Transient
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn an_address_is_https_or_here_and_holds_no_key() {
         for good in ["https://a.azurewebsites.net", "https://a.example/api/", "http://[::1]:7071"] {
-            let app = App::at(good).unwrap();
+            let app = AppClient::at(good).unwrap();
             assert!(app.url("/recoveries?offset=0").as_str().ends_with("/api/recoveries?offset=0"));
         }
         for bad in [
@@ -259,7 +259,7 @@ mod tests {
             "https://a.example/api/recoveries",
             "ftp://localhost",
         ] {
-            let error = App::at(bad).unwrap_err();
+            let error = AppClient::at(bad).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Refused, "{bad}");
             assert!(!error.to_string().contains("s3cret"), "{error}");
         }

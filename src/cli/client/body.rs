@@ -5,12 +5,10 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, CommandFactory};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use deltacompare::error::{Error, Result};
-use deltacompare::record::Record;
+use deltacompare::model::Record;
 use serde_json::{Map, Value};
-
-use crate::cli::arguments::Arguments;
 
 /// What concerns this program alone.
 const NOT_ASKED: [&str; 5] = ["app", "json", "watch", "idempotency_key", "help"];
@@ -20,10 +18,9 @@ const NOT_ASKED: [&str; 5] = ["app", "json", "watch", "idempotency_key", "help"]
 ///
 /// # Errors
 /// Refused if a file that an option names cannot be used.
-pub(super) fn of(matches: &ArgMatches) -> Result<Value> {
+pub(super) fn of(program: &Command, matches: &ArgMatches) -> Result<Value> {
     let mut body = Map::new();
     let Some((name, given)) = matches.subcommand() else { return Ok(Value::Object(body)) };
-    let program = Arguments::command();
     let command = program.find_subcommand(name);
     for argument in command.into_iter().flat_map(|command| command.get_arguments()) {
         let id = argument.get_id().as_str();
@@ -73,12 +70,16 @@ fn value(argument: &Arg, given: &ArgMatches) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use clap::CommandFactory;
     use serde_json::json;
+
+    use super::*;
+    use crate::cli::command::Arguments;
 
     fn body(words: &[&str]) -> Value {
         let words = ["deltacompare", "start", "--app", "https://a.example"].iter().chain(words);
-        of(&Arguments::command().get_matches_from(words)).unwrap()
+        let program = Arguments::command();
+        of(&program, &program.clone().get_matches_from(words)).unwrap()
     }
 
     #[test]

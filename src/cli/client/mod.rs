@@ -5,15 +5,15 @@ mod body;
 mod output;
 mod watch;
 
-use clap::{ArgMatches, Args, Subcommand};
+use clap::{ArgMatches, Args, Command, Subcommand};
 use deltacompare::error::{Error, Result};
-use deltacompare::recovery::SinkTarget;
+use deltacompare::model::{Begun, SinkTarget};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::arguments::{RequestArguments, SelectionArguments};
 use super::{COMPLETED, output as program};
-use app::App;
+use app::AppClient;
 
 /// What can be done with recoveries of the app.
 #[derive(Debug, Subcommand)]
@@ -131,11 +131,15 @@ pub(super) struct StartArguments {
 ///
 /// # Errors
 /// Refused by the app or before it was asked, or the app cannot be reached.
-pub(super) async fn run(command: AppCommand, matches: &ArgMatches) -> Result<u8> {
+pub(super) async fn run(
+    command: AppCommand,
+    program: &Command,
+    matches: &ArgMatches,
+) -> Result<u8> {
     match command {
-        AppCommand::Start(arguments) => start(&arguments, &body::of(matches)?).await,
+        AppCommand::Start(arguments) => start(&arguments, &body::of(program, matches)?).await,
         AppCommand::Preview { app, json, .. } => {
-            let plan = App::at(&app.app)?.post("/plan", &body::of(matches)?).await?;
+            let plan = AppClient::at(&app.app)?.post("/plan", &body::of(program, matches)?).await?;
             if json {
                 output::json(&plan);
             } else {
@@ -144,31 +148,31 @@ pub(super) async fn run(command: AppCommand, matches: &ArgMatches) -> Result<u8>
             Ok(COMPLETED)
         }
         AppCommand::Status { app, id: None, json } => {
-            let recoveries = App::at(&app.app)?.pages("/recoveries", "recoveries").await?;
+            let recoveries = AppClient::at(&app.app)?.pages("/recoveries", "recoveries").await?;
             output::recoveries(recoveries, json)?;
             Ok(COMPLETED)
         }
         AppCommand::Status { app, id: Some(id), json } => {
-            let status = App::at(&app.app)?.get(&format!("/recoveries/{id}")).await?;
+            let status = AppClient::at(&app.app)?.get(&format!("/recoveries/{id}")).await?;
             output::status(status, json)?;
             Ok(COMPLETED)
         }
         AppCommand::Watch { app, id, json } => {
-            watch::until_it_has_ended(&mut App::at(&app.app)?, id, json).await
+            watch::until_it_has_ended(&mut AppClient::at(&app.app)?, id, json).await
         }
         AppCommand::Tables { app, id, json } => {
             let path = format!("/recoveries/{id}/tables");
-            output::tables(App::at(&app.app)?.pages(&path, "tables").await?, json)?;
+            output::tables(AppClient::at(&app.app)?.pages(&path, "tables").await?, json)?;
             Ok(COMPLETED)
         }
         AppCommand::Cancel { app, id, json } => {
-            let mut app = App::at(&app.app)?;
+            let mut app = AppClient::at(&app.app)?;
             let status = app.post(&format!("/recoveries/{id}/cancel"), &Value::Null).await?;
             output::status(status, json)?;
             Ok(COMPLETED)
         }
         AppCommand::Retry { app, id, json, watch } => {
-            let mut app = App::at(&app.app)?;
+            let mut app = AppClient::at(&app.app)?;
             let status = app.post(&format!("/recoveries/{id}/retry"), &Value::Null).await?;
             if watch {
                 return watch::until_it_has_ended(&mut app, id, json).await;
@@ -180,11 +184,11 @@ pub(super) async fn run(command: AppCommand, matches: &ArgMatches) -> Result<u8>
 }
 
 async fn start(arguments: &StartArguments, body: &Value) -> Result<u8> {
-    let mut app = App::at(&arguments.app.app)?;
+    let mut app = AppClient::at(&arguments.app.app)?;
     // With a key the request can be repeated when its answer was lost.
     let key = arguments.idempotency_key.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
     let begun = app.begin(body, &key).await?;
-    let id: Uuid = read(begun.get("id").cloned().unwrap_or_default())?;
+    let Begun { id } = read(begun.clone())?;
     if arguments.watch {
         if !arguments.json {
             output::begun(id, app.dashboard(id).as_str());

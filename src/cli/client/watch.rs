@@ -4,12 +4,13 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use deltacompare::error::{ErrorKind, Result};
+use deltacompare::model::{RecoveryState, RecoveryStatus};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::app::App;
-use super::output::{self, Status};
+use super::app::AppClient;
+use super::output;
 use super::read;
 use crate::cli::{COMPLETED, FAILED, INTERRUPTED, stop_signal};
 
@@ -20,13 +21,13 @@ const EVERY: Duration = Duration::from_secs(1);
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// An app that restarts, or a network that is gone, is waited for this long.
-const PATIENCE: Duration = Duration::from_secs(300);
+const UNREACHABLE_AT_MOST: Duration = Duration::from_secs(300);
 
 /// Yields the exit code: 0 if it completed, 1 if it did not, 130 if the operator has seen enough.
 ///
 /// # Errors
-/// Refused by the app, or it does not answer for [`PATIENCE`].
-pub(super) async fn until_it_has_ended(app: &mut App, id: Uuid, json: bool) -> Result<u8> {
+/// Refused by the app, or it does not answer for [`UNREACHABLE_AT_MOST`].
+pub(super) async fn until_it_has_ended(app: &mut AppClient, id: Uuid, json: bool) -> Result<u8> {
     tokio::select! {
         ended = follow(app, id, json) => ended,
         () = stop_signal() => {
@@ -36,7 +37,7 @@ pub(super) async fn until_it_has_ended(app: &mut App, id: Uuid, json: bool) -> R
     }
 }
 
-async fn follow(app: &mut App, id: Uuid, json: bool) -> Result<u8> {
+async fn follow(app: &mut AppClient, id: Uuid, json: bool) -> Result<u8> {
     let mut shown = Shown::new(json);
     let mut answered = Instant::now();
     let path = format!("/recoveries/{id}");
@@ -44,13 +45,16 @@ async fn follow(app: &mut App, id: Uuid, json: bool) -> Result<u8> {
         match app.get(&path).await {
             Ok(document) => {
                 answered = Instant::now();
-                let status: Status = read(document.clone())?;
+                let status: RecoveryStatus = read(document.clone())?;
                 shown.show(&document, &status);
-                if !status.is_live() {
+                if status.summary.state.is_end() {
                     break (document, status);
                 }
             }
-            Err(error) if error.kind() == ErrorKind::Transient && answered.elapsed() < PATIENCE => {
+            Err(error)
+                if error.kind() == ErrorKind::Transient
+                    && answered.elapsed() < UNREACHABLE_AT_MOST =>
+            {
                 shown.say(&format!("{error}; asking again"));
             }
             Err(error) => return Err(error),
@@ -66,7 +70,7 @@ async fn follow(app: &mut App, id: Uuid, json: bool) -> Result<u8> {
     if status.tables.failed > 0 {
         eprintln!("mend what failed, then: deltacompare retry {id}");
     }
-    Ok(if status.state == "completed" { COMPLETED } else { FAILED })
+    Ok(if status.summary.state == RecoveryState::Completed { COMPLETED } else { FAILED })
 }
 
 /// What was shown so far.
@@ -89,7 +93,7 @@ impl Shown {
         Self { json, bar, last: None, document: Value::Null }
     }
 
-    fn show(&mut self, document: &Value, status: &Status) {
+    fn show(&mut self, document: &Value, status: &RecoveryStatus) {
         if self.json {
             if *document != self.document {
                 output::json(document);
@@ -98,7 +102,7 @@ impl Shown {
             return;
         }
         self.bar.set_position((status.progress.clamp(0.0, 1.0) * 1000.0) as u64);
-        let line = format!("{}: {}", status.state, status.line());
+        let line = format!("{}: {}", status.summary.state.as_str(), output::line(status));
         self.bar.set_message(line.clone());
         let due = match &self.last {
             None => true,

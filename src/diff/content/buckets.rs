@@ -1,7 +1,7 @@
 //! How a step's keys are dealt into buckets, in the same way on both sides.
 
-use super::{BUCKETS, checksum};
-use crate::diff::{Source, Tables};
+use super::BUCKETS;
+use crate::diff::{Source, Tables, checksum};
 
 /// Fewer would make each bucket that differs a large part of a step.
 const FEWEST_RANGES: u32 = 16;

@@ -15,21 +15,20 @@ use async_stream::try_stream;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::checksum;
 use super::multiset::{
     AllRows, BUCKETS, MOST_ROWS, batches, place, prepare, read_buckets, rows, scans,
 };
 use crate::catalog::{Key, names_of};
-use crate::diff::key_hash::{self, Candidates, Located, Phase, Relations};
-use crate::diff::{Sessions, Source, Step, Tables, full};
+use crate::diff::key_hash::{self, Located, LocatedRows, Phase, RelationNames};
+use crate::diff::{DiffItem, Sessions, Source, Tables, checksum, full};
 use crate::error::{Error, Result};
-use crate::postgres::{Relation, Row, Session};
+use crate::postgres::{QualifiedName, Row, Session};
 
 pub(in crate::diff) fn changes<'a>(
     sessions: Sessions<'a>,
     tables: &'a Tables,
     all: &'a AllRows,
-) -> BoxStream<'a, Result<Step>> {
+) -> BoxStream<'a, Result<DiffItem>> {
     let Sessions { base, head } = sessions;
     try_stream! {
         let Key::Columns(key) = &tables.table.key else {
@@ -47,7 +46,7 @@ pub(in crate::diff) fn changes<'a>(
             read_buckets(head, &head_buckets),
         )?;
         let counted: u64 = on_head.values().map(|bucket| bucket.0).sum();
-        yield Step::Compared(counted);
+        yield DiffItem::Compared(counted);
         let differing: Vec<(i32, u64)> = (0..BUCKETS as i32)
             .filter(|bucket| on_base.get(bucket) != on_head.get(bucket))
             .map(|bucket| {
@@ -59,9 +58,9 @@ pub(in crate::diff) fn changes<'a>(
         let rows: u64 = differing.iter().map(|(_, rows)| rows).sum();
         if rows > MOST_ROWS {
             let reason = format!("{rows} rows are in parts of it that differ");
-            let mut steps = full::instead(head, tables, reason, counted);
-            while let Some(step) = steps.try_next().await? {
-                yield step;
+            let mut items = full::instead(head, tables, reason, counted);
+            while let Some(item) = items.try_next().await? {
+                yield item;
             }
             return;
         }
@@ -77,14 +76,14 @@ pub(in crate::diff) fn changes<'a>(
         tokio::try_join!(scans(base, false), scans(head, false))?;
         let (base_relations, head_relations) =
             tokio::try_join!(relations(base, &old), relations(head, &new))?;
-        let candidates = Candidates::new(old, new);
+        let candidates = LocatedRows::new(old, new);
         for phase in Phase::IN_ORDER {
             let sessions = Sessions { base, head };
             let relations = (&base_relations, &head_relations);
-            let mut steps =
+            let mut items =
                 key_hash::changes(sessions, tables, key, relations, &candidates, phase, all.rows);
-            while let Some(step) = steps.try_next().await? {
-                yield step;
+            while let Some(item) = items.try_next().await? {
+                yield item;
             }
         }
         if let Some(note) = key_hash::copies_note(copies) {
@@ -187,16 +186,16 @@ fn unequal(
 }
 
 /// The names of the relations that hold these rows.
-async fn relations(connection: &Session, rows: &[Located]) -> Result<Relations> {
+async fn relations(connection: &Session, rows: &[Located]) -> Result<RelationNames> {
     let oids: BTreeSet<u32> = rows.iter().map(|row| row.relation).collect();
     let names = names_of(connection, oids).await?;
-    Ok(names.iter().map(|(&oid, name)| (oid, Relation::from(name))).collect())
+    Ok(names.iter().map(|(&oid, name)| (oid, QualifiedName::from(name))).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diff::identity::Tid;
+    use crate::diff::tid::Tid;
 
     fn rows(rows: &[(i64, i64)]) -> Vec<HashedRow> {
         let row = |(at, &(key, row)): (usize, &(i64, i64))| HashedRow {

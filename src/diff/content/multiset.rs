@@ -18,12 +18,13 @@ use futures_util::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_128;
 
-use super::checksum;
-use crate::diff::identity::Tid;
-use crate::diff::surplus::{Surplus, SurplusOf};
-use crate::diff::{Change, Checkpoint, Image, Sessions, Source, Step, Tables, copy, full, print};
+use crate::diff::multiset_difference::{DifferenceOf, MultisetDifference};
+use crate::diff::tid::Tid;
+use crate::diff::{
+    Change, Checkpoint, DiffItem, Image, Sessions, Source, Tables, checksum, copy, full, print,
+};
 use crate::error::{Error, Result};
-use crate::postgres::{Relation, Row, Session};
+use crate::postgres::{QualifiedName, Row, Session};
 
 /// All rows of a table that is not cut into ranges of keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +49,7 @@ pub(in crate::diff) fn changes<'a>(
     tables: &'a Tables,
     all: &'a AllRows,
     from: Option<Checkpoint>,
-) -> BoxStream<'a, Result<Step>> {
+) -> BoxStream<'a, Result<DiffItem>> {
     let Sessions { base, head } = sessions;
     try_stream! {
         let base_source = tables.base.as_ref().unwrap_or(&tables.head);
@@ -74,7 +75,7 @@ pub(in crate::diff) fn changes<'a>(
             buckets(head, tables, &tables.head),
         )?;
         if from == 0 {
-            yield Step::Compared(on_head.values().map(|bucket| bucket.0).sum());
+            yield DiffItem::Compared(on_head.values().map(|bucket| bucket.0).sum());
         }
         let differing: Vec<(i32, u64)> = (0..BUCKETS as i32)
             .filter(|bucket| on_base.get(bucket) != on_head.get(bucket))
@@ -87,9 +88,9 @@ pub(in crate::diff) fn changes<'a>(
         if rows > MOST_ROWS {
             let reason = format!("{rows} rows are in parts of it that differ");
             let counted = on_head.values().map(|bucket| bucket.0).sum();
-            let mut steps = full::instead(head, tables, reason, counted);
-            while let Some(step) = steps.try_next().await? {
-                yield step;
+            let mut items = full::instead(head, tables, reason, counted);
+            while let Some(item) = items.try_next().await? {
+                yield item;
             }
             return;
         }
@@ -100,7 +101,7 @@ pub(in crate::diff) fn changes<'a>(
                 continue;
             }
             tokio::try_join!(scans(base, true), scans(head, true))?;
-            let mut surplus = Surplus::new();
+            let mut difference = MultisetDifference::new();
             let (mut on_base, mut on_head) = (Places::default(), Places::default());
             // Side by side, so that most rows have met their equals before many are waiting.
             let (hashes_of_base, hashes_of_head) = tokio::try_join!(
@@ -108,18 +109,18 @@ pub(in crate::diff) fn changes<'a>(
                 async { head.query_stream::<Row>(&head_hashes, &[&batch]).await },
             )?;
             let mut hashes = stream::select(
-                hashes_of_base.map_ok(|row| (SurplusOf::Base, row)),
-                hashes_of_head.map_ok(|row| (SurplusOf::Head, row)),
+                hashes_of_base.map_ok(|row| (DifferenceOf::Base, row)),
+                hashes_of_head.map_ok(|row| (DifferenceOf::Head, row)),
             );
             while let Some((side, row)) = hashes.try_next().await? {
                 let hash: i64 = row.try_get(0)?;
                 match side {
-                    SurplusOf::Base => {
-                        surplus.count(hash, -1);
+                    DifferenceOf::Base => {
+                        difference.count(hash, -1);
                         on_base.push(hash, &row)?;
                     }
-                    SurplusOf::Head => {
-                        surplus.count(hash, 1);
+                    DifferenceOf::Head => {
+                        difference.count(hash, 1);
                         on_head.push(hash, &row)?;
                     }
                 }
@@ -127,26 +128,26 @@ pub(in crate::diff) fn changes<'a>(
             drop(hashes);
             tokio::try_join!(scans(base, false), scans(head, false))?;
             for (side, places, source) in [
-                (SurplusOf::Base, on_base, base_source),
-                (SurplusOf::Head, on_head, &tables.head),
+                (DifferenceOf::Base, on_base, base_source),
+                (DifferenceOf::Head, on_head, &tables.head),
             ] {
-                for (leaf, wanted) in places.take(&mut surplus, side) {
+                for (leaf, wanted) in places.take(&mut difference, side) {
                     for part in wanted.chunks(all.rows.clamp(1, MOST_FETCHED) as usize) {
                         let connection = match side {
-                            SurplusOf::Base => base,
-                            SurplusOf::Head => head,
+                            DifferenceOf::Base => base,
+                            DifferenceOf::Head => head,
                         };
                         let mut changes = fetch(connection, source, leaf, part, side);
                         while let Some(changes) = changes.try_next().await? {
-                            if side == SurplusOf::Base {
-                                yield Step::Compared(changes.len() as u64);
+                            if side == DifferenceOf::Base {
+                                yield DiffItem::Compared(changes.len() as u64);
                             }
-                            yield Step::Changes(changes);
+                            yield DiffItem::Changes(changes);
                         }
                     }
                 }
             }
-            yield Step::Checkpoint(Checkpoint::Bucket { next, hashed_by: this_way });
+            yield DiffItem::Checkpoint(Checkpoint::Bucket { next, hashed_by: this_way });
         }
     }
     .boxed()
@@ -247,11 +248,15 @@ impl Places {
     }
 
     /// The places of a side's surplus, each with its ordinal among equal rows.
-    fn take(self, surplus: &mut Surplus<i64>, side: SurplusOf) -> Vec<(i64, Vec<(Place, u64)>)> {
+    fn take(
+        self,
+        difference: &mut MultisetDifference<i64>,
+        side: DifferenceOf,
+    ) -> Vec<(i64, Vec<(Place, u64)>)> {
         let mut taken = |places: Vec<(i64, Place)>| -> Vec<(Place, u64)> {
             let mut taken: Vec<(Place, u64)> = places
                 .into_iter()
-                .filter_map(|(hash, place)| Some((place, surplus.take(hash, side)?)))
+                .filter_map(|(hash, place)| Some((place, difference.take(hash, side)?)))
                 .collect();
             taken.sort_unstable();
             taken
@@ -274,7 +279,7 @@ fn fetch<'a>(
     source: &'a Source,
     leaf: i64,
     wanted: &'a [(Place, u64)],
-    side: SurplusOf,
+    side: DifferenceOf,
 ) -> BoxStream<'a, Result<Vec<Change>>> {
     try_stream! {
         let (schema, name): (String, String) = connection.query_one(
@@ -289,7 +294,7 @@ fn fetch<'a>(
         let sql = format!(
             "select tidsend(r.ctid), {image} from only {leaf} as r where r.ctid = any ($1::tid[])",
             image = print::image(source, "r"),
-            leaf = Relation::new(&schema, &name),
+            leaf = QualifiedName::new(&schema, &name),
         );
         let tids: Vec<Tid> = wanted
             .iter()

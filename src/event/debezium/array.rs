@@ -2,14 +2,19 @@
 //! <https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO>
 
 use super::super::value::{Fidelity, Malformed, lost};
-use super::value::Array;
 
 const MALFORMED: Malformed = Malformed("is not an array");
 
-/// Appends a JSON array of the elements. Bounds are not told. Of an array of several dimensions the
+/// Appends a JSON array of the elements, each as `write_element` writes it; `nullable` is false where
+/// a null among them makes the whole array null. Bounds are not told. Of an array of several dimensions the
 /// connector writes nulls (or, of strings, the addresses of Java objects): here it is nulls. An
 /// element that cannot be written makes the whole array null.
-pub(super) fn write(text: &str, array: &Array, out: &mut Vec<u8>) -> Result<Fidelity, Malformed> {
+pub(super) fn write(
+    text: &str,
+    nullable: bool,
+    write_element: impl Fn(&str, &mut Vec<u8>) -> Result<Fidelity, Malformed>,
+    out: &mut Vec<u8>,
+) -> Result<Fidelity, Malformed> {
     let start = out.len();
     let mut fidelity = Fidelity::Exact;
     let mut rest = match text.starts_with('[') {
@@ -26,14 +31,14 @@ pub(super) fn write(text: &str, array: &Array, out: &mut Vec<u8>) -> Result<Fide
     loop {
         let (element, after) = element(rest, &mut unescaped)?;
         match element {
-            Element::Null if !array.nullable => return Ok(lost(out, start)),
+            Element::Null if !nullable => return Ok(lost(out, start)),
             Element::Null => out.extend_from_slice(b"null"),
             Element::Nested => {
                 out.extend_from_slice(b"null");
                 fidelity = Fidelity::Lost;
             }
             Element::Value(text) => {
-                if array.element.write(text, out)? == Fidelity::Lost {
+                if write_element(text, out)? == Fidelity::Lost {
                     return Ok(lost(out, start));
                 }
             }

@@ -1,13 +1,13 @@
 //! Which type is written how: `PostgresValueConverter.schemaBuilder` and `.converter`,
 //! `ReplicationMessageColumnValueResolver`, each entry confirmed by a recording.
 
-use super::super::settings::{
-    BinaryMode, DebeziumOptions, DecimalMode, HstoreMode, IntervalMode, TimePrecision,
-};
 use super::decimal::{self, MoneyStyle};
 use super::temporal::{DateStyle, TimeUnit};
 use super::value::{Alphabet, Array, DebeziumValue, Kind};
 use crate::catalog::{BaseType, Column};
+use crate::model::{
+    BinaryMode, DebeziumOptions, DecimalMode, HstoreMode, IntervalMode, TimePrecision,
+};
 
 /// Types below this are built in (`FirstNormalObjectId`), others are told by their name.
 const FIRST_USER_OID: u32 = 16384;

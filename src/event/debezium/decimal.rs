@@ -163,6 +163,14 @@ pub(super) fn money(text: &str, style: MoneyStyle, out: &mut Vec<u8>) -> Result<
     }
 }
 
+/// Appends a float's text, with the point that Jackson never leaves out.
+pub(super) fn float(text: &str, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    if json::float_text(text, out)? {
+        out.extend_from_slice(b".0");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use base64::Engine;

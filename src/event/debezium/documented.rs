@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use clap::ValueEnum;
 
 use super::super::landing::LandingValue;
-use super::super::settings::{
-    BinaryMode, DebeziumOptions, DecimalMode, HstoreMode, IntervalMode, TimePrecision,
-};
 use super::super::testing::column;
 use super::DebeziumValue;
 use crate::catalog::Column;
+use crate::model::{
+    BinaryMode, DebeziumOptions, DecimalMode, HstoreMode, IntervalMode, TimePrecision,
+};
 
 const EVENTS: &str = include_str!("../../../docs/events.md");
 

@@ -4,7 +4,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::super::json;
 use super::super::value::Malformed;
-use super::value::{float, hex};
+use super::binary::hex;
+use super::decimal::float;
 
 /// A point: its coordinates and their well-known binary (`io.debezium.data.geometry.Point`).
 pub(super) fn point(text: &str, out: &mut Vec<u8>) -> Result<(), Malformed> {

@@ -1,8 +1,8 @@
 //! `hstore`: `"key"=>"value", "key"=>NULL`.
 
 use super::super::json;
-use super::super::settings::HstoreMode;
 use super::super::value::Malformed;
+use crate::model::HstoreMode;
 
 const MALFORMED: Malformed = Malformed("is not an hstore");
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::decimal::MoneyStyle;
 use super::temporal::{DateStyle, TimeUnit};
 use super::value::{Alphabet, Array, Kind};
-use crate::event::settings::HstoreMode;
+use crate::model::HstoreMode;
 
 fn kinds() -> Vec<Kind> {
     let array = |element| Kind::Array(Box::new(Array { element, nullable: true }));

@@ -5,6 +5,7 @@
 //! against PostgreSQL 15; `recorded.jsonl` holds the recordings and the tests compare with them.
 
 mod array;
+mod binary;
 mod calendar;
 mod column;
 mod decimal;
@@ -25,10 +26,9 @@ mod malformed;
 
 pub(super) use value::DebeziumValue;
 
-use super::encoder::Op;
 use super::json;
 use super::settings::EncoderSettings;
-use crate::catalog::TableName;
+use crate::model::{Op, TableName};
 
 /// The parts of an event that are the same for all events of a table. The fields of `source`, in
 /// this order: `AbstractSourceInfoStructMaker`, `PostgresSourceInfoStructMaker`. Ours are added at

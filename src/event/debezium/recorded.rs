@@ -25,11 +25,11 @@ use super::DebeziumValue;
 use crate::catalog::{BaseType, Column, Key, ReplicaIdentity};
 use crate::diff::{Image, RowChange};
 use crate::event::encoder::Encoder;
-use crate::event::settings::{
-    BinaryMode, DebeziumOptions, DecimalMode, Format, HstoreMode, IntervalMode, TimePrecision,
-};
 use crate::event::testing;
 use crate::event::value::{Fidelity, WriteValue};
+use crate::model::{
+    BinaryMode, DebeziumOptions, DecimalMode, Format, HstoreMode, IntervalMode, TimePrecision,
+};
 
 #[derive(Deserialize)]
 struct Recording {

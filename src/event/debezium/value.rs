@@ -5,10 +5,10 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
 use super::super::json;
 use super::super::landing::boolean;
-use super::super::settings::HstoreMode;
 use super::super::value::{Fidelity, Malformed, WriteValue};
 use super::temporal::{DateStyle, TimeUnit};
-use super::{array, decimal, geometry, hstore, interval, temporal};
+use super::{array, binary, decimal, geometry, hstore, interval, temporal};
+use crate::model::HstoreMode;
 
 /// The writer of a column, and what stands for its value where only the key is known.
 pub(in super::super) struct DebeziumValue {
@@ -101,15 +101,15 @@ impl Kind {
             Self::Text => json::string(text, out),
             Self::Boolean => out.extend_from_slice(boolean(text)?),
             Self::Integer => json::integer_text(text, out)?,
-            Self::Float => float(text, out)?,
+            Self::Float => decimal::float(text, out)?,
             Self::ScaledDecimal(scale) => return decimal::scaled(text, *scale, out),
             Self::VariableDecimal => return decimal::variable(text, out),
             Self::DoubleDecimal => decimal::double(text, out)?,
             Self::TextDecimal(scale) => decimal::text(text, *scale, out)?,
             Self::Money(style) => decimal::money(text, *style, out)?,
-            Self::Base64(alphabet) => json::base64(&bytea(text)?, alphabet.engine(), out),
+            Self::Base64(alphabet) => json::base64(&binary::bytea(text)?, alphabet.engine(), out),
             Self::Hex => {
-                bytea(text)?;
+                binary::bytea(text)?;
                 json::string(&text[2..], out);
             }
             Self::Date(style) => temporal::date(text, *style, out)?,
@@ -119,14 +119,21 @@ impl Kind {
             Self::TimeTz => temporal::timetz(text, out)?,
             Self::IntervalMicros => interval::micros(text, out)?,
             Self::IntervalIso => interval::iso(text, out)?,
-            Self::Flag => out.extend_from_slice(flag(text)?),
-            Self::Bits => json::base64(&bits(text)?, &STANDARD, out),
+            Self::Flag => out.extend_from_slice(binary::flag(text)?),
+            Self::Bits => json::base64(&binary::bits(text)?, &STANDARD, out),
             Self::Hstore(mode) => hstore::write(text, *mode, out)?,
             Self::Point => geometry::point(text, out)?,
             Self::Geometry => geometry::ewkb(text, out)?,
             Self::Vector => geometry::vector(text, out)?,
             Self::SparseVector => geometry::sparse_vector(text, out)?,
-            Self::Array(array) => return array::write(text, array, out),
+            Self::Array(array) => {
+                return array::write(
+                    text,
+                    array.nullable,
+                    |text, out| array.element.write(text, out),
+                    out,
+                );
+            }
             Self::Constant(json) => {
                 out.extend_from_slice(json.as_bytes());
                 return Ok(Fidelity::Lost);
@@ -134,59 +141,4 @@ impl Kind {
         }
         Ok(Fidelity::Exact)
     }
-}
-
-/// Appends a float's text, with the point that Jackson never leaves out.
-pub(super) fn float(text: &str, out: &mut Vec<u8>) -> Result<(), Malformed> {
-    if json::float_text(text, out)? {
-        out.extend_from_slice(b".0");
-    }
-    Ok(())
-}
-
-/// The bytes of a `bytea` in hex format.
-fn bytea(text: &str) -> Result<Vec<u8>, Malformed> {
-    text.strip_prefix("\\x").and_then(hex).ok_or(Malformed("is not bytea in hex format"))
-}
-
-/// The bytes that hexadecimal digits of either case stand for.
-pub(super) fn hex(text: &str) -> Option<Vec<u8>> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if !rest.is_empty() {
-        return None;
-    }
-    pairs.iter().map(|&[high, low]| Some(nibble(high)? << 4 | nibble(low)?)).collect()
-}
-
-fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
-}
-
-fn flag(text: &str) -> Result<&'static [u8], Malformed> {
-    match text {
-        "0" => Ok(b"false"),
-        "1" => Ok(b"true"),
-        _ => Err(Malformed("is not one bit")),
-    }
-}
-
-/// A bit string's bytes, the last bit first, without the zero bytes at the end
-/// (`PostgresValueConverter.convertBits`).
-fn bits(text: &str) -> Result<Vec<u8>, Malformed> {
-    let mut bytes = vec![0; text.len().div_ceil(8)];
-    for (at, digit) in text.bytes().rev().enumerate() {
-        match digit {
-            b'0' => {}
-            b'1' => bytes[at / 8] |= 1 << (at % 8),
-            _ => return Err(Malformed("is not a bit string")),
-        }
-    }
-    let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-    bytes.truncate(used);
-    Ok(bytes)
 }

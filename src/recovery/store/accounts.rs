@@ -6,10 +6,27 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::Store;
-use crate::catalog::TableName;
 use crate::error::Result;
+use crate::model::TableName;
 use crate::postgres::from_row;
-use crate::recovery::account::{Rows, TableAccount};
+
+/// Published rows of base and head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rows {
+    pub(crate) base: u64,
+    pub(crate) head: u64,
+}
+
+/// How a table's account came out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TableAccount {
+    /// `None` if nobody counted them.
+    pub(crate) rows: Option<Rows>,
+    /// 0 if it balances; `None` if rows were not counted.
+    pub(crate) balance: Option<i64>,
+    /// Why the table's events are not to be trusted, if so.
+    pub(crate) error: Option<String>,
+}
 
 struct AccountRow {
     schema_name: String,

@@ -8,8 +8,9 @@ use uuid::Uuid;
 use super::rows::{ItemRow, item_columns};
 use super::{LOCK_RECOVERY, Store};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::Counts;
 use crate::postgres::{FromRow, Json, Row};
-use crate::recovery::work_item::{Counts, ItemProgress, WorkItem};
+use crate::recovery::work_item::{ItemProgress, WorkItem};
 
 /// A claim on a work item. Only the holder of the newest attempt may write its result.
 #[derive(Clone, Debug)]

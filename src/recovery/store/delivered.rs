@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::Store;
 use crate::error::Result;
 use crate::postgres::{Json, from_row};
-use crate::sink::{Held, HubIdentity, delta_table_gone};
+use crate::sink::{Held, HubIncarnation, delta_table_gone};
 
 /// A recovery's events in the delta table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,8 @@ impl Store {
         &self,
         recovery: Uuid,
         address: &str,
-        found: HubIdentity,
-    ) -> Result<HubIdentity> {
+        found: HubIncarnation,
+    ) -> Result<HubIncarnation> {
         let Json(began) = self
             .pool()
             .query_one(

@@ -13,18 +13,14 @@ mod transitions;
 
 refinery::embed_migrations!("migrations");
 
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::request::Request;
 use super::work_item::WorkItem;
 use crate::error::{Error, Result};
-use crate::gap_proof::GapProof;
-use crate::lineage::Lsn;
+use crate::model::{GapProof, Lsn, Record, RecoveryState, Request};
 use crate::postgres::{Json, Pool, Server, Session};
-use crate::record::Record;
 
+pub(crate) use accounts::{Rows, TableAccount};
 pub(crate) use claims::{Claim, NextItem};
 pub(crate) use delivered::DeltaRows;
 pub(crate) use messages::PendingMessages;
@@ -43,48 +39,6 @@ pub(crate) struct Store {
     pool: Pool,
     /// This process, as the holder of leases.
     worker: Uuid,
-}
-
-/// How a recovery stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum RecoveryState {
-    /// It is about to be planned.
-    Planning,
-    /// Its items are worked on, or what they found is being proved.
-    Running,
-    /// Every table completed.
-    Completed,
-    /// It could not be planned, or a table failed.
-    Failed,
-    /// It was cancelled.
-    Cancelled,
-}
-
-impl RecoveryState {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Planning => "planning",
-            Self::Running => "running",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    /// Whether it has ended.
-    pub(crate) fn is_end(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
-    }
-
-    fn read(text: &str) -> Result<Self> {
-        [Self::Planning, Self::Running, Self::Completed, Self::Failed, Self::Cancelled]
-            .into_iter()
-            .find(|state| state.as_str() == text)
-            .ok_or_else(|| {
-                Error::recovery(format!("the status store has the unknown state {text:?}"))
-            })
-    }
 }
 
 /// A recovery as it is stored.

@@ -5,10 +5,9 @@ use uuid::Uuid;
 
 use super::Store;
 use crate::error::Result;
-use crate::gap_proof::GapProof;
+use crate::model::{GapProof, Request};
 use crate::postgres::{Json, Session};
-use crate::preflight::{Checked, Servers};
-use crate::recovery::Request;
+use crate::preflight::{PreflightReport, Servers};
 
 /// A recovery to be registered.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +16,7 @@ pub(crate) struct NewRecovery<'a> {
     /// Where base and head are, with the database that is compared.
     pub(crate) servers: &'a Servers,
     /// What a check of its restores has found out, if there was one.
-    pub(crate) checked: Option<&'a Checked>,
+    pub(crate) checked: Option<&'a PreflightReport>,
     /// Leave the recovery's objects on the servers when it has ended.
     pub(crate) keep_objects: bool,
     /// Register it although another recovery of the same database is live.

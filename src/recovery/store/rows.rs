@@ -1,15 +1,14 @@
 //! How rows of the store are read.
 
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{RecoveryState, StoredRecovery};
+use super::StoredRecovery;
 use crate::diff::Checkpoint;
 use crate::error::{Error, Result};
-use crate::gap_proof::GapProof;
+use crate::model::{Counts, GapProof, RecoveryState};
 use crate::postgres::{Json, from_row};
-use crate::recovery::Request;
-use crate::recovery::account::ItemAccount;
-use crate::recovery::work_item::{Counts, ItemProgress, ItemState, WorkItem, WorkItemSpec};
+use crate::recovery::work_item::{ItemAccount, ItemProgress, ItemState, WorkItem, WorkItemSpec};
 
 /// The columns that [`ItemRow`] reads.
 macro_rules! item_columns {
@@ -31,7 +30,7 @@ pub(super) const ITEMS: &str = concat!(
 
 pub(super) struct RecoveryRow {
     state: String,
-    request: Json<Request>,
+    request: Json<Box<RawValue>>,
     warnings: Json<Vec<String>>,
     restores: String,
     created_at: i64,
@@ -68,11 +67,20 @@ impl RecoveryRow {
                 Error::recovery("the status store has a time out of range").because(error)
             })
         };
+        // Another version may have stored words that this one does not know.
+        let request = serde_json::from_str(self.request.0.get()).map_err(|error| {
+            Error::refused(format!(
+                "recovery {id} was begun by another version of this program ({error}): end it with \
+                 that version, or remove all recoveries, and the events in the delta table, with \
+                 deltacompare cleanup --yes"
+            ))
+            .because(error)
+        })?;
         let lsn = |text: Option<String>| text.map(|text| text.parse()).transpose();
         Ok(StoredRecovery {
             id,
             state: RecoveryState::read(&self.state)?,
-            request: self.request.0,
+            request,
             warnings: self.warnings.0,
             created_at: timestamp(self.created_at)?,
             finished_at: self.finished_at.map(timestamp).transpose()?,

@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::Store;
 use crate::error::Result;
+use crate::model::{RecoveryStatus, RecoverySummary, TableStatus};
 use crate::postgres::Json;
-use crate::recovery::status::{RecoveryStatus, RecoverySummary, TableStatus};
 
 /// A part of a list.
 #[derive(Clone, Copy, Debug)]

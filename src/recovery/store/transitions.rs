@@ -5,10 +5,10 @@ use uuid::Uuid;
 
 use super::Store;
 use crate::error::Result;
-use crate::gap_proof::GapProof;
+use crate::model::GapProof;
 use crate::postgres::{Json, Session};
-use crate::preflight::Checked;
-use crate::recovery::plan::PlannedItem;
+use crate::preflight::PreflightReport;
+use crate::recovery::work_item::PlannedItem;
 
 /// What is to be done about a recovery now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Store {
     }
 
     /// Stores what the check of a recovery found out about its restores.
-    pub(crate) async fn describe(&self, id: Uuid, checked: &Checked) -> Result<()> {
+    pub(crate) async fn describe(&self, id: Uuid, checked: &PreflightReport) -> Result<()> {
         self.pool
             .execute(
                 r#"

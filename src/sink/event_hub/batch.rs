@@ -5,8 +5,8 @@ use fe2o3_amqp::types::messaging::{self, Data, Message};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::claim_check::Dispatch;
-use super::trouble::Trouble;
+use super::claim_check::MessageEncoder;
+use super::hub_error::HubError;
 use crate::event::Event;
 
 /// A message whose data sections are messages.
@@ -20,23 +20,23 @@ const SECTION_BYTES: usize = 8;
 const BATCH_BYTES: usize = 512;
 
 /// An event on its way, with its share of the memory that may be used.
-pub(super) struct Outgoing {
+pub(super) struct QueuedEvent {
     pub(super) event: Event,
-    pub(super) dispatch: std::sync::Arc<Dispatch>,
+    pub(super) encoder: std::sync::Arc<MessageEncoder>,
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
 /// The next batch while it is being filled.
 #[derive(Default)]
-pub(super) struct Filling {
-    entries: Vec<Outgoing>,
+pub(super) struct BatchBuilder {
+    entries: Vec<QueuedEvent>,
     sections: Vec<Data>,
     bytes: usize,
 }
 
-/// The bounds of a batch.
+/// The limits of a batch.
 #[derive(Clone, Copy)]
-pub(super) struct Bounds {
+pub(super) struct BatchLimits {
     /// The largest message.
     pub(super) message: usize,
     /// The most bytes of several events together.
@@ -44,7 +44,7 @@ pub(super) struct Bounds {
     pub(super) events: usize,
 }
 
-impl Filling {
+impl BatchBuilder {
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -55,24 +55,24 @@ impl Filling {
     /// Yields the entry back with what kept its claim check from being made.
     pub(super) async fn add(
         &mut self,
-        entry: Outgoing,
-        bounds: Bounds,
-    ) -> Result<Option<Batch>, Box<(Outgoing, Trouble)>> {
+        entry: QueuedEvent,
+        limits: BatchLimits,
+    ) -> Result<Option<Batch>, Box<(QueuedEvent, HubError)>> {
         let mut message = Vec::new();
-        let mut fits = entry.event.body.len() < bounds.message;
+        let mut fits = entry.event.body.len() < limits.message;
         if fits {
-            message = entry.dispatch.form.encode(&entry.event);
-            fits = message.len() + SECTION_BYTES + BATCH_BYTES <= bounds.message;
+            message = entry.encoder.form.encode(&entry.event);
+            fits = message.len() + SECTION_BYTES + BATCH_BYTES <= limits.message;
         }
         if !fits {
-            message = match entry.dispatch.claim_check(&entry.event).await {
+            message = match entry.encoder.claim_check(&entry.event).await {
                 Ok(message) => message,
-                Err(trouble) => return Err(Box::new((entry, trouble))),
+                Err(failure) => return Err(Box::new((entry, failure))),
             };
         }
         let bytes = message.len() + SECTION_BYTES;
-        let full = self.bytes + bytes + BATCH_BYTES > bounds.message.min(bounds.bytes)
-            || self.entries.len() >= bounds.events;
+        let full = self.bytes + bytes + BATCH_BYTES > limits.message.min(limits.bytes)
+            || self.entries.len() >= limits.events;
         let batch = if full { self.close() } else { None };
         self.entries.push(entry);
         self.sections.push(Data::from(message));
@@ -94,10 +94,10 @@ impl Filling {
 
 /// A message that is ready to be sent, as often as it takes.
 pub(super) struct Batch {
-    pub(super) entries: Vec<Outgoing>,
+    pub(super) entries: Vec<QueuedEvent>,
     pub(super) sendable: Sendable<messaging::Batch<Data>>,
     pub(super) bytes: usize,
-    /// When the pace lets it go, once that was asked.
+    /// When the rate limit allows it to be sent, once that was asked.
     pub(super) admitted: Option<Instant>,
     /// How often it went out, or may have.
     pub(super) tries: u32,

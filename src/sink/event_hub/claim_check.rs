@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::hub_error::HubError;
 use super::message::MessageForm;
-use super::trouble::Trouble;
 use crate::event::Event;
 use crate::sink::{DeltaTable, Sink};
 
@@ -15,17 +15,17 @@ use crate::sink::{DeltaTable, Sink};
 const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 
 /// How the events of one recovery are sent: their form, and where those go that do not fit.
-pub(super) struct Dispatch {
+pub(super) struct MessageEncoder {
     pub(super) form: MessageForm,
     pub(super) delta: Arc<DeltaTable>,
 }
 
-impl Dispatch {
+impl MessageEncoder {
     /// The message that stands for an event that is too large, once the event itself is durable in
     /// the delta table. Bounded.
-    pub(super) async fn claim_check(&self, event: &Event) -> Result<Vec<u8>, Trouble> {
+    pub(super) async fn claim_check(&self, event: &Event) -> Result<Vec<u8>, HubError> {
         let refused = |why: &dyn std::fmt::Display| {
-            Trouble::passing(format!(
+            HubError::transient(format!(
                 "an event of {} is too large for the hub, and the delta table does not take it: \
                  {why}",
                 event.table

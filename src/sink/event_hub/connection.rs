@@ -19,9 +19,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use uuid::Uuid;
 
-use super::address::{Endpoint, HubAddress};
 use super::credential::{Credential, Token};
-use super::trouble::{Cause, Trouble};
+use super::endpoint::Endpoint;
+use super::hub_error::{Cause, HubError};
+use crate::model::HubAddress;
 
 /// For a connection with its token: a name server, TCP, TLS, AMQP, Entra.
 const OPEN_WITHIN: Duration = Duration::from_secs(30);
@@ -51,7 +52,7 @@ pub(super) struct Connector {
 }
 
 /// An open, authorized connection. Ends when dropped.
-pub(super) struct Live {
+pub(super) struct OpenConnection {
     cbs: CbsClient,
     _cbs_session: SessionHandle<()>,
     handle: ConnectionHandle<()>,
@@ -63,9 +64,9 @@ pub(super) struct Live {
 
 impl Connector {
     /// Opens a connection and shows a token. Bounded.
-    pub(super) async fn open(&self) -> Result<Live, Trouble> {
+    pub(super) async fn open(&self) -> Result<OpenConnection, HubError> {
         timeout(OPEN_WITHIN, self.connect()).await.unwrap_or_else(|_| {
-            Err(Trouble::passing(format!(
+            Err(HubError::transient(format!(
                 "{} did not answer within {} s",
                 self.endpoint,
                 OPEN_WITHIN.as_secs()
@@ -73,10 +74,10 @@ impl Connector {
         })
     }
 
-    async fn connect(&self) -> Result<Live, Trouble> {
+    async fn connect(&self) -> Result<OpenConnection, HubError> {
         let Endpoint { host, port, .. } = &self.endpoint;
         let unreachable = |error: &dyn std::fmt::Display| {
-            Trouble::passing(format!("{} cannot be reached: {error}", self.endpoint))
+            HubError::transient(format!("{} cannot be reached: {error}", self.endpoint))
         };
         let stream =
             TcpStream::connect((host.as_str(), *port)).await.map_err(|e| unreachable(&e))?;
@@ -102,56 +103,60 @@ impl Connector {
             _ => unreachable(&e),
         })?;
         let failed = |what: &str, error: &dyn std::fmt::Display| {
-            Trouble::passing(format!("{what} with {} failed: {error}", self.endpoint))
+            HubError::transient(format!("{what} with {} failed: {error}", self.endpoint))
         };
         let mut session = Session::begin(&mut handle).await.map_err(|e| failed("a session", &e))?;
         let cbs = CbsClient::attach(&mut session).await.map_err(|e| failed("authorization", &e))?;
         let now = Instant::now();
         let (over, _) = watch::channel(());
-        let mut live =
-            Live { cbs, _cbs_session: session, handle, put_at: now, renew_at: now, over };
-        self.show(&mut live, self.token().await?).await?;
-        Ok(live)
+        let mut connection =
+            OpenConnection { cbs, _cbs_session: session, handle, put_at: now, renew_at: now, over };
+        self.show(&mut connection, self.token().await?).await?;
+        Ok(connection)
     }
 
     /// A new token. Bounded.
-    async fn token(&self) -> Result<Token, Trouble> {
+    async fn token(&self) -> Result<Token, HubError> {
         timeout(ANSWER_WITHIN, self.credential.token(&self.address))
             .await
-            .unwrap_or_else(|_| Err(Trouble::passing("no token was to be had in time")))
+            .unwrap_or_else(|_| Err(HubError::transient("no token was to be had in time")))
     }
 
     /// Shows a token. Bounded. After an error the connection is of no use: an answer that comes
     /// later would be taken for the next one's.
-    async fn show(&self, live: &mut Live, token: Token) -> Result<(), Trouble> {
+    async fn show(&self, connection: &mut OpenConnection, token: Token) -> Result<(), HubError> {
         let lasts = token.expires.duration_since(SystemTime::now()).unwrap_or_default();
         let since_epoch = token.expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let expires = Timestamp::from_milliseconds(since_epoch.as_millis() as i64);
         let token = CbsToken::new(token.value.expose_secret(), token.kind, expires);
-        let put = live.cbs.put_token(self.address.audience(), token);
+        let put = connection.cbs.put_token(self.address.audience(), token);
         tokio::select! {
             biased;
             // The answer would be waited for all the same.
-            _ = live.handle.on_close() => return Err(ended()),
+            _ = connection.handle.on_close() => return Err(ended()),
             shown = timeout(ANSWER_WITHIN, put) => shown
-                .map_err(|_| Trouble::passing("the service did not answer to a token in time"))?
+                .map_err(|_| HubError::transient("the service did not answer to a token in time"))?
                 .map_err(not_authorized)?,
         };
-        live.put_at = Instant::now();
+        connection.put_at = Instant::now();
         // Early enough to try several times, and not all the time if it lasts seconds only.
         let early = (lasts / 3).min(Duration::from_secs(300));
-        live.renew_at = live.put_at + (lasts - early).max(Duration::from_secs(1));
+        connection.renew_at = connection.put_at + (lasts - early).max(Duration::from_secs(1));
         Ok(())
     }
 
     /// What the service says of the hub. Bounded.
-    pub(super) async fn describe(&self, live: &mut Live) -> Result<HubDescription, Trouble> {
+    pub(super) async fn describe(
+        &self,
+        connection: &mut OpenConnection,
+    ) -> Result<HubDescription, HubError> {
         let node = format!("{}/$management", self.address.hub());
         let read = timeout(ANSWER_WITHIN, async {
             let failed = |error: &dyn std::fmt::Display| {
-                Trouble::passing(format!("the hub's properties could not be read: {error}"))
+                HubError::transient(format!("the hub's properties could not be read: {error}"))
             };
-            let mut session = Session::begin(&mut live.handle).await.map_err(|e| failed(&e))?;
+            let mut session =
+                Session::begin(&mut connection.handle).await.map_err(|e| failed(&e))?;
             let mut client = MgmtClient::builder()
                 .management_node_address(node)
                 .client_node_addr(format!("deltacompare-{}", Uuid::new_v4().simple()))
@@ -167,7 +172,7 @@ impl Connector {
                 fe2o3_amqp_management::error::Error::Status(status)
                     if status.code.0.get() == 404 =>
                 {
-                    Trouble { cause: Cause::Gone, sentence: "amqp:not-found".to_owned() }
+                    HubError { cause: Cause::Gone, sentence: "amqp:not-found".to_owned() }
                 }
                 other => failed(&other),
             })?;
@@ -190,18 +195,21 @@ impl Connector {
             }
         });
         let mut hub = read.await.unwrap_or_else(|_| {
-            Err(Trouble::passing("the hub's properties could not be read in time"))
+            Err(HubError::transient("the hub's properties could not be read in time"))
         })?;
         hub.partitions.sort_by_key(|id| id.parse().unwrap_or(u32::MAX));
         Ok(hub)
     }
 
     /// A session for one link, and the end of its connection. Bounded.
-    pub(super) async fn session(&self, live: &mut Live) -> Result<Way, Trouble> {
-        match timeout(ANSWER_WITHIN, Session::begin(&mut live.handle)).await {
-            Ok(Ok(session)) => Ok(Way { session, over: live.over.subscribe() }),
-            Ok(Err(error)) => Err(Trouble::passing(format!("no session: {error}"))),
-            Err(_) => Err(Trouble::passing("no session within the time")),
+    pub(super) async fn session(
+        &self,
+        connection: &mut OpenConnection,
+    ) -> Result<LinkSession, HubError> {
+        match timeout(ANSWER_WITHIN, Session::begin(&mut connection.handle)).await {
+            Ok(Ok(session)) => Ok(LinkSession { session, over: connection.over.subscribe() }),
+            Ok(Err(error)) => Err(HubError::transient(format!("no session: {error}"))),
+            Err(_) => Err(HubError::transient("no session within the time")),
         }
     }
 }
@@ -215,7 +223,7 @@ pub(super) struct HubDescription {
 }
 
 /// What one link needs of a connection.
-pub(super) struct Way {
+pub(super) struct LinkSession {
     pub(super) session: SessionHandle<()>,
     /// Closed when the connection has ended: pending outcomes do not learn of it by themselves.
     pub(super) over: watch::Receiver<()>,
@@ -223,55 +231,55 @@ pub(super) struct Way {
 
 /// A connection that is there when somebody asks, again and again.
 #[derive(Clone)]
-pub(super) struct Uplink {
+pub(super) struct SharedConnection {
     wanted: mpsc::UnboundedSender<Wanted>,
 }
 
 struct Wanted {
     renewed: bool,
-    reply: oneshot::Sender<Result<Way, Trouble>>,
+    reply: oneshot::Sender<Result<LinkSession, HubError>>,
 }
 
-impl Uplink {
-    /// The uplink, and what has to be run for it until the last clone is gone.
+impl SharedConnection {
+    /// The connection, and what has to be run for it until the last clone is gone.
     pub(super) fn new(
         connector: Arc<Connector>,
-        live: Option<Live>,
+        connection: Option<OpenConnection>,
     ) -> (Self, impl Future<Output = ()>) {
         let (wanted, requests) = mpsc::unbounded_channel();
-        (Self { wanted }, keep(connector, live, requests))
+        (Self { wanted }, keep(connector, connection, requests))
     }
 
     /// A session on the connection, which is opened if there is none. `renewed`: with a token that
     /// was made a moment ago. Bounded by the bounds above.
-    pub(super) async fn session(&self, renewed: bool) -> Result<Way, Trouble> {
+    pub(super) async fn session(&self, renewed: bool) -> Result<LinkSession, HubError> {
         let (reply, answer) = oneshot::channel();
         let _ = self.wanted.send(Wanted { renewed, reply });
-        answer.await.unwrap_or_else(|_| Err(Trouble::passing("the connection was given up")))
+        answer.await.unwrap_or_else(|_| Err(HubError::transient("the connection was given up")))
     }
 }
 
 async fn keep(
     connector: Arc<Connector>,
-    mut live: Option<Live>,
+    mut connection: Option<OpenConnection>,
     mut requests: mpsc::UnboundedReceiver<Wanted>,
 ) {
-    let mut failed: Option<(Instant, Trouble)> = None;
+    let mut failed: Option<(Instant, HubError)> = None;
     loop {
-        let wanted = match &mut live {
+        let wanted = match &mut connection {
             None => requests.recv().await,
             Some(open) => tokio::select! {
                 biased;
                 ended = open.handle.on_close() => {
                     tracing::info!(hub = %connector.address, ?ended, "connection ended");
-                    live = None;
+                    connection = None;
                     continue;
                 }
                 () = sleep_until(open.renew_at) => {
-                    if let Err(trouble) = renew(&connector, &mut live).await {
+                    if let Err(failure) = renew(&connector, &mut connection).await {
                         tracing::warn!(
                             hub = %connector.address,
-                            trouble = trouble.sentence,
+                            error = failure.sentence,
                             "the token could not be renewed; trying again"
                         );
                     }
@@ -283,10 +291,10 @@ async fn keep(
         let Some(Wanted { renewed, reply }) = wanted else { return };
         let answer = match &failed {
             // Who asks meanwhile does not make it longer.
-            Some((at, trouble)) if at.elapsed() < REST => Err(trouble.clone()),
+            Some((at, failure)) if at.elapsed() < REST => Err(failure.clone()),
             _ => {
-                let given = give(&connector, &mut live, renewed).await;
-                failed = given.as_ref().err().map(|trouble| (Instant::now(), trouble.clone()));
+                let given = give(&connector, &mut connection, renewed).await;
+                failed = given.as_ref().err().map(|failure| (Instant::now(), failure.clone()));
                 given
             }
         };
@@ -297,28 +305,31 @@ async fn keep(
 
 async fn give(
     connector: &Connector,
-    live: &mut Option<Live>,
+    connection: &mut Option<OpenConnection>,
     renewed: bool,
-) -> Result<Way, Trouble> {
+) -> Result<LinkSession, HubError> {
     // Many links fail together when a token ends: one new token does for all.
-    if renewed && live.as_ref().is_some_and(|open| open.put_at.elapsed() > REST) {
-        renew(connector, live).await?;
+    if renewed && connection.as_ref().is_some_and(|open| open.put_at.elapsed() > REST) {
+        renew(connector, connection).await?;
     }
-    let open = match live {
+    let open = match connection {
         Some(open) => open,
-        None => live.insert(connector.open().await?),
+        None => connection.insert(connector.open().await?),
     };
     let way = connector.session(open).await;
     if way.is_err() {
         // A connection without sessions is of no use.
-        *live = None;
+        *connection = None;
     }
     way
 }
 
 /// Shows a new token on a connection. Without one, the old is still good for a while.
-async fn renew(connector: &Connector, live: &mut Option<Live>) -> Result<(), Trouble> {
-    let Some(open) = live else { return Ok(()) };
+async fn renew(
+    connector: &Connector,
+    connection: &mut Option<OpenConnection>,
+) -> Result<(), HubError> {
+    let Some(open) = connection else { return Ok(()) };
     open.renew_at = Instant::now() + Duration::from_secs(5);
     let token = tokio::select! {
         biased;
@@ -331,16 +342,16 @@ async fn renew(connector: &Connector, live: &mut Option<Live>) -> Result<(), Tro
         Err(ended) => Err(ended),
     };
     if shown.is_err() {
-        *live = None;
+        *connection = None;
     }
     shown
 }
 
-fn ended() -> Trouble {
-    Trouble::passing("the connection ended")
+fn ended() -> HubError {
+    HubError::transient("the connection ended")
 }
 
-fn not_authorized(error: fe2o3_amqp_management::error::Error) -> Trouble {
+fn not_authorized(error: fe2o3_amqp_management::error::Error) -> HubError {
     use fe2o3_amqp_management::error::Error;
     match error {
         Error::Status(status) => {
@@ -348,11 +359,11 @@ fn not_authorized(error: fe2o3_amqp_management::error::Error) -> Trouble {
             let cause = match code {
                 401 | 403 => Cause::Unauthorized,
                 404 => Cause::Gone,
-                _ => Cause::Passing,
+                _ => Cause::Transient,
             };
             let description = status.description.unwrap_or_default();
-            Trouble { cause, sentence: format!("the token was not taken ({code}): {description}") }
+            HubError { cause, sentence: format!("the token was not taken ({code}): {description}") }
         }
-        other => Trouble::passing(format!("the token was not taken: {other}")),
+        other => HubError::transient(format!("the token was not taken: {other}")),
     }
 }

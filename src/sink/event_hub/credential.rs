@@ -11,9 +11,10 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::address::{EMULATOR, Endpoint, HubAddress};
-use super::trouble::{Cause, Trouble};
+use super::endpoint::Endpoint;
+use super::hub_error::{Cause, HubError};
 use crate::error::{Error, Result};
+use crate::model::{EMULATOR, HubAddress};
 use crate::secrets::{Origin, SecretSource};
 
 /// Entra's name for Event Hubs.
@@ -62,11 +63,11 @@ pub(super) struct Token {
 
 impl Credential {
     /// A token for a hub. Bounded by the caller.
-    pub(super) async fn token(&self, address: &HubAddress) -> Result<Token, Trouble> {
+    pub(super) async fn token(&self, address: &HubAddress) -> Result<Token, HubError> {
         match self {
             Self::Entra(credential) => {
                 let token =
-                    credential.get_token(&[SCOPE], None).await.map_err(|error| Trouble {
+                    credential.get_token(&[SCOPE], None).await.map_err(|error| HubError {
                         cause: Cause::Unauthorized,
                         sentence: format!("no token from Entra: {error}"),
                     })?;
@@ -77,7 +78,7 @@ impl Credential {
                 })
             }
             Self::Shared(connection_string) => {
-                let said = connection_string.read(address).await.map_err(|error| Trouble {
+                let said = connection_string.read(address).await.map_err(|error| HubError {
                     cause: Cause::ConnectionString,
                     sentence: error.to_string(),
                 })?;

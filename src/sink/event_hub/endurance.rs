@@ -13,8 +13,7 @@ use deltacompare_testbed::event_hubs::{EventHubs, Faults, HubOptions, Keep};
 use tokio::runtime::Runtime;
 
 use super::*;
-use crate::catalog::TableName;
-use crate::event::Op;
+use crate::model::{Op, TableName};
 use crate::postgres::{Server, Side};
 use crate::secrets::{Fixed, Origin};
 
@@ -50,8 +49,8 @@ impl Bench {
                 origin: Origin::Environment("ENDURANCE"),
                 source: Arc::new(Fixed(hub.connection_string().into())),
             }),
-            identity: Identity::default(),
-            patience: Duration::from_secs(120),
+            identity: AzureIdentity::default(),
+            stall_timeout: Duration::from_secs(120),
         };
         let sink = producer.block_on(async {
             let nowhere = Server::parse(Side::Head, "postgres://nobody@127.0.0.1:1/none", None);

@@ -1,4 +1,4 @@
-//! How a lane is, for those who wait for it.
+//! Whether a partition accepts events, for those who wait for it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -6,33 +6,33 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::trouble::{Cause, Trouble};
+use super::hub_error::{Cause, HubError};
 
-/// What a lane has taken and what it suffers. Shared with those who wait.
+/// What a sender has taken and why it fails. Shared with those who wait.
 #[derive(Debug)]
-pub(super) struct Health {
+pub(super) struct PartitionHealth {
     /// Events taken and not accepted yet.
     outstanding: AtomicU64,
     /// When something was last accepted, or began to wait, or waits because it was told to.
     moved: Mutex<Instant>,
     /// What went wrong since, and for how long it has been of this cause.
-    trouble: Mutex<Option<(Instant, Trouble)>>,
+    failure: Mutex<Option<(Instant, HubError)>>,
 }
 
-/// How long a lane may accept nothing.
+/// How long a partition may accept nothing.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(super) struct StallTimeout {
     pub(super) usual: Duration,
     /// If it is not a matter of time: no such hub, no right.
     pub(super) hopeless: Duration,
 }
 
-impl Health {
+impl PartitionHealth {
     pub(super) fn new() -> Self {
         Self {
             outstanding: AtomicU64::new(0),
             moved: Mutex::new(Instant::now()),
-            trouble: Mutex::new(None),
+            failure: Mutex::new(None),
         }
     }
 
@@ -46,28 +46,28 @@ impl Health {
         self.outstanding.load(Ordering::Acquire) == 0
     }
 
-    /// For how long nothing has been accepted, and why, if that is longer than patience lasts. A
-    /// cause without hope counts from when it began: until then the lane may have been throttled.
-    pub(super) fn given_up(&self, patience: Patience) -> Option<(Duration, Trouble)> {
+    /// For how long nothing has been accepted, and why, if that is longer than the timeout. A
+    /// cause without hope counts from when it began: until then the sender may have been throttled.
+    pub(super) fn stalled_for(&self, stall_timeout: StallTimeout) -> Option<(Duration, HubError)> {
         if self.is_idle() {
             return None;
         }
         let stalled = self.moved.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let hopeless = trouble.as_ref().is_some_and(|(since, trouble)| {
-            matches!(trouble.cause, Cause::Gone | Cause::Unauthorized)
-                && stalled.min(since.elapsed()) >= patience.hopeless
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let hopeless = failure.as_ref().is_some_and(|(since, failure)| {
+            matches!(failure.cause, Cause::Gone | Cause::Unauthorized)
+                && stalled.min(since.elapsed()) >= stall_timeout.hopeless
         });
-        if !hopeless && stalled < patience.usual {
+        if !hopeless && stalled < stall_timeout.usual {
             return None;
         }
-        let trouble = trouble.map(|(_, trouble)| trouble);
-        Some((stalled, trouble.unwrap_or_else(|| Trouble::passing("no answer"))))
+        let failure = failure.map(|(_, failure)| failure);
+        Some((stalled, failure.unwrap_or_else(|| HubError::transient("no answer"))))
     }
 
     pub(super) fn accepted(&self, events: usize) {
         self.outstanding.fetch_sub(events as u64, Ordering::AcqRel);
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.moves();
     }
 
@@ -75,11 +75,11 @@ impl Health {
         *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    pub(super) fn suffers(&self, trouble: &Trouble) {
-        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = known.as_ref().filter(|(_, before)| before.cause == trouble.cause);
+    pub(super) fn record_failure(&self, failure: &HubError) {
+        let mut known = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = known.as_ref().filter(|(_, before)| before.cause == failure.cause);
         let since = since.map_or_else(Instant::now, |(since, _)| *since);
-        *known = Some((since, trouble.clone()));
+        *known = Some((since, failure.clone()));
     }
 }
 
@@ -89,23 +89,24 @@ mod tests {
 
     #[test]
     fn a_cause_without_hope_counts_from_when_it_began() {
-        let health = Health::new();
-        let patience =
-            Patience { usual: Duration::from_secs(60), hopeless: Duration::from_millis(200) };
-        let suffers =
-            |cause| health.suffers(&Trouble { cause, sentence: "by the service".to_owned() });
+        let health = PartitionHealth::new();
+        let stall_timeout =
+            StallTimeout { usual: Duration::from_secs(60), hopeless: Duration::from_millis(200) };
+        let record_failure = |cause| {
+            health.record_failure(&HubError { cause, sentence: "by the service".to_owned() })
+        };
         health.took();
-        suffers(Cause::Busy);
+        record_failure(Cause::Busy);
         std::thread::sleep(Duration::from_millis(210));
-        suffers(Cause::Unauthorized);
-        assert!(health.given_up(patience).is_none(), "throttled is not without hope");
+        record_failure(Cause::Unauthorized);
+        assert!(health.stalled_for(stall_timeout).is_none(), "throttled is not without hope");
         std::thread::sleep(Duration::from_millis(210));
-        suffers(Cause::Unauthorized);
-        let given_up = health
-            .given_up(patience)
-            .map(|(stalled, trouble)| (stalled >= Duration::from_millis(420), trouble.cause));
-        assert_eq!(given_up, Some((true, Cause::Unauthorized)));
+        record_failure(Cause::Unauthorized);
+        let stalled_for = health
+            .stalled_for(stall_timeout)
+            .map(|(stalled, failure)| (stalled >= Duration::from_millis(420), failure.cause));
+        assert_eq!(stalled_for, Some((true, Cause::Unauthorized)));
         health.accepted(1);
-        assert!(health.given_up(patience).is_none());
+        assert!(health.stalled_for(stall_timeout).is_none());
     }
 }

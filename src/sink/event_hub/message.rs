@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::settings::EventHubOptions;
 use crate::event::Event;
+use crate::model::EventHubOptions;
 
 /// What is the same for every message of a recovery.
 #[derive(Clone, Debug)]
@@ -106,9 +106,9 @@ impl MessageForm {
 
 fn type_of(event: &Event) -> &'static str {
     match event.op {
-        crate::event::Op::Insert => "deltacompare.insert",
-        crate::event::Op::Update => "deltacompare.update",
-        crate::event::Op::Delete => "deltacompare.delete",
+        crate::model::Op::Insert => "deltacompare.insert",
+        crate::model::Op::Update => "deltacompare.update",
+        crate::model::Op::Delete => "deltacompare.delete",
     }
 }
 
@@ -166,8 +166,8 @@ mod tests {
     use fe2o3_amqp::types::primitives::{SimpleValue, Value};
 
     use super::*;
-    use crate::catalog::TableName;
-    use crate::event::Op;
+    use crate::model::Op;
+    use crate::model::TableName;
 
     fn event(table: &str, body: Vec<u8>) -> Event {
         Event {

@@ -3,23 +3,22 @@
 //! A producer of our own on an AMQP library, since the official one takes outcomes that do not mean
 //! *stored* for success and has calls that may never return (`docs/decisions.md`).
 
-mod address;
 mod batch;
 mod claim_check;
 mod connection;
 mod credential;
+mod endpoint;
 #[cfg(test)]
 mod endurance;
 mod health;
-mod identity;
-mod lane;
+mod hub_error;
+mod hub_incarnation;
+mod in_flight;
 mod message;
-mod outbox;
-mod pace;
 mod partition;
+mod partition_sender;
 mod producer;
-mod settings;
-mod trouble;
+mod rate_limiter;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -32,25 +31,25 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use uuid::Uuid;
 
-pub use address::HubAddress;
 pub(crate) use credential::ConnectionStringSource;
-pub(crate) use identity::HubIdentity;
-pub use settings::{EventHubOptions, PartitionBy, PartitionHash, PartitionKeySource};
+pub(crate) use hub_incarnation::HubIncarnation;
 
-use address::{EMULATOR, Endpoint};
-use claim_check::Dispatch;
+use claim_check::MessageEncoder;
 use connection::Connector;
 use credential::Credential;
+use endpoint::Endpoint;
 use message::MessageForm;
 use partition::Router;
 use producer::Producer;
 
 use super::{DeltaTable, Held, Sink};
+use crate::azure::AzureIdentity;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::identity::Identity;
+use crate::model::{EMULATOR, EventHubOptions, HubAddress};
 
-use crate::postgres::{Pool, install_crypto_provider};
+use crate::crypto::install_crypto_provider;
+use crate::postgres::Pool;
 
 /// How this process reaches hubs and proves who it is. Not part of a request: a token must not go
 /// where a request says.
@@ -63,9 +62,9 @@ pub struct EventHubAccess {
     /// The connection string of a shared access policy, instead of an identity.
     pub(crate) connection_string: Option<ConnectionStringSource>,
     /// Who we are to Entra, without a connection string.
-    pub(crate) identity: Identity,
+    pub(crate) identity: AzureIdentity,
     /// How long a partition may accept nothing before those who wait are told.
-    pub(crate) patience: Duration,
+    pub(crate) stall_timeout: Duration,
 }
 
 impl fmt::Debug for EventHubAccess {
@@ -131,7 +130,7 @@ impl EventHubAccess {
 pub struct EventHub {
     producer: Arc<Producer>,
     router: Router,
-    dispatch: Arc<Dispatch>,
+    encoder: Arc<MessageEncoder>,
 }
 
 impl EventHub {
@@ -150,11 +149,11 @@ impl EventHub {
         recovery: Uuid,
         recovered_at: Timestamp,
         control: Pool,
-        began: impl AsyncFnOnce(HubIdentity) -> Result<HubIdentity>,
+        began: impl AsyncFnOnce(HubIncarnation) -> Result<HubIncarnation>,
     ) -> Result<(Self, Option<String>)> {
         let producer = async |partitions| {
             let connector = access.connector(address).await?;
-            Producer::shared(connector, options, access.patience, partitions).await
+            Producer::shared(connector, options, access.stall_timeout, partitions).await
         };
         let mut found = producer(1).await?;
         let began = began(found.hub()).await?;
@@ -162,11 +161,11 @@ impl EventHub {
             // It may have been opened before the hub grew.
             found = producer(began.partitions).await?;
         }
-        let grown = HubIdentity::check(&began, &found.hub(), address)?;
+        let grown = HubIncarnation::check(&began, &found.hub(), address)?;
         let hub = Self {
             router: Router::new(options, began.partitions),
             producer: found,
-            dispatch: Arc::new(Dispatch {
+            encoder: Arc::new(MessageEncoder {
                 form: MessageForm::new(options, recovery, recovered_at),
                 delta: Arc::new(DeltaTable::new(control, recovery)),
             }),
@@ -184,7 +183,7 @@ impl EventHub {
         options: &EventHubOptions,
     ) -> Result<()> {
         let connector = access.connector(address).await?;
-        Producer::shared(connector, options, access.patience, 1).await.map(drop)
+        Producer::shared(connector, options, access.stall_timeout, 1).await.map(drop)
     }
 }
 
@@ -193,7 +192,7 @@ impl Sink for EventHub {
         Box::pin(async move {
             for event in events {
                 let partition = self.router.partition(event);
-                self.producer.put(partition, event.clone(), &self.dispatch).await?;
+                self.producer.put(partition, event.clone(), &self.encoder).await?;
             }
             Ok(())
         })

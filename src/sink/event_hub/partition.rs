@@ -3,8 +3,8 @@
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::settings::{EventHubOptions, PartitionBy, PartitionHash, PartitionKeySource};
 use crate::event::Event;
+use crate::model::{EventHubOptions, PartitionBy, PartitionHash, PartitionKeySource};
 
 /// Chooses partitions. The same event always gets the same one.
 #[derive(Clone, Copy, Debug)]

@@ -10,18 +10,17 @@ use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
 
-use super::address::HubAddress;
-use super::batch::Outgoing;
-use super::claim_check::Dispatch;
-use super::connection::{Connector, HubDescription, Live, Uplink};
-use super::health::{Health, Patience};
-use super::identity::HubIdentity;
-use super::lane::{Entry, Lane};
-use super::pace::Pace;
-use super::settings::EventHubOptions;
-use super::trouble::{Cause, Trouble};
+use super::batch::QueuedEvent;
+use super::claim_check::MessageEncoder;
+use super::connection::{Connector, HubDescription, OpenConnection, SharedConnection};
+use super::health::{PartitionHealth, StallTimeout};
+use super::hub_error::{Cause, HubError};
+use super::hub_incarnation::HubIncarnation;
+use super::partition_sender::{Entry, PartitionSender};
+use super::rate_limiter::RateLimiter;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
+use crate::model::{EventHubOptions, HubAddress};
 
 /// Events that are not accepted yet, in bytes, over all partitions. An event counts as a thousand
 /// at least: the service counts a thousand events as a megabyte. Each may be in memory three times:
@@ -32,26 +31,26 @@ const BACKLOG_BYTES: usize = 16 << 20;
 const CONNECTIONS: usize = 2;
 
 /// How long a partition may accept nothing if it is not a matter of time: no such hub, no right.
-const SHORT_PATIENCE: Duration = Duration::from_secs(10);
+const SHORT_STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The longest that anybody waits, whatever progress there is, in times of the patience.
+/// The longest that anybody waits, whatever progress there is, in times of the stall timeout.
 const AT_MOST: u32 = 5;
 
 pub(super) struct Producer {
     address: HubAddress,
-    lanes: Vec<LaneHandle>,
+    senders: Vec<SenderHandle>,
     created_at: Option<i64>,
     backlog: Arc<Semaphore>,
     backlog_bytes: usize,
-    patience: Duration,
+    stall_timeout: Duration,
     /// Ended with the producer.
     _tasks: JoinSet<()>,
 }
 
-struct LaneHandle {
+struct SenderHandle {
     partition: String,
     queue: mpsc::UnboundedSender<Entry>,
-    health: Arc<Health>,
+    health: Arc<PartitionHealth>,
 }
 
 /// What makes two sinks share a producer.
@@ -68,21 +67,21 @@ impl Producer {
     pub(super) async fn shared(
         connector: Connector,
         options: &EventHubOptions,
-        patience: Duration,
+        stall_timeout: Duration,
         partitions: usize,
     ) -> Result<Arc<Self>> {
         let shared = (format!("{} {}", connector.address, connector.endpoint), options.clone());
         let mut producers = PRODUCERS.lock().await;
         producers.retain(|_, producer| producer.strong_count() > 0);
         if let Some(producer) = producers.get(&shared).and_then(Weak::upgrade)
-            && producer.lanes.len() >= partitions
+            && producer.senders.len() >= partitions
         {
             return Ok(producer);
         }
         let address = connector.address.clone();
-        let producer = Self::open(connector, options, patience)
+        let producer = Self::open(connector, options, stall_timeout)
             .await
-            .map_err(|trouble| unavailable(&address, &trouble))?;
+            .map_err(|failure| unavailable(&address, &failure))?;
         let producer = Arc::new(producer);
         producers.insert(shared, Arc::downgrade(&producer));
         Ok(producer)
@@ -91,54 +90,55 @@ impl Producer {
     async fn open(
         connector: Connector,
         options: &EventHubOptions,
-        patience: Duration,
-    ) -> Result<Self, Trouble> {
-        let mut live = connector.open().await?;
-        let HubDescription { partitions, created_at } = connector.describe(&mut live).await?;
+        stall_timeout: Duration,
+    ) -> Result<Self, HubError> {
+        let mut open = connector.open().await?;
+        let HubDescription { partitions, created_at } = connector.describe(&mut open).await?;
         let connector = Arc::new(connector);
-        let pace = Arc::new(Pace::new(options));
+        let rate_limiter = Arc::new(RateLimiter::new(options));
         let mut tasks = JoinSet::new();
-        let mut first: Option<Live> = Some(live);
-        let uplinks: Vec<Uplink> = (0..CONNECTIONS.min(partitions.len()))
+        let mut first: Option<OpenConnection> = Some(open);
+        let connections: Vec<SharedConnection> = (0..CONNECTIONS.min(partitions.len()))
             .map(|_| {
-                let (uplink, keep) = Uplink::new(Arc::clone(&connector), first.take());
+                let (connection, keep) =
+                    SharedConnection::new(Arc::clone(&connector), first.take());
                 tasks.spawn(keep);
-                uplink
+                connection
             })
             .collect();
-        let mut lanes = Vec::with_capacity(partitions.len());
-        for (partition, uplink) in partitions.into_iter().zip(uplinks.iter().cycle()) {
+        let mut senders = Vec::with_capacity(partitions.len());
+        for (partition, connection) in partitions.into_iter().zip(connections.iter().cycle()) {
             let (queue, entries) = mpsc::unbounded_channel();
-            let health = Arc::new(Health::new());
-            let lane = Lane {
+            let health = Arc::new(PartitionHealth::new());
+            let sender = PartitionSender {
                 name: format!("{}, partition {partition}", connector.address),
                 target: connector.address.partition(&partition),
-                uplink: uplink.clone(),
-                pace: Arc::clone(&pace),
+                connection: connection.clone(),
+                rate_limiter: Arc::clone(&rate_limiter),
                 health: Arc::clone(&health),
                 queue: entries,
             };
-            tasks.spawn(lane.run());
-            lanes.push(LaneHandle { partition, queue, health });
+            tasks.spawn(sender.run());
+            senders.push(SenderHandle { partition, queue, health });
         }
-        if lanes.is_empty() {
-            return Err(Trouble::passing("the hub says that it has no partitions"));
+        if senders.is_empty() {
+            return Err(HubError::transient("the hub says that it has no partitions"));
         }
-        let backlog_bytes = pace.backlog(BACKLOG_BYTES);
+        let backlog_bytes = rate_limiter.backlog(BACKLOG_BYTES);
         Ok(Self {
             address: connector.address.clone(),
-            lanes,
+            senders,
             created_at,
             backlog: Arc::new(Semaphore::new(backlog_bytes)),
             backlog_bytes,
-            patience,
+            stall_timeout,
             _tasks: tasks,
         })
     }
 
     /// What the hub was when this producer was opened.
-    pub(super) fn hub(&self) -> HubIdentity {
-        HubIdentity { partitions: self.lanes.len(), created_at: self.created_at }
+    pub(super) fn hub(&self) -> HubIncarnation {
+        HubIncarnation { partitions: self.senders.len(), created_at: self.created_at }
     }
 
     /// Takes an event over for a partition, once there is room. Bounded.
@@ -149,21 +149,22 @@ impl Producer {
         &self,
         partition: usize,
         event: Event,
-        dispatch: &Arc<Dispatch>,
+        encoder: &Arc<MessageEncoder>,
     ) -> Result<()> {
         let bytes = (event.body.len() + 512).max(1000).min(self.backlog_bytes) as u32;
         let backlog = &self.backlog;
         let permit = match Arc::clone(backlog).try_acquire_many_owned(bytes) {
             Ok(permit) => permit,
             Err(_) => self
-                .patiently(self.lanes.iter(), Arc::clone(backlog).acquire_many_owned(bytes))
+                .unless_stalled(self.senders.iter(), Arc::clone(backlog).acquire_many_owned(bytes))
                 .await?
                 .map_err(|_| Error::recovery("the producer was closed"))?,
         };
-        let lane = &self.lanes[partition];
-        lane.health.took();
-        let entry = Outgoing { event, dispatch: Arc::clone(dispatch), _permit: permit };
-        lane.queue
+        let sender = &self.senders[partition];
+        sender.health.took();
+        let entry = QueuedEvent { event, encoder: Arc::clone(encoder), _permit: permit };
+        sender
+            .queue
             .send(Entry::Event(entry))
             .map_err(|_| Error::recovery("a partition's task has ended unexpectedly"))
     }
@@ -176,24 +177,24 @@ impl Producer {
     pub(super) async fn flush(&self) -> Result<()> {
         let mut busy = Vec::new();
         let mut done = Vec::new();
-        for lane in self.lanes.iter().filter(|lane| !lane.health.is_idle()) {
+        for sender in self.senders.iter().filter(|sender| !sender.health.is_idle()) {
             let (tell, told) = oneshot::channel();
-            if lane.queue.send(Entry::Flush(tell)).is_ok() {
-                busy.push(lane);
+            if sender.queue.send(Entry::Flush(tell)).is_ok() {
+                busy.push(sender);
             }
             done.push(told);
         }
-        let all = self.patiently(busy.iter().copied(), join_all(done)).await?;
+        let all = self.unless_stalled(busy.iter().copied(), join_all(done)).await?;
         if all.iter().any(Result::is_err) {
             return Err(Error::recovery("a partition's task has ended unexpectedly"));
         }
         Ok(())
     }
 
-    /// Waits as long as the lanes get on.
-    async fn patiently<'a, T>(
+    /// Waits as long as the partitions accept events.
+    async fn unless_stalled<'a, T>(
         &'a self,
-        lanes: impl Iterator<Item = &'a LaneHandle> + Clone,
+        senders: impl Iterator<Item = &'a SenderHandle> + Clone,
         what: impl Future<Output = T>,
     ) -> Result<T> {
         let since = Instant::now();
@@ -205,45 +206,47 @@ impl Producer {
                 done = &mut what => return Ok(done),
                 _ = look.tick() => {}
             }
-            for lane in lanes.clone() {
-                if let Some(error) = self.given_up(lane) {
+            for sender in senders.clone() {
+                if let Some(error) = self.stalled_for(sender) {
                     return Err(error);
                 }
             }
-            if since.elapsed() > self.patience * AT_MOST {
+            if since.elapsed() > self.stall_timeout * AT_MOST {
                 return Err(Error::recovery(format!(
                     "event hub {}: events are accepted, but too slowly ({} s for the last); {}",
                     self.address,
                     since.elapsed().as_secs(),
-                    Trouble { cause: Cause::Busy, sentence: String::new() }.next_step()
+                    HubError { cause: Cause::Busy, sentence: String::new() }.next_step()
                 )));
             }
         }
     }
 
-    fn given_up(&self, lane: &LaneHandle) -> Option<Error> {
-        let patience =
-            Patience { usual: self.patience, hopeless: SHORT_PATIENCE.min(self.patience) };
-        let (stalled, trouble) = lane.health.given_up(patience)?;
+    fn stalled_for(&self, sender: &SenderHandle) -> Option<Error> {
+        let stall_timeout = StallTimeout {
+            usual: self.stall_timeout,
+            hopeless: SHORT_STALL_TIMEOUT.min(self.stall_timeout),
+        };
+        let (stalled, failure) = sender.health.stalled_for(stall_timeout)?;
         Some(Error::recovery(format!(
             "event hub {}: partition {} has accepted nothing for {} s: {}; {}",
             self.address,
-            lane.partition,
+            sender.partition,
             stalled.as_secs(),
-            trouble.sentence,
-            trouble.next_step()
+            failure.sentence,
+            failure.next_step()
         )))
     }
 }
 
 /// What keeps a hub from being used at all.
-fn unavailable(address: &HubAddress, trouble: &Trouble) -> Error {
+fn unavailable(address: &HubAddress, failure: &HubError) -> Error {
     Error::new(
         ErrorKind::Transient,
         format!(
             "event hub {address} cannot be used: {}; {}",
-            trouble.sentence,
-            trouble.next_step()
+            failure.sentence,
+            failure.next_step()
         ),
     )
 }

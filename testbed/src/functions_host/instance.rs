@@ -14,8 +14,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use super::Shared;
 use super::log::{Level, LogLine};
-use super::{Shared, listener};
 use crate::server::free_port;
 
 /// How long a handler may take until it answers.
@@ -60,7 +60,8 @@ enum End {
 }
 
 impl Instance {
-    /// An instance that works until it is told otherwise.
+    /// An instance whose handler runs until it is told otherwise. Its queue functions are started
+    /// apart from it.
     pub(super) fn start(number: usize, host: &Arc<Shared>) -> Arc<Self> {
         let instance = Arc::new(Self {
             number,
@@ -71,10 +72,13 @@ impl Instance {
             running: AtomicUsize::new(0),
             tasks: Mutex::default(),
         });
-        let mut tasks = vec![tokio::spawn(Arc::clone(&instance).supervise())];
-        tasks.extend(listener::start(&instance, host));
-        *instance.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
+        instance.keep([tokio::spawn(Arc::clone(&instance).supervise())]);
         instance
+    }
+
+    /// Keeps tasks that end with the instance.
+    pub(super) fn keep(&self, tasks: impl IntoIterator<Item = JoinHandle<()>>) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks);
     }
 
     /// The machine is gone, from one instant to the next: nobody gives messages back.

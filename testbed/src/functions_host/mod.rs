@@ -226,6 +226,7 @@ impl FunctionsHost {
         let number = self.next;
         self.next += 1;
         let instance = Instance::start(number, &self.shared);
+        instance.keep(listener::start(&instance, &self.shared));
         self.instances().push(instance);
         number
     }

@@ -103,7 +103,7 @@ const scenarios = {
     for (const chart of ["#rows-chart", "#changes-chart", "#bars"]) {
       assert.ok((await page.locator(`${chart} svg`).getAttribute("aria-label")).length > 10, chart);
     }
-    await page.getByText("identity").first().click();
+    await page.getByText("row-versions").first().click();
     await accessible(page, "a failed recovery");
     await shot(page, "dashboard-failed");
     // The key went as a header, with every request to the API and none for the page.

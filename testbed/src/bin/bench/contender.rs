@@ -7,7 +7,7 @@ use deltacompare_testbed::event_hubs::{EventHubs, HubOptions, Keep};
 use deltacompare_testbed::{Connection, Role};
 use tokio::process::Command;
 
-use crate::data::TABLE;
+use crate::data::{DataSet, TABLE};
 use crate::measured::Measured;
 use crate::pair::{Pair, Way};
 use crate::process::{self, Servers};
@@ -24,8 +24,8 @@ pub(crate) enum Contender {
     Earlier,
     /// The same, into a stand-in for Event Hubs
     Hub,
-    /// The program with --strategy identity
-    Identity,
+    /// The program with --strategy row-versions
+    RowVersions,
     /// The program with --strategy content
     Content,
     /// The program with --strategy full
@@ -47,6 +47,21 @@ pub(crate) struct Programs {
     pub(crate) earlier: Option<PathBuf>,
 }
 
+impl DataSet {
+    pub(crate) fn contenders(self) -> &'static [Contender] {
+        use Contender::*;
+        match self {
+            Self::Same | Self::Clustered => &[Floor, RowVersions, Content],
+            Self::Scattered => &[Floor, RowVersions, Content, Full, Seed, Reladiff],
+            Self::Tenth => &[Floor, Auto, Seed],
+            Self::Half => &[Floor, Auto, Hub, Seed],
+            Self::Wide | Self::Toasted | Self::TextKey => &[Floor, RowVersions, Content, Seed],
+            Self::Rewritten => &[Floor, Content, Seed, Reladiff],
+            Self::Tables => &[Auto],
+        }
+    }
+}
+
 impl Contender {
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -54,7 +69,7 @@ impl Contender {
             Self::Auto => "auto",
             Self::Earlier => "auto, the earlier build",
             Self::Hub => "auto, into a hub",
-            Self::Identity => "identity",
+            Self::RowVersions => "row-versions",
             Self::Content => "content",
             Self::Full => "full",
             Self::Seed => "seed's SQL",
@@ -76,7 +91,7 @@ impl Contender {
             Self::Auto
             | Self::Earlier
             | Self::Hub
-            | Self::Identity
+            | Self::RowVersions
             | Self::Content
             | Self::Full => self.program(pair, &way, programs).await?,
             Self::Seed => seed::run(pair, &way).await?,
@@ -122,7 +137,7 @@ impl Contender {
             let _ = std::fs::remove_file(file);
         }
         let strategy = match self {
-            Self::Identity => "identity",
+            Self::RowVersions => "row-versions",
             Self::Content => "content",
             Self::Full => "full",
             _ => "auto",

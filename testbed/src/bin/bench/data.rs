@@ -1,7 +1,5 @@
 //! The data sets: a table, what happens to it in the gap, and who is measured on it.
 
-use crate::contender::Contender;
-
 /// The table that is compared.
 pub(crate) const TABLE: &str = "orders";
 
@@ -102,19 +100,6 @@ impl DataSet {
         match self {
             Self::TextKey => &["code", "line"],
             _ => &["id"],
-        }
-    }
-
-    pub(crate) fn contenders(self) -> &'static [Contender] {
-        use Contender::*;
-        match self {
-            Self::Same | Self::Clustered => &[Floor, Identity, Content],
-            Self::Scattered => &[Floor, Identity, Content, Full, Seed, Reladiff],
-            Self::Tenth => &[Floor, Auto, Seed],
-            Self::Half => &[Floor, Auto, Hub, Seed],
-            Self::Wide | Self::Toasted | Self::TextKey => &[Floor, Identity, Content, Seed],
-            Self::Rewritten => &[Floor, Content, Seed, Reladiff],
-            Self::Tables => &[Auto],
         }
     }
 

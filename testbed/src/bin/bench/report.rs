@@ -141,11 +141,11 @@ impl Report {
         };
         versus(Auto, Earlier, Bound::AtMost(1.1));
         match self.set {
-            DataSet::Same | DataSet::Clustered => versus(Identity, Floor, Bound::AtMost(1.5)),
+            DataSet::Same | DataSet::Clustered => versus(RowVersions, Floor, Bound::AtMost(1.5)),
             DataSet::Scattered => {
-                versus(Identity, Floor, Bound::AtMost(2.5));
-                versus(Identity, Seed, Bound::AtLeast(12.0));
-                versus(Identity, Reladiff, Bound::AtLeast(35.0));
+                versus(RowVersions, Floor, Bound::AtMost(2.5));
+                versus(RowVersions, Seed, Bound::AtLeast(12.0));
+                versus(RowVersions, Reladiff, Bound::AtLeast(35.0));
             }
             DataSet::Tenth => versus(Auto, Seed, Bound::AtLeast(4.0)),
             DataSet::Half => versus(Auto, Seed, Bound::AtLeast(2.0)),
@@ -164,7 +164,7 @@ impl Report {
                     bound: Bound::AtLeast(CHANGES_A_SECOND_INTO_A_HUB),
                 });
             }
-            if matches!(contender, Auto | Hub | Identity | Content | Full) {
+            if matches!(contender, Auto | Hub | RowVersions | Content | Full) {
                 let most = runs.iter().map(|run| run.peak_mb).fold(0.0, f64::max);
                 targets.push(Target {
                     what: format!("{}, peak MB of the program:", contender.name()),

@@ -133,11 +133,12 @@ async fn trade_without_a_slot(
     shop: &Shop,
 ) -> Result<Tally> {
     narrator.chapter("A busy gap: the shop goes on, downstream hears nothing");
-    let deeds = shop.in_the_gap();
-    let missed =
-        narrator.timed("trading without a slot …", traffic::play(production, &deeds)).await?;
-    for deed in deeds.iter().filter(|deed| !deed.what.is_empty()) {
-        narrator.item(deed.what);
+    let transactions = shop.in_the_gap();
+    let missed = narrator
+        .timed("trading without a slot …", traffic::play(production, &transactions))
+        .await?;
+    for transaction in transactions.iter().filter(|transaction| !transaction.what.is_empty()) {
+        narrator.item(transaction.what);
     }
     narrator.say(&format!("{} rows inserted, updated or deleted.", count(missed.total())));
     Ok(missed)

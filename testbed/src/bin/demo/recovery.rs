@@ -119,7 +119,7 @@ impl<'s> Recovery<'s> {
         narrator.chapter("What was lost, what was recovered");
         let id = status["id"].as_str().context("a status without id")?;
         let events = Events::take(&self.head, id, &program.events_file()).await?;
-        tally::print(&gap.missed, &events.tally());
+        tally::print(shop::TABLES.iter().map(|table| table.name), &gap.missed, &events.tally());
         narrator.say(
             "Fewer events than changes, since they carry the net change: one event for a row that \
              changed twice, none for a row that was rewritten as it was, or came and went within \

@@ -6,7 +6,6 @@ use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{Cell, CellAlignment, LineStyle, Table};
 
 use crate::narrator::count;
-use crate::shop;
 
 /// What was done to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,8 +37,8 @@ impl Tally {
     }
 }
 
-/// Both tallies side by side, a line a table.
-pub(crate) fn print(lost: &Tally, recovered: &Tally) {
+/// Both tallies side by side, a line for each of these tables.
+pub(crate) fn print(tables: impl Iterator<Item = &'static str>, lost: &Tally, recovered: &Tally) {
     let ops = [Op::Insert, Op::Update, Op::Delete];
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none())).set_header([
@@ -51,8 +50,7 @@ pub(crate) fn print(lost: &Tally, recovered: &Tally) {
         "updates",
         "deletes",
     ]);
-    let names = shop::TABLES.iter().map(|table| Some(table.name)).chain([None]);
-    for name in names {
+    for name in tables.map(Some).chain([None]) {
         let mut cells = vec![Cell::new(name.unwrap_or("all tables"))];
         for tally in [lost, recovered] {
             for op in ops {

@@ -6,7 +6,7 @@ use deltacompare_testbed::{Production, Role};
 use crate::tally::{Op, Tally};
 
 /// One transaction that changes rows of one table.
-pub(crate) struct Deed {
+pub(crate) struct Transaction {
     /// For people; what happens, not how.
     pub(crate) what: &'static str,
     pub(crate) table: &'static str,
@@ -14,7 +14,7 @@ pub(crate) struct Deed {
     pub(crate) sql: String,
 }
 
-impl Deed {
+impl Transaction {
     pub(crate) fn insert(what: &'static str, table: &'static str, sql: String) -> Self {
         Self { what, table, op: Op::Insert, sql }
     }
@@ -29,11 +29,15 @@ impl Deed {
 }
 
 /// Does them in order, and counts the rows.
-pub(crate) async fn play(production: &Production, deeds: &[Deed]) -> Result<Tally> {
+pub(crate) async fn play(production: &Production, transactions: &[Transaction]) -> Result<Tally> {
     let connection = production.connect_as(Role::Admin).await?;
     let mut tally = Tally::default();
-    for deed in deeds {
-        tally.add(deed.table, deed.op, connection.execute(&deed.sql, &[]).await?);
+    for transaction in transactions {
+        tally.add(
+            transaction.table,
+            transaction.op,
+            connection.execute(&transaction.sql, &[]).await?,
+        );
     }
     connection.close().await?;
     Ok(tally)

@@ -13,7 +13,7 @@ pub(super) const CASES: &[Case] = &[
         table: "column_added",
         base: Some(whole("column_added")),
         head: whole("column_added"),
-        strategy: "identity",
+        strategy: "row-versions",
         warnings: &["column added"],
         ..CASE
     },
@@ -26,7 +26,7 @@ pub(super) const CASES: &[Case] = &[
         table: "column_dropped",
         base: Some(whole("column_dropped")),
         head: whole("column_dropped"),
-        strategy: "identity",
+        strategy: "row-versions",
         warnings: &["column dropped"],
         ..CASE
     },
@@ -41,7 +41,7 @@ pub(super) const CASES: &[Case] = &[
         table: "column_renamed",
         base: Some((&["id", "a as c", "b"], "column_renamed", "true")),
         head: (&["id", "c", "b"], "column_renamed", "true"),
-        strategy: "identity",
+        strategy: "row-versions",
         warnings: &["column renamed"],
         ..CASE
     },
@@ -55,7 +55,7 @@ pub(super) const CASES: &[Case] = &[
         key: &["number"],
         base: Some((&["id as number", "a"], "key_renamed", "true")),
         head: (&["number", "a"], "key_renamed", "true"),
-        strategy: "identity",
+        strategy: "row-versions",
         warnings: &["column renamed"],
         ..CASE
     },

@@ -118,7 +118,7 @@ pub(super) const CASES: &[Case] = &[
         table: "list_widened",
         base: Some((&["id", "a", "b"], "list_widened", "true")),
         head: (&["id", "a", "b"], "list_widened", "true"),
-        strategy: "identity",
+        strategy: "row-versions",
         warnings: &["column published in the gap"],
         ..CASE
     },
@@ -135,7 +135,7 @@ pub(super) const CASES: &[Case] = &[
         table: "list_narrowed",
         base: Some(whole("list_narrowed")),
         head: whole("list_narrowed"),
-        strategy: "identity",
+        strategy: "row-versions",
         warnings: &["column no longer published"],
         ..CASE
     },
@@ -150,7 +150,7 @@ pub(super) const CASES: &[Case] = &[
         table: "listed_operations",
         base: Some(whole("listed_operations")),
         head: whole("listed_operations"),
-        strategy: "identity",
+        strategy: "row-versions",
         warnings: &["publish list", "publish list changed"],
         ..CASE
     },

@@ -10,7 +10,7 @@ pub(super) const CASES: &[Case] = &[
         table: "steady",
         base: Some(whole("steady")),
         head: whole("steady"),
-        strategy: "identity",
+        strategy: "row-versions",
         ..CASE
     },
     Case {
@@ -29,7 +29,7 @@ pub(super) const CASES: &[Case] = &[
         table: "new_name",
         base: Some(whole("old_name")),
         head: whole("new_name"),
-        strategy: "identity",
+        strategy: "row-versions",
         warnings: &["table renamed"],
         ..CASE
     },
@@ -40,7 +40,7 @@ pub(super) const CASES: &[Case] = &[
         table: "elsewhere.moved",
         base: Some(whole("moved")),
         head: whole("elsewhere.moved"),
-        strategy: "identity",
+        strategy: "row-versions",
         warnings: &["table renamed"],
         ..CASE
     },
@@ -62,7 +62,7 @@ pub(super) const CASES: &[Case] = &[
         table: "reborn_old",
         base: Some(whole("reborn")),
         head: whole("reborn_old"),
-        strategy: "identity",
+        strategy: "row-versions",
         warnings: &["table renamed"],
         ..CASE
     },
@@ -92,7 +92,7 @@ pub(super) const CASES: &[Case] = &[
         key: &["id", "tenant"],
         base: Some((&["id", "tenant", "a"], "key_grown", "true")),
         head: (&["id", "tenant", "a"], "key_grown", "true"),
-        strategy: "identity",
+        strategy: "row-versions",
         warnings: &["key changed"],
         ..CASE
     },
@@ -120,7 +120,7 @@ pub(super) const CASES: &[Case] = &[
         table: "identity_changed",
         base: Some(whole("identity_changed")),
         head: whole("identity_changed"),
-        strategy: "identity",
+        strategy: "row-versions",
         warnings: &["replica identity changed"],
         ..CASE
     },
@@ -204,7 +204,7 @@ pub(super) const CASES: &[Case] = &[
         table: "root_2",
         base: Some(whole("root_2")),
         head: whole("root_2"),
-        strategy: "identity",
+        strategy: "row-versions",
         warnings: &["published by partition"],
         ..CASE
     },

@@ -1,37 +1,45 @@
 //! What happens in the shop before, in and after the gap.
 
 use super::{Shop, rows};
-use crate::traffic::Deed;
+use crate::traffic::Transaction;
 
 impl Shop {
     /// What the consumer still sees.
-    pub(crate) fn before_the_loss(&self) -> Vec<Deed> {
+    pub(crate) fn before_the_loss(&self) -> Vec<Transaction> {
         let Self { customers, orders, .. } = self;
         let new = orders / 200;
         vec![
-            Deed::insert("", "shop.orders", rows::orders(new, *customers, "'placed'", "null")),
-            Deed::update(
+            Transaction::insert(
+                "",
+                "shop.orders",
+                rows::orders(new, *customers, "'placed'", "null"),
+            ),
+            Transaction::update(
                 "",
                 "shop.orders",
                 format!("state = 'paid' where id > {orders} and id % 2 = 0"),
             ),
-            Deed::insert("", "audit.event", rows::events(new, "'order.placed'", "2026-02-01")),
+            Transaction::insert(
+                "",
+                "audit.event",
+                rows::events(new, "'order.placed'", "2026-02-01"),
+            ),
         ]
     }
 
     /// What downstream misses.
-    pub(crate) fn in_the_gap(&self) -> Vec<Deed> {
+    pub(crate) fn in_the_gap(&self) -> Vec<Transaction> {
         let Self { customers, addresses, orders, lines, products, events, .. } = self;
         let new = orders * 3 / 100;
         // Above what was loaded and what the consumer saw come.
         let fresh = format!("id > {}", orders + orders / 200);
         vec![
-            Deed::insert(
+            Transaction::insert(
                 "orders come in, with lines and payments",
                 "shop.orders",
                 rows::orders(new, *customers, "'placed'", "'call before delivery'"),
             ),
-            Deed::insert(
+            Transaction::insert(
                 "",
                 "shop.order_line",
                 format!(
@@ -40,65 +48,65 @@ impl Shop {
                        from shop.orders, generate_series(1, 2) line where {fresh}"
                 ),
             ),
-            Deed::insert(
+            Transaction::insert(
                 "",
                 "shop.payment",
                 rows::payments(&format!("shop.orders where {fresh} and id % 4 > 0")),
             ),
-            Deed::update(
+            Transaction::update(
                 "others are paid, then shipped: two updates of each row",
                 "shop.orders",
                 format!("state = 'paid', note = 'packed' where id % 20 = 3 and id <= {orders}"),
             ),
-            Deed::update(
+            Transaction::update(
                 "",
                 "shop.orders",
                 format!("state = 'shipped', note = null where id % 20 = 3 and id <= {orders}"),
             ),
-            Deed::insert(
+            Transaction::insert(
                 "the audit log grows",
                 "audit.event",
                 rows::events(orders / 20, "'order.shipped'", "2026-02-02"),
             ),
-            Deed::update(
+            Transaction::update(
                 "a careless batch job rewrites every product and changes none",
                 "shop.product",
                 "name = name".to_owned(),
             ),
-            Deed::update(
+            Transaction::update(
                 "prices rise, for some products",
                 "shop.product",
                 "price = price * 1.05, attributes = attributes || '{\"sale\": false}'
                   where right(sku, 1) = '7'"
                     .to_owned(),
             ),
-            Deed::update(
+            Transaction::update(
                 "weights are restated, 1.5 as 1.500: equal numbers that print differently",
                 "shop.product",
                 "weight = weight::numeric(12,3) where right(sku, 2) = '42'".to_owned(),
             ),
-            Deed::delete(
+            Transaction::delete(
                 "old orders go, with lines and payments",
                 "shop.payment",
                 format!("order_id % 400 = 7 and order_id <= {orders}"),
             ),
-            Deed::delete(
+            Transaction::delete(
                 "",
                 "shop.order_line",
                 format!("order_id % 400 = 7 and order_id <= {orders}"),
             ),
-            Deed::delete("", "shop.orders", format!("id % 400 = 7 and id <= {orders}")),
-            Deed::update(
+            Transaction::delete("", "shop.orders", format!("id % 400 = 7 and id <= {orders}")),
+            Transaction::update(
                 "order lines are renumbered: their key changes",
                 "shop.order_line",
                 format!("line = line + 10 where order_id % 500 = 1 and {lines} > 0"),
             ),
-            Deed::insert(
+            Transaction::insert(
                 "customers sign up",
                 "shop.customer",
                 rows::customers(customers / 100, "New customer"),
             ),
-            Deed::insert(
+            Transaction::insert(
                 "",
                 "shop.address",
                 rows::addresses(
@@ -106,7 +114,7 @@ impl Shop {
                     &format!("{customers} + 1 + i % {}", customers / 100),
                 ),
             ),
-            Deed::update(
+            Transaction::update(
                 "customers ask to be forgotten",
                 "shop.customer",
                 format!(
@@ -114,14 +122,18 @@ impl Shop {
                       where id % 200 = 5 and id <= {customers}"
                 ),
             ),
-            Deed::delete("", "shop.address", "customer_id % 200 = 5".to_owned()),
-            Deed::insert(
+            Transaction::delete("", "shop.address", "customer_id % 200 = 5".to_owned()),
+            Transaction::insert(
                 "carts are opened and thrown away",
                 "shop.orders",
                 rows::orders(orders / 200, *customers, "'cancelled'", "'cart'"),
             ),
-            Deed::delete("", "shop.orders", "state = 'cancelled' and note = 'cart'".to_owned()),
-            Deed::delete(
+            Transaction::delete(
+                "",
+                "shop.orders",
+                "state = 'cancelled' and note = 'cart'".to_owned(),
+            ),
+            Transaction::delete(
                 "the oldest twentieth of the audit log is purged",
                 "audit.event",
                 format!(
@@ -133,21 +145,25 @@ impl Shop {
     }
 
     /// What the new slot delivers.
-    pub(crate) fn after_the_return(&self) -> Vec<Deed> {
+    pub(crate) fn after_the_return(&self) -> Vec<Transaction> {
         let Self { customers, orders, .. } = self;
         vec![
-            Deed::insert("", "shop.customer", rows::customers(customers / 200, "Late customer")),
-            Deed::update(
+            Transaction::insert(
+                "",
+                "shop.customer",
+                rows::customers(customers / 200, "Late customer"),
+            ),
+            Transaction::update(
                 "",
                 "shop.orders",
                 format!("state = 'returned' where id % 300 = 4 and id <= {orders}"),
             ),
-            Deed::delete(
+            Transaction::delete(
                 "",
                 "shop.payment",
                 format!("order_id % 1000 = 9 and order_id <= {orders}"),
             ),
-            Deed::insert(
+            Transaction::insert(
                 "",
                 "audit.event",
                 rows::events(orders / 400, "'order.returned'", "2026-02-03"),

@@ -1,0 +1,34 @@
+//! What an operator, the command line and the dashboard ask over HTTP: one file a resource.
+
+mod cancel_recovery;
+mod dashboard;
+mod health;
+mod openapi;
+mod preview_plan;
+pub(super) mod problem;
+mod recoveries;
+mod request;
+mod retry_recovery;
+mod start_recovery;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use super::state::App;
+
+/// The addresses below `/api`.
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/api/health", get(health::health))
+        .route("/api/dashboard", get(dashboard::show))
+        .route("/api/dashboard/{id}", get(dashboard::show_recovery))
+        .route("/api/recoveries", get(recoveries::list).post(start_recovery::start))
+        .route("/api/recoveries/{id}", get(recoveries::get))
+        .route("/api/recoveries/{id}/tables", get(recoveries::tables))
+        .route("/api/recoveries/{id}/cancel", post(cancel_recovery::cancel))
+        .route("/api/recoveries/{id}/retry", post(retry_recovery::retry))
+        .route("/api/plan", post(preview_plan::preview))
+        .route("/api/openapi.json", get(openapi::describe))
+}

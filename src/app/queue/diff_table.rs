@@ -1,0 +1,32 @@
+//! Queue `recovery-work`: works on one item.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+
+use super::on_message;
+use crate::app::queues::Message;
+use crate::app::state::App;
+use crate::error::{Error, Result};
+use crate::recovery::Worked;
+
+pub(in crate::app) async fn diff(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    on_message("DiffTable", &headers, &body, |message| work(&app, message)).await
+}
+
+async fn work(app: &App, message: Message) -> Result<()> {
+    let number =
+        message.item.ok_or_else(|| Error::refused("a message of this queue must name an item"))?;
+    let worked = app.engine().await?.work(message.recovery, Some(number), app.stop.clone()).await?;
+    if let Worked::Open { after, .. } = worked {
+        app.queues().await?.send(&message, after).await?;
+    }
+    app.send_due(message.recovery, message.trace).await
+}
