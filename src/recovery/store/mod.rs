@@ -25,7 +25,7 @@ use crate::lineage::Lsn;
 use crate::postgres::{Json, Pool, Server, Session};
 use crate::record::Record;
 
-pub(crate) use claims::{Claim, NextItem};
+pub(crate) use claims::{Claim, CompletedItem, NextItem};
 pub(crate) use delivered::DeltaRows;
 pub(crate) use messages::PendingMessages;
 pub(crate) use registration::{NewRecovery, Registration, Retried};
@@ -211,14 +211,8 @@ impl Store {
 
     /// All items in order.
     pub(crate) async fn items(&self, recovery: Uuid) -> Result<Vec<WorkItem>> {
-        let rows: Vec<ItemRow> = self.pool.query(ITEMS, &[&recovery, &None::<i32>]).await?;
+        let rows: Vec<ItemRow> = self.pool.query(ITEMS, &[&recovery]).await?;
         rows.into_iter().map(WorkItem::try_from).collect()
-    }
-
-    /// One item.
-    pub(crate) async fn item(&self, recovery: Uuid, number: i32) -> Result<WorkItem> {
-        let row: ItemRow = self.pool.query_one(ITEMS, &[&recovery, &number]).await?;
-        row.try_into()
     }
 
     /// This process, as the holder of leases.
