@@ -46,6 +46,9 @@ create table recovery (
 create table work_item (
   recovery_id uuid not null references recovery on delete cascade,
   number int not null,
+  -- Items with the same one are claimed and leased together, each under an attempt of its own: small
+  -- tables. It is the number of the first of them; of an item that is claimed alone, its own.
+  batch int not null,
   schema_name text not null,
   table_name text not null,
   strategy text not null check (strategy in ('row-versions', 'content', 'full')),
@@ -97,12 +100,23 @@ create table work_item (
   check ((state = 'failed') = (error is not null))
 );
 
--- What a worker looks for: the next item that is open.
-create index work_item_open on work_item (recovery_id, number)
+-- What a worker looks for: the next batch that has open items.
+create index work_item_open on work_item (recovery_id, batch, number)
   where state in ('pending', 'running');
 
 -- How many are at work.
-create index work_item_running on work_item (recovery_id) where state = 'running';
+create index work_item_running on work_item (recovery_id, batch, number) where state = 'running';
+
+-- The items as those who watch see them: of a batch that somebody has claimed, the items run one after
+-- the other, and those behind the first one have not begun.
+create view item_standing as
+select i.*,
+       case when i.state = 'running'
+             and exists (select from work_item o
+                          where o.recovery_id = i.recovery_id and o.batch = i.batch
+                            and o.number < i.number and o.state = 'running')
+            then 'pending' else i.state end as standing
+  from work_item i;
 
 -- The account of each table: how it came out.
 create table account (

@@ -8,16 +8,16 @@
 mod pgpass;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Mutex;
+use tokio::sync::watch;
 
 pub(crate) use pgpass::find as find_in_pgpass;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::PasswordSource;
 
 /// A place that a password can be read from, again and again.
@@ -61,8 +61,19 @@ impl fmt::Display for Origin {
 pub(crate) struct Password {
     origin: Origin,
     source: Arc<dyn SecretSource>,
-    kept: Mutex<Option<Kept>>,
+    state: Arc<Mutex<State>>,
 }
+
+/// What is known of a password. Nobody waits for anything while they look at it.
+#[derive(Default)]
+struct State {
+    kept: Option<Kept>,
+    /// What comes of the reading that is under way: all who want it wait for the same one.
+    reading: Option<watch::Receiver<Option<Outcome>>>,
+}
+
+/// What a reading yielded, or its error in two parts.
+type Outcome = Result<SecretString, (ErrorKind, String)>;
 
 /// What was read last.
 struct Kept {
@@ -77,7 +88,47 @@ const READ_AGAIN_AFTER: Duration = Duration::from_secs(30);
 impl Password {
     /// A password that is read when it is first wanted, and again later.
     pub(crate) fn new(origin: Origin, source: Arc<dyn SecretSource>) -> Self {
-        Self { origin, source, kept: Mutex::default() }
+        Self { origin, source, state: Arc::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the source says now, or says to somebody who asked a moment before.
+    async fn read(&self) -> Result<SecretString> {
+        let mut reading = self.reading();
+        let outcome = reading.wait_for(Option::is_some).await.ok().and_then(|told| told.clone());
+        match outcome {
+            Some(Ok(value)) => Ok(value),
+            Some(Err((kind, message))) => Err(Error::new(kind, message)),
+            None => Err(Error::new(
+                ErrorKind::Transient,
+                format!("{} was not read to the end; try again", self.origin),
+            )),
+        }
+    }
+
+    /// A reading in a task of its own: it goes on if who asked for it does not wait any more.
+    fn reading(&self) -> watch::Receiver<Option<Outcome>> {
+        let mut state = self.state();
+        // One whose task has ended without an outcome is none.
+        if let Some(reading) = state.reading.as_ref().filter(|it| it.has_changed().is_ok()) {
+            return reading.clone();
+        }
+        let (tell, told) = watch::channel(None);
+        state.reading = Some(told.clone());
+        let (source, state) = (Arc::clone(&self.source), Arc::clone(&self.state));
+        tokio::spawn(async move {
+            let read = source.read().await;
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.reading = None;
+            tell.send_replace(Some(match read {
+                Ok(fresh) => Ok(keep(&mut state.kept, fresh)),
+                Err(error) => Err((error.kind(), error.to_string())),
+            }));
+        });
+        told
     }
 }
 
@@ -93,22 +144,20 @@ impl PasswordSource for Password {
     /// read before.
     fn get(&self) -> BoxFuture<'_, Result<SecretString>> {
         Box::pin(async {
-            let mut kept = self.kept.lock().await;
-            if let Some(Kept { value, until }) = &*kept
-                && Instant::now() < *until
-            {
-                return Ok(value.clone());
-            }
-            match (self.source.read().await, &*kept) {
-                (Ok(fresh), _) => Ok(keep(&mut kept, fresh)),
-                (Err(error), Some(Kept { value, .. })) => {
+            let stale = match &self.state().kept {
+                Some(Kept { value, until }) if Instant::now() < *until => return Ok(value.clone()),
+                kept => kept.as_ref().map(|kept| kept.value.clone()),
+            };
+            match (self.read().await, stale) {
+                (Ok(fresh), _) => Ok(fresh),
+                (Err(error), Some(value)) => {
                     tracing::warn!(
                         origin = %self.origin,
                         %error,
                         "the password could not be read again"
                     );
-                    let value = value.clone();
-                    Ok(keep(&mut kept, Secret { value, keep: READ_AGAIN_AFTER }))
+                    let stale = Secret { value, keep: READ_AGAIN_AFTER };
+                    Ok(keep(&mut self.state().kept, stale))
                 }
                 (Err(error), None) => Err(error),
             }
@@ -122,14 +171,12 @@ impl PasswordSource for Password {
     ) -> BoxFuture<'a, Result<Option<SecretString>>> {
         Box::pin(async {
             let differs = |value: &SecretString| value.expose_secret() != refused.expose_secret();
-            let mut kept = self.kept.lock().await;
-            if let Some(Kept { value, .. }) = &*kept
+            if let Some(Kept { value, .. }) = &self.state().kept
                 && differs(value)
             {
                 return Ok(Some(value.clone()));
             }
-            let fresh = keep(&mut kept, self.source.read().await?);
-            Ok(Some(fresh).filter(differs))
+            Ok(Some(self.read().await?).filter(differs))
         })
     }
 
@@ -175,6 +222,32 @@ mod tests {
             let read = first.then_some(secret).ok_or_else(|| Error::refused("throttled"));
             Box::pin(async move { read })
         }
+    }
+
+    /// Does not answer before it is told to.
+    struct Slow(Arc<AtomicU32>, Arc<tokio::sync::Semaphore>);
+
+    impl SecretSource for Slow {
+        fn read(&self) -> BoxFuture<'_, Result<Secret>> {
+            Box::pin(async {
+                self.0.fetch_add(1, Ordering::Relaxed);
+                let _ = self.1.acquire().await;
+                Ok(Secret { value: SecretString::from("slow"), keep: FOREVER })
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn all_wait_for_one_reading_which_goes_on_without_them() {
+        let (reads, answers) = (Arc::default(), Arc::new(tokio::sync::Semaphore::new(0)));
+        let source = Arc::new(Slow(Arc::clone(&reads), Arc::clone(&answers)));
+        let password = Password::new(Origin::Entra, source);
+        let soon = |asked| tokio::time::timeout(Duration::from_millis(50), asked);
+        assert!(soon(password.get()).await.is_err());
+        assert!(soon(password.get()).await.is_err());
+        answers.add_permits(1);
+        assert_eq!(password.get().await.unwrap().expose_secret(), "slow");
+        assert_eq!(reads.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]

@@ -23,7 +23,8 @@ use crate::recovery::PendingMessages;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Message {
     pub(super) recovery: Uuid,
-    /// The work item; without one, the recovery's next step is meant.
+    /// The batch of work items, which is the number of the first; without one, the recovery's next
+    /// step is meant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) item: Option<i32>,
     /// The trace of who asked for the recovery, as a `traceparent`, if traces are sent.
@@ -83,8 +84,8 @@ impl Queues {
         if messages.advance {
             self.send(&message, Duration::ZERO).await?;
         }
-        for &number in &messages.items {
-            message.item = Some(number);
+        for &batch in &messages.batches {
+            message.item = Some(batch);
             self.send(&message, Duration::ZERO).await?;
         }
         Ok(())

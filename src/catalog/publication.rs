@@ -81,7 +81,8 @@ pub(crate) async fn select(
                     .join(", ")
             )));
         }
-        tables.retain(|name, _| selection.tables.contains(name));
+        let named: BTreeSet<&TableName> = selection.tables.iter().collect();
+        tables.retain(|name, _| named.contains(name));
         for name in unpublished {
             require_table(head, &name).await?;
             tables.insert(name.clone(), PublishedTable::unpublished(name));
@@ -286,6 +287,7 @@ fn catalog(
     members: Vec<MemberRow>,
     schemas: &[(i64, i64)],
 ) -> pgoutput::Catalog {
+    let schemas: BTreeSet<&(i64, i64)> = schemas.iter().collect();
     let mut schema_of = BTreeMap::new();
     let mut relations: BTreeMap<u32, Publishable> = relations
         .into_iter()
@@ -311,7 +313,7 @@ fn catalog(
     }
     for (at, publication) in publications.iter().enumerate() {
         for (oid, relation) in &mut relations {
-            if publication.for_all_tables || schemas.contains(&(publication.oid, schema_of[oid])) {
+            if publication.for_all_tables || schemas.contains(&&(publication.oid, schema_of[oid])) {
                 // Of a table that it names as well, such a publication keeps the columns alone.
                 relation.members.entry(at).or_default().filter = None;
             }

@@ -156,37 +156,52 @@ pub(crate) async fn relations(
         names.iter().map(|name| (name.schema.as_str(), name.name.as_str())).unzip();
     let rows: Vec<RelationRow> = connection.query(
 r#"
-        with selected as (
-          select n.nspname, c.*
+        with
+        -- The relations that hold each table's rows: itself, or its leaf partitions.
+        storage as (
+          select c.oid as root, coalesce(t.relid, c.oid) as leaf
             from unnest($1::text[], $2::text[]) as wanted (schema, name)
             join pg_namespace n on n.nspname = wanted.schema
             join pg_class c on c.relnamespace = n.oid and c.relname = wanted.name
+            left join lateral pg_partition_tree(case c.relkind when 'p' then c.oid end) t on t.isleaf
            where c.relkind in ('r', 'p')
         ),
-        -- The relations that hold a selected table's rows: itself, or its leaf partitions.
-        storage as (
-          select s.oid as root, coalesce(p.relid, s.oid) as leaf
-            from selected s
-            left join lateral pg_partition_tree(s.oid) p on s.relkind = 'p' and p.isleaf
-        ),
-        unlogged as (
-          select s.root, array_agg(l.oid::int8 order by l.oid) as oids,
-                 array_agg(n.nspname::text order by l.oid) as schemas,
-                 array_agg(l.relname::text order by l.oid) as names
+        -- Once for all tables, and joined with catalogs alone, by their indexes: looking into the
+        -- list above for each table would take the square of their number.
+        measured as (
+          select s.root,
+                 -- As the planner does: so many rows a page as were counted, and the pages of today.
+                 coalesce(sum(nullif(l.reltuples, -1)
+                              * coalesce(pg_relation_size(l.oid)
+                                           / pg_size_bytes(current_setting('block_size'))::float8
+                                           / nullif(l.relpages, 0), 1)), -1)::float8 as reltuples,
+                 sum(pg_table_size(l.oid))::int8 as bytes,
+                 sum(pg_relation_size(l.oid))::int8
+                   / pg_size_bytes(current_setting('block_size')) as pages,
+                 sum(pg_stat_get_tuples_inserted(l.oid)
+                     + pg_stat_get_tuples_updated(l.oid)
+                     + pg_stat_get_tuples_deleted(l.oid))::int8 as written,
+                 array_agg(l.oid::int8 order by l.oid) filter (where is_unlogged) as unlogged_oids,
+                 array_agg(n.nspname::text order by l.oid) filter (where is_unlogged)
+                   as unlogged_schemas,
+                 array_agg(l.relname::text order by l.oid) filter (where is_unlogged)
+                   as unlogged_names
             from storage s
             join pg_class l on l.oid = s.leaf
             join pg_namespace n on n.oid = l.relnamespace
-           where l.relkind = 'r' and l.relpersistence = 'u' and s.leaf <> s.root
+           cross join lateral (
+                 select l.relkind = 'r' and l.relpersistence = 'u' and s.leaf <> s.root
+                          as is_unlogged) u
            group by s.root
         )
         select c.oid::int8,
-               c.nspname::text as schema,
+               n.nspname::text as schema,
                c.relname::text as name,
                c.relkind::text,
                (c.relpersistence = 'p' or c.relkind = 'p') as logged,
-               coalesce(u.oids, '{}') as unlogged_oids,
-               coalesce(u.schemas, '{}') as unlogged_schemas,
-               coalesce(u.names, '{}') as unlogged_names,
+               coalesce(m.unlogged_oids, '{}') as unlogged_oids,
+               coalesce(m.unlogged_schemas, '{}') as unlogged_schemas,
+               coalesce(m.unlogged_names, '{}') as unlogged_names,
                exists (select from pg_inherits i where i.inhparent = c.oid) as has_children,
                c.relreplident::text,
                array(select a.attname::text
@@ -224,25 +239,13 @@ r#"
                c.relrowsecurity as row_security_enabled,
                (has_table_privilege(c.oid, 'select')
                  and has_schema_privilege(c.relnamespace, 'usage')) as readable,
-               -- As the planner does: so many rows a page as were counted, and the pages of today.
-               (select coalesce(sum(nullif(l.reltuples, -1)
-                                    * coalesce(pg_relation_size(l.oid)
-                                                 / pg_size_bytes(current_setting('block_size'))
-                                                     ::float8
-                                                 / nullif(l.relpages, 0), 1)), -1)::float8
-                  from storage s join pg_class l on l.oid = s.leaf
-                 where s.root = c.oid) as reltuples,
-               (select sum(pg_table_size(s.leaf))::int8
-                  from storage s where s.root = c.oid) as bytes,
-               (select sum(pg_relation_size(s.leaf))::int8
-                         / pg_size_bytes(current_setting('block_size'))
-                  from storage s where s.root = c.oid) as pages,
-               (select sum(pg_stat_get_tuples_inserted(s.leaf)
-                           + pg_stat_get_tuples_updated(s.leaf)
-                           + pg_stat_get_tuples_deleted(s.leaf))::int8
-                  from storage s where s.root = c.oid) as written
-          from selected c
-          left join unlogged u on u.root = c.oid
+               m.reltuples,
+               m.bytes,
+               m.pages,
+               m.written
+          from measured m
+          join pg_class c on c.oid = m.root
+          join pg_namespace n on n.oid = c.relnamespace
         "#,
 &[&schemas, &tables],
 )

@@ -26,21 +26,31 @@ pub(crate) async fn use_no_index(connection: &Session) -> Result<()> {
     Ok(())
 }
 
-/// The published rows of a side, in a session that uses no index. Reads the table from its first
-/// block to its last, with as many parallel workers as the server allows.
+/// The published rows of tables on a side, in their order, in a session that uses no index. Reads each
+/// table from its first block to its last, with as many parallel workers as the server allows.
 ///
 /// # Errors
-/// PostgreSQL's own.
-pub(crate) async fn count_rows(connection: &Session, source: &Source) -> Result<u64> {
-    let sql = format!(
-        "select pg_catalog.count(*) from {only}{relation} as r{filter}",
-        only = if source.only { "only " } else { "" },
-        relation = source.relation,
-        filter =
-            source.filter.as_ref().map(|filter| format!(" where ({filter})")).unwrap_or_default(),
-    );
-    let rows: i64 = connection.query_one(&sql, &[]).await?;
-    Ok(rows as u64)
+/// PostgreSQL's own, of whichever table.
+pub(crate) async fn count_rows(connection: &Session, sources: &[&Source]) -> Result<Vec<u64>> {
+    let counts: Vec<String> = sources
+        .iter()
+        .enumerate()
+        .map(|(place, source)| {
+            let only = if source.only { "only " } else { "" };
+            let filter = source.filter.as_ref().map(|filter| format!(" where ({filter})"));
+            format!(
+                "select {place}, pg_catalog.count(*) from {only}{relation} as r{filter}",
+                relation = source.relation,
+                filter = filter.unwrap_or_default(),
+            )
+        })
+        .collect();
+    if counts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = format!("{} order by 1", counts.join(" union all "));
+    let rows: Vec<(i32, i64)> = connection.query(&sql, &[]).await?;
+    Ok(rows.into_iter().map(|(_, rows)| rows as u64).collect())
 }
 
 /// The published rows of a side whose key prints like this, in the same way.

@@ -88,6 +88,10 @@ impl SameFile {
         let now: Option<i64> = connection
             .query_one("select pg_relation_filenode($1::int8::oid)::int8", &[&i64::from(self.oid)])
             .await?;
+        self.judge(now, side)
+    }
+
+    fn judge(self, now: Option<i64>, side: &str) -> Result<()> {
         if now == Some(i64::from(self.filenode)) {
             return Ok(());
         }
@@ -146,7 +150,10 @@ pub(super) fn changes<'a>(
             block = window.end;
             yield DiffItem::Checkpoint(Checkpoint::Block(block));
         }
+        // Where nothing was read, the file was looked at together with its size.
+        if block > range.blocks.start {
         range.check_file(&mut reader.sessions).await?;
+    }
     }
     .boxed()
 }
@@ -183,12 +190,10 @@ impl<'a> Reader<'a> {
         range: &'a BlockRange,
     ) -> Result<Self> {
         let Sessions { base, head } = &mut sessions;
-        let (base_age, head_age) = tokio::try_join!(prepare(base), prepare(head))?;
-        let (base_blocks, head_blocks) = tokio::try_join!(
-            fingerprint::blocks(base, range.file.oid),
-            fingerprint::blocks(head, range.file.oid),
+        let ((base_age, base_blocks), (head_age, head_blocks)) = tokio::try_join!(
+            prepare(base, range.file, "base"),
+            prepare(head, range.file, "head"),
         )?;
-        range.check_file(&mut sessions).await?;
         let xmin = |age_of_3, marked| Xmin { age_of_3, wrapped: range.reused.is_some(), marked };
         Ok(Self {
             sessions,
@@ -324,24 +329,31 @@ impl BlockRange {
     }
 }
 
+/// Looks at the file in one round trip, which is most of what a table with nothing in it takes. Yields
+/// [`Xmin::age_of_3`], and the file's blocks.
+///
 /// The planner has no statistics that help here, and may have misleading ones. Everything is
-/// reached by tuple id or by the key's index, whatever it thinks of the table. Yields
-/// [`Xmin::age_of_3`].
-async fn prepare(connection: &Session) -> Result<u32> {
-    let age: i32 = connection
+/// reached by tuple id or by the key's index, whatever it thinks of the table.
+async fn prepare(connection: &Session, file: SameFile, side: &str) -> Result<(u32, u32)> {
+    let (age, filenode, blocks): (i32, Option<i64>, Option<i64>) = connection
         .query_one(
             r#"
             select age('3'::xid),
+                   pg_relation_filenode($1::int8::oid)::int8,
+                   pg_relation_size($1::int8::oid::regclass)
+                     / pg_size_bytes(current_setting('block_size')),
                    set_config('enable_seqscan', 'off', true),
                    set_config('enable_hashjoin', 'off', true),
                    set_config('enable_mergejoin', 'off', true),
                    set_config('enable_material', 'off', true),
                    set_config('max_parallel_workers_per_gather', '0', true)
             "#,
-            &[],
+            &[&i64::from(file.oid)],
         )
         .await?;
-    Ok(age as u32)
+    file.judge(filenode, side)?;
+    // PostgreSQL numbers blocks with 32 bits.
+    Ok((age as u32, u32::try_from(blocks.unwrap_or(0)).unwrap_or(u32::MAX)))
 }
 
 /// Cuts differing groups into batches of bounded size; a single group may exceed it.

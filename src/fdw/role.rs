@@ -6,6 +6,7 @@ use rand::distr::Alphanumeric;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::MARKER;
+use super::tables::RELATIONS_PER_TRANSACTION;
 use crate::error::{Error, Result};
 use crate::postgres::{Ident, Literal, QualifiedName, Session};
 
@@ -112,19 +113,25 @@ pub(super) async fn grant(base: &Session, name: &Ident, relations: &[QualifiedNa
     if reads_all(base).await? {
         return Ok(());
     }
-    for relation in relations {
-        base.batch_execute(&format!(
-            "grant usage on schema {} to {name}; grant select on {relation} to {name}",
-            relation.schema
-        ))
-        .await
-        .map_err(|error| {
-            Error::refused(format!(
-                "base does not let this role hand on the right to read {relation}: {error}; \
+    let grant = |relation: &QualifiedName| {
+        let schema = &relation.schema;
+        format!("grant usage on schema {schema} to {name}; grant select on {relation} to {name}")
+    };
+    for batch in relations.chunks(RELATIONS_PER_TRANSACTION) {
+        let grants: Vec<String> = batch.iter().map(grant).collect();
+        if base.batch_execute(&grants.join("; ")).await.is_ok() {
+            continue;
+        }
+        // Which of them is not to be had?
+        for relation in batch {
+            base.batch_execute(&grant(relation)).await.map_err(|error| {
+                Error::refused(format!(
+                    "base does not let this role hand on the right to read {relation}: {error}; \
                  grant it pg_read_all_data with admin option"
-            ))
-            .because(error)
-        })?;
+                ))
+                .because(error)
+            })?;
+        }
     }
     Ok(())
 }
@@ -167,12 +174,18 @@ pub(super) async fn drop(base: &Session, name: &Ident) -> Result<bool> {
             &[&name.name()],
         )
         .await?;
-    for (kind, schema, table) in grants {
-        let object = match kind.as_str() {
-            "schema" => format!("schema {}", Ident::new(schema)),
-            _ => format!("table {}", QualifiedName::new(schema, table)),
-        };
-        base.batch_execute(&format!("revoke all on {object} from {name}")).await?;
+    let revokes: Vec<String> = grants
+        .into_iter()
+        .map(|(kind, schema, table)| {
+            let object = match kind.as_str() {
+                "schema" => format!("schema {}", Ident::new(schema)),
+                _ => format!("table {}", QualifiedName::new(schema, table)),
+            };
+            format!("revoke all on {object} from {name}")
+        })
+        .collect();
+    for batch in revokes.chunks(RELATIONS_PER_TRANSACTION) {
+        base.batch_execute(&batch.join("; ")).await?;
     }
     base.batch_execute(&format!("drop role {name}")).await?;
     Ok(true)

@@ -21,8 +21,8 @@ use crate::postgres::{Ident, Literal, QualifiedName, Session};
 /// Bytes that one fetch of postgres_fdw may hold on head, which buffers it whole.
 const FETCH_BYTES: u64 = 16 << 20;
 
-/// Relations created or dropped in one transaction; each holds locks in a table of fixed size until
-/// its end.
+/// Relations created or dropped in one transaction, which is one round trip; each holds locks in a
+/// table of fixed size until its end.
 pub(super) const RELATIONS_PER_TRANSACTION: usize = 100;
 
 /// Where head finds a table of base.
@@ -150,7 +150,7 @@ pub(crate) async fn check_grants(base: &Session, tables: &[ForeignTable]) -> Res
 pub(crate) async fn create_foreign_tables(
     link: &Link,
     base: &Session,
-    head: &mut Session,
+    head: &Session,
     tables: &[ForeignTable],
 ) -> Result<()> {
     let name = &link.name;
@@ -171,13 +171,17 @@ pub(crate) async fn create_foreign_tables(
         ))
         .await
         .map_err(refused)?;
-        for (view, query) in views.iter().filter_map(|table| Some((table, table.view.as_ref()?))) {
-            let relation = &view.remote;
-            base.batch_execute(&format!(
-                "create or replace view {relation} as {query}; grant select on {relation} to {name}"
-            ))
-            .await
-            .map_err(refused)?;
+        let views: Vec<String> = views
+            .iter()
+            .filter_map(|table| Some((&table.remote, table.view.as_ref()?)))
+            .map(|(view, query)| {
+                format!(
+                    "create or replace view {view} as {query}; grant select on {view} to {name}"
+                )
+            })
+            .collect();
+        for batch in views.chunks(RELATIONS_PER_TRANSACTION) {
+            base.batch_execute(&batch.join("; ")).await.map_err(refused)?;
         }
     }
     let direct: Vec<QualifiedName> = tables
@@ -187,11 +191,8 @@ pub(crate) async fn create_foreign_tables(
         .collect();
     role::grant(base, name, &direct).await?;
     for batch in tables.chunks(RELATIONS_PER_TRANSACTION) {
-        let transaction = head.begin().await?;
-        for table in batch {
-            transaction.batch_execute(&table.definition(link)).await?;
-        }
-        transaction.commit().await?;
+        let definitions: Vec<String> = batch.iter().map(|table| table.definition(link)).collect();
+        head.batch_execute(&definitions.join("; ")).await?;
     }
     Ok(())
 }

@@ -81,20 +81,20 @@ impl Pool {
         Transaction::begin(self.session().await?, "begin").await
     }
 
-    /// Runs two statements as one transaction, in one round trip. Yields the first row of the second
-    /// one, which sees what others had committed when the first one ended.
+    /// Runs two statements as one transaction, in one round trip. Yields the rows of the second one,
+    /// which sees what others had committed when the first one ended.
     pub(crate) async fn lock_and_query<T: FromRow>(
         &self,
         (lock, lock_parameters): (&str, Parameters<'_>),
         (query, parameters): (&str, Parameters<'_>),
-    ) -> Result<Option<T>> {
+    ) -> Result<Vec<T>> {
         let session = self.session().await?;
         // Each is sent when it is first polled.
         let (begun, locked, found, committed) = tokio::join!(
             biased;
             session.batch_execute("begin"),
             session.execute(lock, lock_parameters),
-            session.query_opt(query, parameters),
+            session.query(query, parameters),
             session.batch_execute("commit"),
         );
         begun?;

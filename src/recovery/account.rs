@@ -7,7 +7,7 @@
 //! [`Verify::Count`] asks for it.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use super::progress::Progress;
 use super::set_up::connect_both;
 use super::store::{Rows, Store, StoredRecovery, TableAccount};
 use super::work_item::{ItemAccount, ItemState, WorkItem};
-use crate::diff::{self, RowsPassed, Tables};
+use crate::diff::{self, RowsPassed, Source, Tables};
 use crate::error::{ErrorKind, Result};
 use crate::model::{Strategy, TableName, Verify};
 use crate::postgres::Session;
@@ -126,55 +126,154 @@ pub(super) async fn take(
     progress: &Progress,
     deadline: Option<Deadline>,
 ) -> Result<bool> {
+    let verify = recovery.request.verify;
     let taken = store.accounts(recovery.id).await?;
-    let mut sessions = None;
+    let due: Vec<(TableName, Vec<WorkItem>)> = tables(store.items(recovery.id).await?)
+        .into_iter()
+        .filter(|(name, items)| !taken.contains_key(name) && all_completed(items))
+        .collect();
+    let mut counter = Counter { servers, sessions: None };
     let mut said = false;
-    for (name, items) in tables(store.items(recovery.id).await?) {
-        if taken.contains_key(&name) || !all_completed(&items) {
-            continue;
+    for group in groups(&due, |(_, items)| items.iter().map(|item| item.bytes).sum()) {
+        let counted: Vec<&Tables> = group
+            .iter()
+            .filter(|(_, items)| is_to_be_counted(items, verify))
+            .map(|(_, items)| &items[0].spec.tables)
+            .collect();
+        if !counted.is_empty() && !std::mem::replace(&mut said, true) {
+            progress.say("counting rows");
         }
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline.pause_at) {
+        let time_is_over = || deadline.is_some_and(|it| Instant::now() >= it.pause_at);
+        if time_is_over() {
             return Ok(false);
         }
-        let compared = &items[0].spec.tables;
-        let (mut counted, mut error, mut warning) = (None, None, None);
-        if is_to_be_counted(&items, recovery.request.verify) {
-            if !std::mem::replace(&mut said, true) {
-                progress.say("counting rows");
+        let mut together = counter.count_together(&counted).await?.map(Vec::into_iter);
+        let mut accounts = Vec::with_capacity(group.len());
+        for (name, items) in group {
+            let (mut rows, mut error, mut warning) = (None, None, None);
+            if is_to_be_counted(items, verify) {
+                if together.is_none() && !accounts.is_empty() && time_is_over() {
+                    store.put_accounts(recovery.id, &accounts).await?;
+                    return Ok(false);
+                }
+                let counting = async {
+                    match &mut together {
+                        Some(together) => Ok(together.next()),
+                        None => counter.count(&items[0].spec.tables).await,
+                    }
+                };
+                match within(deadline, counting).await {
+                    Some(Ok(counted)) => rows = counted,
+                    Some(Err(failed)) if failed.kind() == ErrorKind::Item => {
+                        error = Some(format!("its rows could not be counted: {failed}"));
+                    }
+                    Some(Err(failed)) => {
+                        return Err(failed.while_doing(format!("counting the rows of {name}")));
+                    }
+                    None if verify == Verify::Count => {
+                        error = Some(format!("{TOO_LONG}: {LONGER}, then retry"));
+                    }
+                    None => {
+                        warning = Some(format!("{TOO_LONG}, so that it has no account: {LONGER}"));
+                    }
+                }
             }
-            let mut both = match sessions.take() {
-                Some(both) => both,
-                None => {
-                    let (base, head) = connect_both(servers, "deltacompare account").await?;
-                    tokio::try_join!(diff::use_no_index(&base), diff::use_no_index(&head))?;
-                    (base, head)
-                }
-            };
-            match within(deadline, count(&mut both, compared)).await {
-                Some(Ok(rows)) => counted = Some(rows),
-                Some(Err(failed)) if failed.kind() == ErrorKind::Item => {
-                    error = Some(format!("its rows could not be counted: {failed}"));
-                }
-                Some(Err(failed)) => {
-                    return Err(failed.while_doing(format!("counting the rows of {name}")));
-                }
-                None if recovery.request.verify == Verify::Count => {
-                    error = Some(format!("{TOO_LONG}: {LONGER}, then retry"));
-                }
-                None => warning = Some(format!("{TOO_LONG}, so that it has no account: {LONGER}")),
-            }
-            sessions = counted.is_some().then_some(both);
+            let found: Vec<ItemAccount> = items.iter().map(|item| item.done.account).collect();
+            let filtered = items[0].spec.tables.head.filter.is_some();
+            let mut account = TableAccount::of(&found, rows, filtered);
+            account.error = error.or(account.error);
+            accounts.push((name, account, warning));
         }
-        let accounts: Vec<ItemAccount> = items.iter().map(|item| item.done.account).collect();
-        let filtered = compared.head.filter.is_some();
-        let mut account = TableAccount::of(&accounts, counted, filtered);
-        account.error = error.or(account.error);
-        store.put_account(recovery.id, &name, &account, warning.as_deref()).await?;
+        store.put_accounts(recovery.id, &accounts).await?;
     }
-    if let Some((base, head)) = sessions {
-        tokio::join!(base.close(), head.close());
-    }
+    counter.close().await;
     Ok(true)
+}
+
+/// Tables that are counted by one statement: each holds a lock until its end.
+const MOST_TOGETHER: usize = 50;
+
+/// How long that may take. If it does not suffice, they are counted one by one.
+const TOGETHER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Cuts tables into groups whose accounts are taken together: of [`SMALL`] bytes in all, but for a
+/// table that alone has more.
+fn groups<T>(tables: &[T], bytes: impl Fn(&T) -> u64) -> Vec<&[T]> {
+    let mut groups = Vec::new();
+    let (mut from, mut held) = (0, 0u64);
+    for (at, table) in tables.iter().enumerate() {
+        let more = bytes(table);
+        if at > from && (held.saturating_add(more) > SMALL || at - from == MOST_TOGETHER) {
+            groups.push(&tables[from..at]);
+            (from, held) = (at, 0);
+        }
+        held = held.saturating_add(more);
+    }
+    if from < tables.len() {
+        groups.push(&tables[from..]);
+    }
+    groups
+}
+
+/// Counts rows on both sides at once, in sessions that it keeps.
+struct Counter<'a> {
+    servers: &'a Servers,
+    sessions: Option<(Session, Session)>,
+}
+
+impl Counter<'_> {
+    /// The published rows of a table.
+    async fn count(&mut self, tables: &Tables) -> Result<Option<Rows>> {
+        Ok(self.count_all(&[tables]).await?.pop())
+    }
+
+    /// The published rows of several tables; `None` if they are to be counted one by one, since one
+    /// of them cannot be counted, or takes long.
+    async fn count_together(&mut self, tables: &[&Tables]) -> Result<Option<Vec<Rows>>> {
+        if tables.len() < 2 {
+            return Ok(None);
+        }
+        match tokio::time::timeout(TOGETHER_WITHIN, self.count_all(tables)).await {
+            Ok(Err(error)) if error.kind() != ErrorKind::Item => {
+                Err(error.while_doing("counting rows"))
+            }
+            counted => Ok(counted.ok().and_then(Result::ok)),
+        }
+    }
+
+    /// Sessions in which something went wrong, or that nobody waited for, are not used again.
+    async fn count_all(&mut self, tables: &[&Tables]) -> Result<Vec<Rows>> {
+        let (base, head) = match self.sessions.take() {
+            Some(sessions) => sessions,
+            None => {
+                let (base, head) = connect_both(self.servers, "deltacompare account").await?;
+                tokio::try_join!(diff::use_no_index(&base), diff::use_no_index(&head))?;
+                (base, head)
+            }
+        };
+        let sources = |of: fn(&Tables) -> Option<&Source>| -> Vec<&Source> {
+            tables.iter().filter_map(|tables| of(tables)).collect()
+        };
+        let (on_base, on_head) = (sources(|it| it.base.as_ref()), sources(|it| Some(&it.head)));
+        let (on_base, on_head) =
+            tokio::try_join!(diff::count_rows(&base, &on_base), diff::count_rows(&head, &on_head))?;
+        self.sessions = Some((base, head));
+        let mut on_base = on_base.into_iter();
+        Ok(tables
+            .iter()
+            .zip(on_head)
+            .map(|(tables, head)| Rows {
+                base: tables.base.as_ref().and_then(|_| on_base.next()).unwrap_or(0),
+                head,
+            })
+            .collect())
+    }
+
+    async fn close(self) {
+        if let Some((base, head)) = self.sessions {
+            tokio::join!(base.close(), head.close());
+        }
+    }
 }
 
 const TOO_LONG: &str = "counting its rows took longer than one message may";
@@ -212,21 +311,19 @@ async fn within<T>(deadline: Option<Deadline>, counting: impl Future<Output = T>
     }
 }
 
-/// The published rows of a table on both sides.
-async fn count((base, head): &mut (Session, Session), tables: &Tables) -> Result<Rows> {
-    let on_base = async {
-        match &tables.base {
-            Some(source) => diff::count_rows(base, source).await,
-            None => Ok(0),
-        }
-    };
-    let (base, head) = tokio::try_join!(on_base, diff::count_rows(head, &tables.head))?;
-    Ok(Rows { base, head })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tables_are_counted_together_as_long_as_that_takes_a_moment() {
+        let sizes = |bytes: &[u64]| -> Vec<usize> {
+            groups(bytes, |bytes| *bytes).iter().map(|group| group.len()).collect()
+        };
+        assert!(sizes(&[]).is_empty());
+        assert_eq!(sizes(&[SMALL, 1, SMALL - 1, 1, SMALL * 2, 0]), [1, 2, 1, 1, 1]);
+        assert_eq!(sizes(&vec![0; 2 * MOST_TOGETHER + 1]), [MOST_TOGETHER, MOST_TOGETHER, 1]);
+    }
 
     fn item(inserts: u64, deletes: u64, passed: Option<(u64, u64, u64, u64)>) -> ItemAccount {
         let passed = passed.map(|(base, head, base_only, head_only)| RowsPassed {

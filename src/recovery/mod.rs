@@ -1,6 +1,7 @@
 //! One recovery: request → plan → work items → changes → events → sinks → status.
 
 mod account;
+mod batch;
 mod coordination;
 mod coordinator_lock;
 mod deadline;

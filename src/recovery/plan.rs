@@ -112,9 +112,12 @@ pub(crate) async fn planned_items(
             0 => bytes(pair),
             blocks => blocks * BLOCK,
         };
+        let first = items.len();
         let mut item = |scope, bytes: u64| {
             items.push(PlannedItem {
                 spec: spec(scope),
+                small: false,
+                batch: 0,
                 strategy_reason: reason.clone(),
                 bytes,
                 rows: pair.head.rows.map(|rows| {
@@ -161,10 +164,38 @@ pub(crate) async fn planned_items(
                 }
             }
         }
+        // A part of a larger table is not small.
+        if let [table] = &mut items[first..]
+            && is_small(table)
+        {
+            table.small = true;
+        }
     }
     head.close().await;
-    items.sort_by_key(|item| std::cmp::Reverse(item.bytes));
+    items.sort_by_key(|item| std::cmp::Reverse((!item.small, item.bytes)));
+    put_into_batches(&mut items, request.parallel);
     Ok(items)
+}
+
+/// A table that is compared in less time is small: what surrounds the comparison costs more.
+const SMALL_SECONDS: f64 = 0.02;
+
+/// Small tables that are claimed together at most: as many as take two seconds.
+const MOST_IN_A_BATCH: usize = 100;
+
+fn is_small(item: &PlannedItem) -> bool {
+    item.bytes as f64 / bytes_a_second(item.spec.strategy) <= SMALL_SECONDS
+}
+
+/// Gives each item its batch; small tables are last. Every worker gets several batches, so that none has nothing to do while another has many tables left.
+fn put_into_batches(items: &mut [PlannedItem], parallel: u16) {
+    let alone = items.partition_point(|item| !item.small);
+    let share = (items.len() - alone).div_ceil(usize::from(parallel.max(1)) * 3);
+    let size = share.clamp(1, MOST_IN_A_BATCH);
+    for (number, item) in (0i32..).zip(items) {
+        let behind = (number as usize).saturating_sub(alone);
+        item.batch = number - (behind % size) as i32;
+    }
 }
 
 fn tables(pair: &TablePair, foreign: Option<QualifiedName>) -> Tables {
@@ -426,6 +457,39 @@ fn bytes(pair: &TablePair) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::{ReplicaIdentity, Table};
+    use crate::model::TableName;
+
+    fn planned(small: bool) -> PlannedItem {
+        let name = TableName { schema: "s".into(), name: "t".into() };
+        let relation = QualifiedName::from(&name);
+        let head = Source { relation, only: false, filter: None, columns: Vec::new() };
+        let table = Table {
+            name,
+            columns: Vec::new(),
+            key: Key::WholeRow,
+            replica_identity: ReplicaIdentity::Full,
+            partitions: Default::default(),
+        };
+        let tables = Tables { table, head, base: None, foreign: None, sound_index: true };
+        let spec = WorkItemSpec {
+            strategy: Strategy::Full,
+            tables,
+            scope: Scope::Table,
+            foreign: None,
+            head_oid: 1,
+            base_oid: None,
+        };
+        PlannedItem {
+            spec,
+            small,
+            batch: 0,
+            strategy_reason: String::new(),
+            bytes: 0,
+            rows: None,
+            warnings: Vec::new(),
+        }
+    }
 
     #[test]
     fn ranges_cover_every_block_once() {
@@ -439,6 +503,26 @@ mod tests {
             assert_eq!(ranges.len() as u64, all.div_ceil(some).max(1), "{blocks}");
             assert!(ranges.iter().all(|range| !range.is_empty()), "{blocks}");
         }
+    }
+
+    #[test]
+    fn small_tables_are_claimed_together_and_every_worker_has_several_batches() {
+        let sizes = |large: usize, small: usize, parallel| {
+            let mut items: Vec<PlannedItem> =
+                (0..large + small).map(|number| planned(number >= large)).collect();
+            put_into_batches(&mut items, parallel);
+            let mut sizes = std::collections::BTreeMap::new();
+            for (number, item) in items.iter().enumerate() {
+                assert!(item.batch as usize <= number);
+                *sizes.entry(item.batch).or_insert(0) += 1;
+            }
+            Vec::from_iter(sizes)
+        };
+        assert_eq!(sizes(2, 3, 1), [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1)]);
+        assert_eq!(sizes(1, 8, 1), [(0, 1), (1, 3), (4, 3), (7, 2)]);
+        assert_eq!(sizes(0, 12, 4).len(), 12);
+        assert_eq!(sizes(0, 12_000, 4).len(), 120);
+        assert!(sizes(0, 0, 4).is_empty());
     }
 
     #[test]

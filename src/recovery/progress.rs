@@ -12,6 +12,7 @@ use indicatif::{
 
 use super::live_counts::LiveCounts;
 use super::work_item::{ItemState, WorkItem};
+use crate::model::Counts;
 
 /// Shows a recovery while it runs. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -34,16 +35,26 @@ enum Lines {
 /// What is shown of one running table.
 #[derive(Debug)]
 pub(crate) struct Shown {
+    bars: MultiProgress,
     bar: ProgressBar,
     refresher: tokio::task::JoinHandle<()>,
-    started: Instant,
 }
 
 impl Drop for Shown {
     fn drop(&mut self) {
         self.refresher.abort();
         self.bar.finish_and_clear();
+        self.bars.remove(&self.bar);
     }
+}
+
+/// How an item ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ended<'a> {
+    /// With what was found.
+    Completed(Counts),
+    /// With the reason.
+    Failed(&'a str),
 }
 
 impl Progress {
@@ -110,10 +121,11 @@ impl Progress {
     }
 
     /// `None` if nothing is shown.
-    pub(crate) fn begin(&self, item: &WorkItem, live: Arc<LiveCounts>) -> Option<Shown> {
-        if self.lines != Lines::All {
+    pub(crate) fn begin(&self, item: &WorkItem, live: &Arc<LiveCounts>) -> Option<Shown> {
+        if !self.terminal {
             return None;
         }
+        let live = Arc::clone(live);
         let bar = self.bars.insert_before(&self.total, ProgressBar::new_spinner());
         if let Some(rows) = item.rows.filter(|&rows| rows > 0) {
             bar.set_length(rows);
@@ -143,26 +155,24 @@ impl Progress {
                 }
             }
         });
-        Some(Shown { bar, refresher, started })
+        Some(Shown { bars: self.bars.clone(), bar, refresher })
     }
 
-    pub(crate) fn end(&self, shown: Shown, item: &WorkItem) {
+    /// Says how an item ended, after so much time.
+    pub(crate) fn end(&self, item: &WorkItem, ended: Ended<'_>, took: Duration) {
         let name = &item.spec.tables.table.name;
-        match &item.state {
-            ItemState::Completed => self.say(&format!(
+        match ended {
+            Ended::Completed(counts) => self.say(&format!(
                 "{name}: {} inserts, {} updates, {} deletes in {} rows, {}",
-                HumanCount(item.counts.inserts),
-                HumanCount(item.counts.updates),
-                HumanCount(item.counts.deletes),
-                HumanCount(item.counts.rows_compared),
-                seconds(shown.started.elapsed()),
+                HumanCount(counts.inserts),
+                HumanCount(counts.updates),
+                HumanCount(counts.deletes),
+                HumanCount(counts.rows_compared),
+                seconds(took),
             )),
-            ItemState::Failed(error) => self.say(&format!("{name}: failed: {error}")),
-            ItemState::Pending | ItemState::Running => {}
+            Ended::Failed(error) => self.say(&format!("{name}: failed: {error}")),
         }
-        if matches!(item.state, ItemState::Completed | ItemState::Failed(_)) {
-            self.total.inc(item.bytes.max(1));
-        }
+        self.total.inc(item.bytes.max(1));
     }
 
     /// Says that the run stops.

@@ -1,6 +1,6 @@
 //! What is checked once every table has ended, before the recovery may be called completed.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
@@ -68,6 +68,7 @@ async fn verify_tables(
     progress: &Progress,
     deadline: Option<Deadline>,
 ) -> Result<bool> {
+    let mut sessions = None;
     for (name, items) in account::tables(store.items(recovery.id).await?) {
         if !account::all_completed(&items) || items.iter().all(|item| item.verified) {
             continue;
@@ -79,9 +80,9 @@ async fn verify_tables(
         let mut emitted = Digest::default();
         items.iter().for_each(|item| emitted += item.done.digest);
         let verdict = match deadline {
-            None => verify(servers, &items[0].spec.tables, &emitted).await,
+            None => verify(servers, &mut sessions, &items[0].spec.tables, &emitted).await,
             Some(deadline) => {
-                let verified = verify(servers, &items[0].spec.tables, &emitted);
+                let verified = verify(servers, &mut sessions, &items[0].spec.tables, &emitted);
                 tokio::time::timeout_at(deadline.end_at.into(), verified).await.unwrap_or_else(|_| {
                     Err(Error::item(
                         "its verification took longer than one message may: raise functionTimeout \
@@ -102,6 +103,9 @@ async fn verify_tables(
             let proved: Vec<i32> = items.iter().map(|item| item.number).collect();
             store.verified(recovery.id, &proved).await?;
         }
+    }
+    if let Some((base, head)) = sessions {
+        tokio::join!(base.close(), head.close());
     }
     Ok(true)
 }
@@ -140,16 +144,18 @@ async fn look_for_writes(
     let base_oid: Oid = |item| item.spec.base_oid;
     let head_oid: Oid = |item| Some(item.spec.head_oid);
     for (side, connection, oid) in [("base", &mut base, base_oid), ("head", &mut head, head_oid)] {
-        let oids: BTreeSet<i64> = completed.iter().filter_map(oid).map(i64::from).collect();
-        let oids: Vec<i64> = oids.into_iter().collect();
+        let mut items_of = BTreeMap::<u32, Vec<&WorkItem>>::new();
+        for item in &completed {
+            if let Some(oid) = oid(item) {
+                items_of.entry(oid).or_default().push(item);
+            }
+        }
+        let oids: Vec<i64> = items_of.keys().map(|&oid| i64::from(oid)).collect();
         let written = preflight::written(connection, &oids).await?;
         any_written |= !written.is_empty();
         for (written_oid, rows) in written {
-            for item in completed
-                .iter()
-                .filter(|item| oid(item).map(i64::from) == Some(written_oid))
-                .filter(|item| !accepted || by_row_versions(item))
-            {
+            let items = items_of.get(&(written_oid as u32)).into_iter().flatten();
+            for item in items.filter(|item| !accepted || by_row_versions(item)) {
                 failed.push((
                     item.number,
                     format!(
@@ -163,8 +169,7 @@ async fn look_for_writes(
         let recorded = record.as_ref().map(|it| if side == "base" { &it.base } else { &it.head });
         if let Some(recorded) = recorded.filter(|_| !accepted) {
             for (line, what) in preflight::altered_relations(recorded, connection).await? {
-                let of_line = |item: &&WorkItem| oid(item).is_some_and(|oid| line.contains(&oid));
-                for item in completed.iter().filter(of_line) {
+                for item in line.iter().filter_map(|oid| items_of.get(oid)).flatten() {
                     failed.push((
                         item.number,
                         format!(
@@ -230,15 +235,21 @@ async fn wait_for_counts(side: Side, connection: &Session, recovery: Uuid) -> Re
     }
 }
 
-/// Diffs a table once more with `full` and compares the result with what was emitted for it.
+/// Diffs a table once more with `full` and compares the result with what was emitted for it. Keeps the
+/// sessions for the next table, unless something went wrong in them.
 ///
 /// # Errors
 /// Says how they differ.
-async fn verify(servers: &Servers, tables: &Tables, emitted: &Digest) -> Result<()> {
-    let (mut base, mut head) = tokio::try_join!(
-        servers.base.connect("deltacompare verify"),
-        servers.head.connect("deltacompare verify"),
-    )?;
+async fn verify(
+    servers: &Servers,
+    kept: &mut Option<(Session, Session)>,
+    tables: &Tables,
+    emitted: &Digest,
+) -> Result<()> {
+    let (mut base, mut head) = match kept.take() {
+        Some(sessions) => sessions,
+        None => connect_both(servers, "deltacompare verify").await?,
+    };
     let (mut on_base, mut on_head) =
         tokio::try_join!(diff::snapshot(&mut base), diff::snapshot(&mut head))?;
     let sessions = Sessions { base: &mut on_base, head: &mut on_head };
@@ -248,6 +259,10 @@ async fn verify(servers: &Servers, tables: &Tables, emitted: &Digest) -> Result<
         if let DiffItem::Changes(changes) = step {
             changes.iter().for_each(|change| proof.add(change));
         }
+    }
+    drop(steps);
+    if let (Ok(()), Ok(())) = tokio::join!(on_base.rollback(), on_head.rollback()) {
+        *kept = Some((base, head));
     }
     if proof == *emitted {
         return Ok(());

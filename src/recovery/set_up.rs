@@ -61,7 +61,7 @@ pub(super) async fn set_up_link(
 ) -> Result<()> {
     let (base, mut head) = connect_both(servers, link.name.name()).await?;
     link.establish(&base, &mut head).await?;
-    fdw::create_foreign_tables(link, &base, &mut head, foreign).await?;
+    fdw::create_foreign_tables(link, &base, &head, foreign).await?;
     tokio::join!(base.close(), head.close());
     Ok(())
 }

@@ -24,6 +24,11 @@ pub(crate) struct WorkItemSpec {
 #[derive(Clone, Debug)]
 pub(crate) struct PlannedItem {
     pub(crate) spec: WorkItemSpec,
+    /// It is a table that may be claimed together with others.
+    pub(crate) small: bool,
+    /// The number of the first of the items that are claimed together with it; its own, if it is
+    /// claimed alone. An item's number is its place in the plan.
+    pub(crate) batch: i32,
     pub(crate) strategy_reason: String,
     pub(crate) bytes: u64,
     pub(crate) rows: Option<u64>,

@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tracing::Instrument;
 
+use super::batch::{AtWork, Batch};
 use super::live_counts::LiveCounts;
 use super::sinks;
 use super::store::{Claim, Store, StoredRecovery};
-use super::trace;
 use super::work_item::ItemProgress;
 use crate::catalog::Key;
 use crate::diff::{self, Change, DiffItem, RowChange, SeenKeys, Sessions, Tables};
@@ -19,12 +17,21 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Encoder, EncoderSettings, Event};
 use crate::fdw;
 use crate::model::Counts;
+use crate::postgres::Session;
 use crate::preflight::Servers;
 use crate::sink::{EventHubAccess, Held, Sink};
-use crate::telemetry::metrics::{self, Attempt, Retry};
+use crate::telemetry::metrics::{self, Retry};
 
-/// How often a step that met transient trouble is tried again within one attempt.
-const RETRIES: u32 = 4;
+/// How an item is to be attempted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempts {
+    /// How often a step that met transient trouble is tried again.
+    pub(super) retries: u32,
+    /// From then on it ends at the next checkpoint.
+    pub(super) pause_at: Option<Instant>,
+    /// Whether its events are to be durable at the end.
+    pub(super) flush: bool,
+}
 
 /// Time between two stored checkpoints: each costs a flush of every sink.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
@@ -48,22 +55,45 @@ pub(super) struct Worker {
     lease: Duration,
 }
 
-/// How an attempt at an item ended without an error.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Attempted {
-    /// The item is completed, and that is stored.
-    Completed,
-    /// The time for one call was over: how far the item is is stored, and the claim still holds. With
-    /// what an operator should know of this part.
-    Paused(Vec<String>),
+/// How far an item was compared.
+#[derive(Debug)]
+pub(super) enum Compared {
+    /// To its end.
+    Whole(Whole),
+    /// To a checkpoint, which is stored, since the time for one call was over: the claim still holds.
+    /// With what an operator should know of this part.
+    Part(Vec<String>),
 }
 
-/// How far a diff came.
+/// An item that was compared to its end, which is not stored yet.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) done: ItemProgress,
+    /// What an operator should know.
+    pub(super) warnings: Vec<String>,
+    /// Whether its events are durable in every sink, and [`ItemProgress::held`] is known.
+    pub(super) durable: bool,
+}
+
+/// How far a diff came, with what an operator should know.
 enum Diffed {
-    /// To the item's end, with what an operator should know.
+    /// To the item's end.
     All(Vec<String>),
     /// To a checkpoint, which is stored.
     Part(Vec<String>),
+}
+
+/// Sessions on both servers that a worker keeps from one item to the next.
+#[derive(Debug)]
+pub(super) struct Connected {
+    base: Session,
+    head: Session,
+}
+
+impl Connected {
+    pub(super) async fn close(self) {
+        tokio::join!(self.base.close(), self.head.close());
+    }
 }
 
 impl Worker {
@@ -97,60 +127,36 @@ impl Worker {
         }))
     }
 
-    /// Works on a claimed item until it is completed, or until the first checkpoint after `pause_at`.
-    ///
-    /// # Errors
-    /// The item is not completed, and the claim is the caller's to end.
-    pub(super) async fn work(
-        self: &Arc<Self>,
-        claim: &Claim,
-        live: &Arc<LiveCounts>,
-        pause_at: Option<Instant>,
-    ) -> Result<Attempted> {
-        let started = Instant::now();
-        let _watch = metrics::watch(metrics::Step::Compare);
-        live.begin(claim.item.done.counts);
-        // A task of its own: encoding a large step must not keep the lease from being renewed.
-        let (worker, claimed, counts) = (Arc::clone(self), claim.clone(), Arc::clone(live));
-        let mut heartbeat = JoinSet::new();
-        let renewing = async move { worker.keep_lease(&claimed, &counts).await };
-        heartbeat.spawn(renewing.in_current_span());
-        let outcome = tokio::select! {
-            outcome = self.diff_with_retries(claim, live, pause_at) => outcome,
-            Some(lost) = heartbeat.join_next() => Err(lost.unwrap_or_else(|error| {
-                Error::recovery("the lease's keeper ended unexpectedly").because(error)
-            })),
-        };
-        drop(heartbeat);
-        match outcome? {
-            (_, Diffed::Part(warnings)) => {
-                metrics::attempted(Attempt::Paused);
-                Ok(Attempted::Paused(warnings))
-            }
-            (done, Diffed::All(warnings)) => {
-                self.store.complete(claim, &done, &warnings, started.elapsed()).await?;
-                live.tell(claim.item.spec.strategy, done.counts);
-                trace::completed(claim, &done, started.elapsed());
-                Ok(Attempted::Completed)
-            }
-        }
-    }
-
-    /// Renews the lease until it is lost. Trouble with the store is borne for as long as the lease
-    /// lasts.
-    async fn keep_lease(&self, claim: &Claim, live: &LiveCounts) -> Error {
+    /// Renews the leases of a batch's claims until one of them is lost. Trouble with the store is borne
+    /// for as long as the leases last.
+    pub(super) async fn keep_leases(&self, batch: &Batch) -> Error {
         let mut renewed = Instant::now();
         loop {
             tokio::time::sleep((self.lease / 3).min(RENEW_EVERY)).await;
-            let counts = live.get();
-            // A server that is gone without a word does not answer, and its lease runs out.
-            let renewing = timeout(self.lease, self.store.renew(claim, self.lease, &counts));
+            let held = batch.held();
+            if held.is_empty() {
+                continue;
+            }
+            let AtWork { place, live, .. } = batch.at_work();
+            let at_work = (batch.claims()[place].item.number, live.get());
+            // A server that is gone without a word does not answer, and its leases run out.
+            let renewing =
+                timeout(self.lease, self.store.renew(batch.recovery(), &held, self.lease, at_work));
             let renewal = renewing.await.unwrap_or_else(|_| {
                 Err(Error::new(ErrorKind::Transient, "the control database does not answer"))
             });
             match renewal {
-                Ok(()) => renewed = Instant::now(),
-                Err(error) if error.kind() == ErrorKind::LeaseLost => return error,
+                Ok(numbers) => {
+                    renewed = Instant::now();
+                    // Those that end meanwhile are none of them.
+                    let still_held = batch.held();
+                    let lost = still_held
+                        .iter()
+                        .find(|&key| held.contains(key) && !numbers.contains(&key.0));
+                    if let Some((number, _)) = lost {
+                        return batch.lost(*number);
+                    }
+                }
                 Err(error) if renewed.elapsed() >= self.lease => {
                     return error.with_kind(ErrorKind::LeaseLost);
                 }
@@ -159,32 +165,47 @@ impl Worker {
         }
     }
 
-    async fn diff_with_retries(
+    /// Compares a claimed item to its end, or to the first checkpoint after `pause_at`, and hands what
+    /// it finds to the sinks. The sessions are kept for the next item unless something went wrong in
+    /// them. With `flush`, the events are durable at the end; without, they may not be.
+    ///
+    /// # Errors
+    /// The item is not compared. Transient trouble was met with as many `retries`.
+    pub(super) async fn compare(
         &self,
         claim: &Claim,
         live: &LiveCounts,
-        pause_at: Option<Instant>,
-    ) -> Result<(ItemProgress, Diffed)> {
+        sessions: &mut Option<Connected>,
+        Attempts { retries, pause_at, flush }: Attempts,
+    ) -> Result<Compared> {
         let mut done = claim.item.done.clone();
         let mut wait = Duration::from_millis(500);
-        let mut retries = 0;
-        let time_is_over = || pause_at.is_some_and(|pause_at| Instant::now() >= pause_at);
+        let mut retried = 0;
         loop {
-            match self.diff_on(claim, live, &mut done, pause_at).await {
+            match self.diff_on(claim, live, sessions, &mut done, pause_at, flush).await {
                 Err(error)
                     if error.kind() == ErrorKind::Transient
-                        && retries < RETRIES
-                        && !time_is_over() =>
+                        && retried < retries
+                        && pause_at.is_none_or(|pause_at| Instant::now() < pause_at) =>
                 {
                     tracing::warn!(%error, "trying again");
                     metrics::retried(Retry::Step);
                     tokio::time::sleep(wait).await;
                     wait *= 2;
-                    retries += 1;
+                    retried += 1;
                 }
-                outcome => return Ok((done, outcome?)),
+                Err(error) => return Err(error),
+                Ok(Diffed::Part(warnings)) => return Ok(Compared::Part(warnings)),
+                Ok(Diffed::All(warnings)) => {
+                    return Ok(Compared::Whole(Whole { done, warnings, durable: flush }));
+                }
             }
         }
+    }
+
+    /// Makes what the sinks were given durable. Yields what they hold then.
+    pub(super) async fn make_durable(&self, live: &LiveCounts) -> Result<Vec<Held>> {
+        live.at_sinks(self.flush()).await
     }
 
     /// Diffs from where `done` says to the end of the item, moving `done` along, or to the first
@@ -193,17 +214,19 @@ impl Worker {
         &self,
         claim: &Claim,
         live: &LiveCounts,
+        connected: &mut Option<Connected>,
         done: &mut ItemProgress,
         pause_at: Option<Instant>,
+        flush: bool,
     ) -> Result<Diffed> {
         let spec = &claim.item.spec;
         let table = &spec.tables.table;
         let base_columns = spec.tables.base.as_ref().map_or(&table.columns, |base| &base.columns);
         let mut encoder = Encoder::new(&self.settings, table, base_columns);
-        let (mut base, mut head) = tokio::try_join!(
-            self.servers.base.connect(&self.session_name),
-            self.servers.head.connect(&self.session_name),
-        )?;
+        let Connected { mut base, mut head } = match connected.take() {
+            Some(connected) => connected,
+            None => self.connect().await?,
+        };
         let (mut on_base, mut on_head) =
             tokio::try_join!(diff::snapshot(&mut base), diff::snapshot(&mut head))?;
         let sessions = Sessions { base: &mut on_base, head: &mut on_head };
@@ -255,12 +278,15 @@ impl Worker {
             }
         }
         drop(steps);
-        now.held = live.at_sinks(self.flush()).await?;
+        if flush && !paused {
+            now.held = self.make_durable(live).await?;
+        }
         *done = now;
-        // Everything is read and durable. A session that breaks now must not have the item compared
-        // again: its counts and its digest would be added a second time.
-        let _ = tokio::join!(on_base.rollback(), on_head.rollback());
-        tokio::join!(base.close(), head.close());
+        // Everything is read: the transactions roll back while what comes next is begun. A session
+        // that breaks now must not have the item compared again: its counts and its digest would be
+        // added a second time.
+        drop((on_base, on_head));
+        *connected = Some(Connected { base, head });
         let mut warnings = notes;
         warnings.extend(encoder.warnings().iter().cloned());
         if encoder.lost_values() > 0 {
@@ -270,6 +296,14 @@ impl Worker {
             ));
         }
         Ok(if paused { Diffed::Part(warnings) } else { Diffed::All(warnings) })
+    }
+
+    async fn connect(&self) -> Result<Connected> {
+        let (base, head) = tokio::try_join!(
+            self.servers.base.connect(&self.session_name),
+            self.servers.head.connect(&self.session_name),
+        )?;
+        Ok(Connected { base, head })
     }
 
     /// Looks whether a key that came out twice is twice in the table, which a damaged index allows.

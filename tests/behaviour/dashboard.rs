@@ -138,9 +138,9 @@ async fn five_thousand_tables_and_wrong_keys() {
         .sql(format!(
             r#"
             insert into deltacompare.work_item
-                   (recovery_id, number, schema_name, table_name, strategy, strategy_reason, spec,
-                    bytes, state, inserts, updates, deletes, rows_compared, seconds, warnings, error)
-            select recovery_id, 10000 + n, 'shop', 't_' || lpad(n::text, 4, '0'), strategy,
+                   (recovery_id, number, batch, schema_name, table_name, strategy, strategy_reason,
+                    spec, bytes, state, inserts, updates, deletes, rows_compared, seconds, warnings, error)
+            select recovery_id, 10000 + n, 10000 + n, 'shop', 't_' || lpad(n::text, 4, '0'), strategy,
                    strategy_reason, spec, 8192 * n,
                    case when n % 100 = 0 then 'failed' else 'completed' end, n, n / 2, n / 9,
                    n * 100, n / 100.0, case when n % 7 = 0 then '["a warning"]'::jsonb else '[]' end,

@@ -5,6 +5,7 @@ mod faults;
 mod interrupted;
 mod official_client;
 mod partitions;
+mod silent;
 mod sizes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -115,6 +116,6 @@ async fn every_event_arrives_with_its_properties() {
 }
 
 tests! {
-    [access, faults, interrupted, official_client, partitions, sizes]
+    [access, faults, interrupted, official_client, partitions, silent, sizes]
     every_event_arrives_with_its_properties,
 }

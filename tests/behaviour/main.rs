@@ -55,6 +55,7 @@ mod secrets;
 mod session_settings;
 mod side_by_side;
 mod slot_oracle;
+mod small_tables;
 mod stopped_statements;
 mod telemetry;
 mod tls;
@@ -112,6 +113,7 @@ fn main() -> std::process::ExitCode {
             session_settings::tests(),
             side_by_side::tests(),
             slot_oracle::tests(),
+            small_tables::tests(),
             stopped_statements::tests(),
             telemetry::tests(),
             tls::tests(),

@@ -1,4 +1,4 @@
-//! Queue `recovery-work`: works on one item.
+//! Queue `recovery-work`: works on one item, or on a batch of small ones.
 
 use std::sync::Arc;
 
@@ -22,9 +22,9 @@ pub(in crate::app) async fn diff(
 }
 
 async fn work(app: &App, message: Message) -> Result<()> {
-    let number =
+    let batch =
         message.item.ok_or_else(|| Error::refused("a message of this queue must name an item"))?;
-    let worked = app.engine().await?.work(message.recovery, Some(number), app.stop.clone()).await?;
+    let worked = app.engine().await?.work(message.recovery, Some(batch), app.stop.clone()).await?;
     if let Worked::Open { after, .. } = worked {
         app.queues().await?.send(&message, after).await?;
     }

@@ -12,7 +12,8 @@ use crate::app::queues::Message;
 use crate::app::state::App;
 use crate::error::Result;
 
-/// Queue `recovery-work-poison`: the item fails, unless somebody is at it.
+/// Queue `recovery-work-poison`: the item fails, unless somebody is at it; the items of a batch get
+/// messages of their own.
 pub(in crate::app) async fn fail_work_item(State(app): State<Arc<App>>, body: Bytes) -> Response {
     never_fail(fail_item(&app, &body).await)
 }
@@ -33,11 +34,11 @@ async fn fail_recovery(app: &App, body: &Bytes) -> Result<()> {
 
 async fn fail_item(app: &App, body: &Bytes) -> Result<()> {
     let message: Message = invocation::message(body)?;
-    let Some(number) = message.item else { return Ok(()) };
-    tracing::error!(recovery = %message.recovery, item = number, "a message was given up");
+    let Some(batch) = message.item else { return Ok(()) };
+    tracing::error!(recovery = %message.recovery, item = batch, "a message was given up");
     let reason = "the Functions host gave its message up after too many attempts: see the log of \
                   DiffTable, then retry";
-    app.store().await?.fail_item(message.recovery, number, reason).await?;
+    app.store().await?.fail_batch(message.recovery, batch, reason).await?;
     app.send_due(message.recovery, message.trace).await
 }
 

@@ -92,21 +92,6 @@ pub(super) struct Fingerprint {
     xor: Option<i64>,
 }
 
-/// The size of a relation in blocks.
-pub(super) async fn blocks(connection: &Session, relation: u32) -> Result<u32> {
-    let blocks: i64 = connection
-        .query_one(
-            r#"
-            select pg_relation_size($1::int8::oid::regclass)
-                   / pg_size_bytes(current_setting('block_size'))
-            "#,
-            &[&i64::from(relation)],
-        )
-        .await?;
-    // PostgreSQL numbers blocks with 32 bits.
-    Ok(u32::try_from(blocks).unwrap_or(u32::MAX))
-}
-
 /// The fingerprints of some groups of `size` blocks, of those before `end`, in order.
 ///
 /// The aggregate keeps the planner from flattening the lateral subquery into a join with a

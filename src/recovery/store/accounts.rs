@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
 use uuid::Uuid;
 
 use super::Store;
@@ -70,43 +69,55 @@ impl Store {
             .collect())
     }
 
-    /// Stores a table's account, and a warning of it with one of its items. A repetition changes
+    /// Stores accounts of tables, and a warning of a table with one of its items. A repetition changes
     /// nothing.
-    pub(crate) async fn put_account(
+    pub(crate) async fn put_accounts(
         &self,
         recovery: Uuid,
-        table: &TableName,
-        account: &TableAccount,
-        warning: Option<&str>,
+        accounts: &[(&TableName, TableAccount, Option<String>)],
     ) -> Result<()> {
+        let (mut schemas, mut tables) = (Vec::new(), Vec::new());
+        let (mut rows_base, mut rows_head) = (Vec::new(), Vec::new());
+        let (mut balances, mut errors, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+        for (table, account, warning) in accounts {
+            schemas.push(table.schema.as_str());
+            tables.push(table.name.as_str());
+            rows_base.push(account.rows.map(|rows| rows.base as i64));
+            rows_head.push(account.rows.map(|rows| rows.head as i64));
+            balances.push(account.balance);
+            errors.push(account.error.as_deref());
+            warnings.push(warning.as_deref());
+        }
         self.pool
             .execute(
                 r#"
-                with taken as (
+                with account as (
+                  select *
+                    from unnest($2::text[], $3::text[], $4::int8[], $5::int8[], $6::int8[],
+                                $7::text[], $8::text[])
+                           as a (schema_name, table_name, rows_base, rows_head, balance, error,
+                                 warning)
+                ), taken as (
                   insert into deltacompare.account
                     (recovery_id, schema_name, table_name, rows_base, rows_head, balance, error)
-                  values ($1, $2, $3, $4, $5, $6, $7)
+                  select $1, schema_name, table_name, rows_base, rows_head, balance, error
+                    from account
                   on conflict do nothing
-                  returning recovery_id, schema_name, table_name
+                  returning schema_name, table_name
                 )
                 update deltacompare.work_item i
-                   set warnings = i.warnings || $8
-                  from taken t
-                 where $8::jsonb <> '[]' and i.recovery_id = t.recovery_id
+                   set warnings = i.warnings || to_jsonb(a.warning)
+                  from account a
+                  join taken t using (schema_name, table_name)
+                 where a.warning is not null and i.recovery_id = $1
                    and i.number = (select min(number) from deltacompare.work_item f
-                                    where f.recovery_id = t.recovery_id
-                                      and f.schema_name = t.schema_name
-                                      and f.table_name = t.table_name)
+                                    where f.recovery_id = $1
+                                      and f.schema_name = a.schema_name
+                                      and f.table_name = a.table_name)
                 "#,
                 &[
-                    &recovery,
-                    &table.schema,
-                    &table.name,
-                    &account.rows.map(|rows| rows.base as i64),
-                    &account.rows.map(|rows| rows.head as i64),
-                    &account.balance,
-                    &account.error,
-                    &json!(Vec::from_iter(warning)),
+                    &recovery, &schemas, &tables, &rows_base, &rows_head, &balances, &errors,
+                    &warnings,
                 ],
             )
             .await?;

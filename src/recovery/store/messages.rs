@@ -16,12 +16,12 @@ use crate::telemetry::metrics::Standing;
 pub(crate) struct PendingMessages {
     /// It is to be planned or closed.
     pub(crate) advance: bool,
-    /// These work items are to be worked on.
-    pub(crate) items: Vec<i32>,
+    /// These batches of work items are to be worked on.
+    pub(crate) batches: Vec<i32>,
 }
 
 impl Store {
-    /// Which messages a live recovery needs: as many items as it has free slots, those first whose
+    /// Which messages a live recovery needs: as many batches as it has free slots, those first whose
     /// worker or message was lost (no sign of either for `resend`). Marks them as sent, so two who
     /// ask at once do not both get them.
     pub(crate) async fn pending_messages(
@@ -56,31 +56,35 @@ impl Store {
                 )
                 .await?;
         }
-        let mut items = Vec::new();
+        let mut batches = Vec::new();
         if state == "running" && open {
-            items = transaction
+            // A message is noted with the first open item of its batch.
+            batches = transaction
                 .query(
                     r#"
-                with item as (
-                  select number,
-                         coalesce(lease_until > clock_timestamp() and state = 'running', false)
-                           or coalesce(sent_at > clock_timestamp() - make_interval(secs => $2), false)
+                with open as (
+                  select batch, min(number) as first,
+                         bool_or(coalesce(lease_until > clock_timestamp() and state = 'running',
+                                          false)
+                                 or coalesce(sent_at > clock_timestamp()
+                                                       - make_interval(secs => $2), false))
                            as in_hand
                     from deltacompare.work_item
                    where recovery_id = $1 and state in ('pending', 'running')
+                   group by batch
                 )
                 update deltacompare.work_item w set sent_at = clock_timestamp()
                  where w.recovery_id = $1
-                   and w.number in (select number from item where not in_hand order by number
-                                     limit greatest($3 - (select count(*) from item where in_hand), 0))
-                returning w.number
+                   and w.number in (select first from open where not in_hand order by batch
+                                     limit greatest($3 - (select count(*) from open where in_hand), 0))
+                returning w.batch
                 "#,
                     &[&recovery, &resend.as_secs_f64(), &i64::from(parallel)],
                 )
                 .await?;
         }
         transaction.commit().await?;
-        Ok(PendingMessages { advance, items })
+        Ok(PendingMessages { advance, batches })
     }
 
     /// Has another message sent for the recovery's next step, which is not done yet.
@@ -91,18 +95,28 @@ impl Store {
         Ok(())
     }
 
-    /// Fails an item whose message was given up, unless somebody is at it or it has ended.
-    pub(crate) async fn fail_item(&self, recovery: Uuid, number: i32, reason: &str) -> Result<()> {
+    /// Fails an item whose message was given up, unless somebody is at it or it has ended. Of a batch
+    /// nobody knows which of its items is to blame: they get messages of their own.
+    pub(crate) async fn fail_batch(&self, recovery: Uuid, batch: i32, reason: &str) -> Result<()> {
         self.pool
             .execute(
                 r#"
-            update deltacompare.work_item set state = 'failed', error = $3
-             where recovery_id = $1 and number = $2
+            with given_up as (
+              select number as given_up, count(*) over () = 1 as alone
+                from deltacompare.work_item
+               where recovery_id = $1 and batch = $2 and state in ('pending', 'running')
+                 and (state = 'pending' or lease_until < clock_timestamp())
+                 and exists (select from deltacompare.recovery
+                              where id = $1 and state = 'running'))
+            update deltacompare.work_item
+               set state = case when alone then 'failed' else state end,
+                   error = case when alone then $3 end,
+                   batch = number, sent_at = null
+              from given_up
+             where recovery_id = $1 and number = given_up
                and (state = 'pending' or (state = 'running' and lease_until < clock_timestamp()))
-               and exists (select from deltacompare.recovery
-                            where id = $1 and state = 'running')
             "#,
-                &[&recovery, &number, &reason],
+                &[&recovery, &batch, &reason],
             )
             .await?;
         Ok(())
@@ -149,11 +163,11 @@ impl Store {
             .pool
             .query_one(
                 r#"
-            select count(*) filter (where i.state = 'pending'),
-                   count(*) filter (where i.state = 'running'),
-                   count(*) filter (where i.state = 'completed'),
-                   count(*) filter (where i.state = 'failed')
-              from deltacompare.work_item i
+            select count(*) filter (where i.standing = 'pending'),
+                   count(*) filter (where i.standing = 'running'),
+                   count(*) filter (where i.standing = 'completed'),
+                   count(*) filter (where i.standing = 'failed')
+              from deltacompare.item_standing i
               join deltacompare.recovery r on r.id = i.recovery_id
              where r.state in ('planning', 'running')
             "#,

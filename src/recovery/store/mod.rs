@@ -21,7 +21,7 @@ use crate::model::{GapProof, Lsn, Record, RecoveryState, Request};
 use crate::postgres::{Json, Pool, Server, Session};
 
 pub(crate) use accounts::{Rows, TableAccount};
-pub(crate) use claims::{Claim, NextItem};
+pub(crate) use claims::{Claim, CompletedItem, NextItem};
 pub(crate) use delivered::DeltaRows;
 pub(crate) use messages::PendingMessages;
 pub(crate) use registration::{NewRecovery, Registration, Retried};
@@ -165,14 +165,8 @@ impl Store {
 
     /// All items in order.
     pub(crate) async fn items(&self, recovery: Uuid) -> Result<Vec<WorkItem>> {
-        let rows: Vec<ItemRow> = self.pool.query(ITEMS, &[&recovery, &None::<i32>]).await?;
+        let rows: Vec<ItemRow> = self.pool.query(ITEMS, &[&recovery]).await?;
         rows.into_iter().map(WorkItem::try_from).collect()
-    }
-
-    /// One item.
-    pub(crate) async fn item(&self, recovery: Uuid, number: i32) -> Result<WorkItem> {
-        let row: ItemRow = self.pool.query_one(ITEMS, &[&recovery, &number]).await?;
-        row.try_into()
     }
 
     /// This process, as the holder of leases.

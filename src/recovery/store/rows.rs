@@ -19,12 +19,12 @@ macro_rules! item_columns {
 }
 pub(super) use item_columns;
 
-/// A recovery's items, or one of them.
+/// A recovery's items.
 pub(super) const ITEMS: &str = concat!(
     "select ",
     item_columns!(),
     " from deltacompare.work_item
-       where recovery_id = $1 and ($2::int is null or number = $2)
+       where recovery_id = $1
        order by number"
 );
 

@@ -63,11 +63,11 @@ select to_jsonb(s)
                          / sum(bytes + 8192) as share,
                        coalesce(sum(seconds), 0)::numeric as seconds,
                        jsonb_build_object(
-                         'pending', count(*) filter (where state = 'pending'),
-                         'running', count(*) filter (where state = 'running'),
-                         'completed', count(*) filter (where state = 'completed'),
-                         'failed', count(*) filter (where state = 'failed')) as items
-                  from deltacompare.work_item
+                         'pending', count(*) filter (where standing = 'pending'),
+                         'running', count(*) filter (where standing = 'running'),
+                         'completed', count(*) filter (where standing = 'completed'),
+                         'failed', count(*) filter (where standing = 'failed')) as items
+                  from deltacompare.item_standing
                  where recovery_id = r.id) i
          cross join lateral
                (select count(*) filter (where failed) as failed,
@@ -76,8 +76,8 @@ select to_jsonb(s)
                        count(*) filter (where not failed and not open) as completed
                   from (select bool_or(state = 'failed') as failed,
                                bool_or(state in ('pending', 'running')) as open,
-                               bool_or(state <> 'pending') as begun
-                          from deltacompare.work_item
+                               bool_or(standing <> 'pending') as begun
+                          from deltacompare.item_standing
                          where recovery_id = r.id
                          group by schema_name, table_name) its_tables) t
          where r.id = $1
@@ -94,7 +94,7 @@ select to_jsonb(t) || jsonb_build_object('warnings',
           from (select schema_name as schema, table_name as "table",
                case when bool_or(state = 'failed') then 'failed'
                     when bool_and(state = 'completed') then 'completed'
-                    when bool_and(state = 'pending') then 'pending'
+                    when bool_and(standing = 'pending') then 'pending'
                     else 'running' end as state,
                min(strategy) as strategy, min(strategy_reason) as strategy_reason,
                count(*) filter (where state in ('completed', 'failed')) as ranges_done,
@@ -103,7 +103,7 @@ select to_jsonb(t) || jsonb_build_object('warnings',
                sum(deletes) as deletes, sum(rows_compared) as rows_compared,
                sum(seconds) as seconds,
                jsonb_agg(warnings) as warnings, min(error) as error
-          from deltacompare.work_item
+          from deltacompare.item_standing
          where recovery_id = $1
          group by schema_name, table_name
          order by schema_name, table_name

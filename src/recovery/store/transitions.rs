@@ -104,18 +104,19 @@ impl Store {
                 .execute(
                     r#"
                 insert into deltacompare.work_item
-                  (recovery_id, number, schema_name, table_name, strategy, strategy_reason,
+                  (recovery_id, number, batch, schema_name, table_name, strategy, strategy_reason,
                    spec, bytes, rows, warnings)
-                select $1, $2 + ordinality - 1, schema_name, table_name, strategy, strategy_reason,
-                       spec, bytes, rows, warnings
-                  from unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[],
-                              $8::int8[], $9::int8[], $10::jsonb[]) with ordinality
-                    as item (schema_name, table_name, strategy, strategy_reason, spec, bytes, rows,
-                             warnings, ordinality)
+                select $1, $2 + ordinality - 1, batch, schema_name, table_name, strategy,
+                       strategy_reason, spec, bytes, rows, warnings
+                  from unnest($3::int4[], $4::text[], $5::text[], $6::text[], $7::text[],
+                              $8::jsonb[], $9::int8[], $10::int8[], $11::jsonb[]) with ordinality
+                    as item (batch, schema_name, table_name, strategy, strategy_reason, spec, bytes,
+                             rows, warnings, ordinality)
                 "#,
                     &[
                         &id,
                         &first,
+                        &each(batch, |item| item.batch),
                         &schemas,
                         &tables,
                         &each(batch, |item| item.spec.strategy.as_str()),
@@ -233,26 +234,30 @@ impl Store {
         Ok(())
     }
 
-    /// Fails completed items of which the verification has shown that they are wrong, each with its
-    /// reason.
+    /// Fails completed items of which the verification has shown that they are wrong, each with the
+    /// first reason that is given for it.
     pub(crate) async fn fail_verification(
         &self,
         recovery: Uuid,
         items: &[(i32, String)],
     ) -> Result<()> {
-        for (number, reason) in items {
-            self.pool
-                .execute(
-                    r#"
-                update deltacompare.work_item set state = 'failed', error = $3
-                 where recovery_id = $1 and number = $2 and state = 'completed'
+        let (numbers, reasons): (Vec<i32>, Vec<&str>) =
+            items.iter().map(|(number, reason)| (*number, reason.as_str())).unzip();
+        self.pool
+            .execute(
+                r#"
+            update deltacompare.work_item i set state = 'failed', error = wrong.reason
+              from (select distinct on (w.number) w.number, w.reason
+                      from unnest($2::int4[], $3::text[]) with ordinality
+                             as w (number, reason, place)
+                     order by w.number, w.place) wrong
+             where i.recovery_id = $1 and i.number = wrong.number and i.state = 'completed'
                    and exists (select from deltacompare.recovery
                                 where id = $1 and state = 'running')
                 "#,
-                    &[&recovery, &number, &reason],
-                )
-                .await?;
-        }
+                &[&recovery, &numbers, &reasons],
+            )
+            .await?;
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, LazyLock, Weak};
+use std::sync::{Arc, LazyLock, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -56,7 +56,22 @@ struct SenderHandle {
 /// What makes two sinks share a producer.
 type Shared = (String, EventHubOptions);
 
-static PRODUCERS: LazyLock<Mutex<HashMap<Shared, Weak<Producer>>>> = LazyLock::new(Mutex::default);
+/// The producer of a hub, once one is open. Whoever opens it holds this lock, and no other: a hub that
+/// does not answer holds nobody up who sends to another one.
+type Opened = Arc<Mutex<Weak<Producer>>>;
+
+static PRODUCERS: LazyLock<std::sync::Mutex<HashMap<Shared, Opened>>> =
+    LazyLock::new(Default::default);
+
+fn opened(shared: Shared) -> Opened {
+    let mut producers = PRODUCERS.lock().unwrap_or_else(PoisonError::into_inner);
+    // Those that nobody opens, and whose producer has ended.
+    producers.retain(|_, opened| {
+        Arc::strong_count(opened) > 1
+            || opened.try_lock().is_ok_and(|producer| producer.strong_count() > 0)
+    });
+    Arc::clone(producers.entry(shared).or_default())
+}
 
 impl Producer {
     /// The process's producer for a hub under these options, opened if there is none that knows so
@@ -70,10 +85,10 @@ impl Producer {
         stall_timeout: Duration,
         partitions: usize,
     ) -> Result<Arc<Self>> {
-        let shared = (format!("{} {}", connector.address, connector.endpoint), options.clone());
-        let mut producers = PRODUCERS.lock().await;
-        producers.retain(|_, producer| producer.strong_count() > 0);
-        if let Some(producer) = producers.get(&shared).and_then(Weak::upgrade)
+        let opened =
+            opened((format!("{} {}", connector.address, connector.endpoint), options.clone()));
+        let mut opened = opened.lock().await;
+        if let Some(producer) = opened.upgrade()
             && producer.senders.len() >= partitions
         {
             return Ok(producer);
@@ -83,7 +98,7 @@ impl Producer {
             .await
             .map_err(|failure| unavailable(&address, &failure))?;
         let producer = Arc::new(producer);
-        producers.insert(shared, Arc::downgrade(&producer));
+        *opened = Arc::downgrade(&producer);
         Ok(producer)
     }
 
