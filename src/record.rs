@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::lineage::{History, Lsn};
 use crate::postgres::{Server, from_row};
-use crate::preflight::{Servers, restore_ended, restore_identity, same_restore};
+use crate::preflight::{Servers, login_triggers, restore_ended, restore_identity, same_restore};
 
 pub(crate) use alterations::{Relations, altered_publications};
 pub use relations::{RecordedPublication, RecordedRelation};
@@ -212,6 +212,9 @@ r#"
 )
         .await?;
         let side = server.side();
+        if let Some(sentence) = login_triggers(&connection).await? {
+            return Err(Error::refused(sentence));
+        }
         if row.in_recovery {
             return Err(Error::refused(format!(
                 "{side} is still in recovery: wait until its restore has ended"

@@ -15,6 +15,7 @@ mod print;
 mod seen_keys;
 mod session;
 mod surplus;
+mod unreadable;
 
 use std::ops::AddAssign;
 
@@ -28,6 +29,7 @@ pub(crate) use identity::{BlockRange, ReusedIds, SameFile, changed_share, follow
 pub use image::Image;
 pub(crate) use seen_keys::SeenKeys;
 pub(crate) use session::{Sessions, snapshot};
+pub(crate) use unreadable::unreadable_column;
 
 use crate::catalog::{Column, Table};
 use crate::error::Result;

@@ -12,9 +12,11 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::diagnosis;
 use super::engine::Deadline;
 use super::progress::Progress;
 use super::request::Verify;
+use super::sequences::{Sequences, came_and_went};
 use super::set_up::connect_both;
 use super::store::{Store, StoredRecovery};
 use super::work_item::{ItemState, WorkItem};
@@ -179,12 +181,16 @@ pub(super) async fn take(
     deadline: Option<Deadline>,
 ) -> Result<bool> {
     let taken = store.accounts(recovery.id).await?;
-    let mut sessions = None;
+    let mut open = tables(store.items(recovery.id).await?);
+    open.retain(|name, items| !taken.contains_key(name) && all_completed(items));
+    if open.is_empty() {
+        return Ok(true);
+    }
+    let both = sessions_without_index(servers).await?;
+    let (base_sequences, head_sequences) = sequences(&both, &open).await?;
+    let mut sessions = Some(both);
     let mut said = false;
-    for (name, items) in tables(store.items(recovery.id).await?) {
-        if taken.contains_key(&name) || !all_completed(&items) {
-            continue;
-        }
+    for (name, items) in open {
         if deadline.is_some_and(|deadline| Instant::now() >= deadline.pause_at) {
             return Ok(false);
         }
@@ -196,15 +202,14 @@ pub(super) async fn take(
             }
             let mut both = match sessions.take() {
                 Some(both) => both,
-                None => {
-                    let (base, head) = connect_both(servers, "deltacompare account").await?;
-                    tokio::try_join!(diff::use_no_index(&base), diff::use_no_index(&head))?;
-                    (base, head)
-                }
+                None => sessions_without_index(servers).await?,
             };
             match within(deadline, count(&mut both, compared)).await {
                 Some(Ok(rows)) => counted = Some(rows),
                 Some(Err(failed)) if failed.kind() == ErrorKind::Item => {
+                    let failed =
+                        diagnosis::explained(servers, "deltacompare account", compared, failed)
+                            .await;
                     error = Some(format!("its rows could not be counted: {failed}"));
                 }
                 Some(Err(failed)) => {
@@ -221,12 +226,33 @@ pub(super) async fn take(
         let filtered = compared.head.filter.is_some();
         let mut account = TableAccount::of(&accounts, counted, filtered);
         account.error = error.or(account.error);
+        let inserts = accounts.iter().map(|account| account.inserts).sum();
+        let moved = came_and_went(&items[0], &base_sequences, &head_sequences, inserts);
+        let warnings: Vec<String> = warning.into_iter().chain(moved).collect();
+        let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
         store.put_account(recovery.id, &name, &account, warning.as_deref()).await?;
     }
     if let Some((base, head)) = sessions {
         tokio::join!(base.close(), head.close());
     }
     Ok(true)
+}
+
+async fn sessions_without_index(servers: &Servers) -> Result<(Session, Session)> {
+    let (base, head) = connect_both(servers, "deltacompare account").await?;
+    tokio::try_join!(diff::use_no_index(&base), diff::use_no_index(&head))?;
+    Ok((base, head))
+}
+
+/// The sequences of these tables, base's and head's.
+async fn sequences(
+    (base, head): &(Session, Session),
+    tables: &BTreeMap<TableName, Vec<WorkItem>>,
+) -> Result<(Sequences, Sequences)> {
+    let specs = || tables.values().map(|items| &items[0].spec);
+    let on_base: Vec<i64> = specs().filter_map(|spec| spec.base_oid).map(i64::from).collect();
+    let on_head: Vec<i64> = specs().map(|spec| i64::from(spec.head_oid)).collect();
+    tokio::try_join!(Sequences::of(base, &on_base), Sequences::of(head, &on_head))
 }
 
 const TOO_LONG: &str = "counting its rows took longer than one message may";

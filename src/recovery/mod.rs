@@ -3,6 +3,7 @@
 mod account;
 mod coordination;
 mod coordinator_lock;
+mod diagnosis;
 mod engine;
 mod live_counts;
 mod plan;
@@ -10,6 +11,7 @@ mod progress;
 mod proof;
 mod report;
 mod request;
+mod sequences;
 mod set_up;
 mod sinks;
 mod status;

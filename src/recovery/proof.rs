@@ -11,9 +11,9 @@ use super::engine::Deadline;
 use super::progress::Progress;
 use super::request::Verify;
 use super::set_up::connect_both;
-use super::sinks;
 use super::store::{Store, StoredRecovery};
 use super::work_item::{ItemState, WorkItem};
+use super::{diagnosis, sinks};
 use crate::diff::{self, Digest, Scope, Sessions, Step, Strategy, Tables};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gap_proof::GapProof;
@@ -245,10 +245,16 @@ async fn verify(servers: &Servers, tables: &Tables, emitted: &Digest) -> Result<
     let sessions = Sessions { base: &mut on_base, head: &mut on_head };
     let mut proof = Digest::default();
     let mut steps = diff::changes(sessions, tables, &Scope::Table, None);
-    while let Some(step) = steps.try_next().await? {
-        if let Step::Changes(changes) = step {
-            changes.iter().for_each(|change| proof.add(change));
+    let read = async {
+        while let Some(step) = steps.try_next().await? {
+            if let Step::Changes(changes) = step {
+                changes.iter().for_each(|change| proof.add(change));
+            }
         }
+        Ok::<_, Error>(())
+    };
+    if let Err(error) = read.await {
+        return Err(diagnosis::explained(servers, "deltacompare verify", tables, error).await);
     }
     if proof == *emitted {
         return Ok(());

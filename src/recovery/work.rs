@@ -86,6 +86,7 @@ impl Engine {
         let started = Instant::now();
         let live = Arc::new(LiveCounts::default());
         let shown = self.progress.begin(&claim.item, Arc::clone(&live));
+        let sinks_of = worker.as_ref().ok().map(Arc::clone);
         let attempted = match worker {
             Err(error) => Err(error),
             Ok(_) if claim.failures >= MOST_FAILURES => {
@@ -97,6 +98,9 @@ impl Engine {
             Ok(Attempted::Completed) => Worked::Ended,
             Ok(Attempted::Paused(warnings)) => {
                 tracing::info!("work item paused");
+                if let Some(worker) = sinks_of {
+                    worker.tell_acknowledged(claim, &live).await;
+                }
                 self.give_back(claim, Duration::ZERO, &warnings, None).await?
             }
             Err(error) => self.failed(claim, error, started.elapsed()).await?,

@@ -9,10 +9,10 @@ use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::live_counts::LiveCounts;
-use super::sinks;
 use super::store::{Claim, Store, StoredRecovery};
 use super::trace;
 use super::work_item::{Counts, ItemProgress};
+use super::{diagnosis, sinks};
 use crate::catalog::Key;
 use crate::diff::{self, Change, RowChange, SeenKeys, Sessions, Step, Tables};
 use crate::error::{Error, ErrorKind, Result};
@@ -30,6 +30,9 @@ const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
 
 /// How often a lease is renewed at least: a cancelled item stops when it cannot be.
 const RENEW_EVERY: Duration = Duration::from_secs(3);
+
+/// How long the sinks may take to acknowledge what an attempt sent that failed or was stopped.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A warning about a table.
 const KEY_IS_TWICE: &str = "a key is in the table more than once (its index is damaged, or stale \
@@ -135,6 +138,15 @@ impl Worker {
         }
     }
 
+    /// Stores how many changes of an attempt that failed or was stopped every sink has taken, and how
+    /// many rows were compared until then. Another attempt sends those behind its checkpoint again.
+    pub(super) async fn tell_acknowledged(&self, claim: &Claim, live: &LiveCounts) {
+        // What a sink has not taken may be taken later; nothing can be said of it.
+        if let Ok(Ok(_)) = timeout(ACKNOWLEDGED_WITHIN, self.flush()).await {
+            let _ = self.store.renew(claim, self.lease, &live.get()).await;
+        }
+    }
+
     /// Renews the lease until it is lost. Trouble with the store is borne for as long as the lease
     /// lasts.
     async fn keep_lease(&self, claim: &Claim, live: &LiveCounts) -> Error {
@@ -169,7 +181,11 @@ impl Worker {
         let mut retries = 0;
         let time_is_over = || pause_at.is_some_and(|pause_at| Instant::now() >= pause_at);
         loop {
-            match self.diff_on(claim, live, &mut done, pause_at).await {
+            let outcome = match self.diff_on(claim, live, &mut done, pause_at).await {
+                Ok(diffed) => Ok(diffed),
+                Err(error) => Err(self.explained(claim, error).await),
+            };
+            match outcome {
                 Err(error)
                     if error.kind() == ErrorKind::Transient
                         && retries < RETRIES
@@ -181,9 +197,20 @@ impl Worker {
                     wait *= 2;
                     retries += 1;
                 }
-                outcome => return Ok((done, outcome?)),
+                Err(error) => {
+                    if matches!(error.kind(), ErrorKind::Item | ErrorKind::Transient) {
+                        self.tell_acknowledged(claim, live).await;
+                    }
+                    return Err(error);
+                }
+                Ok(diffed) => return Ok((done, diffed)),
             }
         }
+    }
+
+    async fn explained(&self, claim: &Claim, error: Error) -> Error {
+        let tables = &claim.item.spec.tables;
+        diagnosis::explained(&self.servers, &self.session_name, tables, error).await
     }
 
     /// Diffs from where `done` says to the end of the item, moving `done` along, or to the first

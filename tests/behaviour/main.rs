@@ -58,6 +58,7 @@ mod slot_oracle;
 mod stopped_statements;
 mod telemetry;
 mod tls;
+mod unreadable;
 mod user_casts;
 mod value_roundtrip;
 mod vault;
@@ -115,6 +116,7 @@ fn main() -> std::process::ExitCode {
             stopped_statements::tests(),
             telemetry::tests(),
             tls::tests(),
+            unreadable::tests(),
             user_casts::tests(),
             value_roundtrip::tests(),
             vault::tests(),
