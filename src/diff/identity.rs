@@ -22,6 +22,7 @@ mod candidates;
 mod fingerprint;
 mod multiset;
 mod pace;
+mod routing;
 mod sample;
 mod share;
 mod tid;
@@ -39,7 +40,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use super::{Checkpoint, Image, RowsPassed, Sessions, Step, Tables, pairing, partition};
+use super::{Checkpoint, Image, RowsPassed, Sessions, Source, Step, Tables, pairing, partition};
 use crate::catalog::Key;
 use crate::error::{Error, Result};
 use crate::postgres::{Relation, Session};
@@ -161,6 +162,8 @@ struct Reader<'a> {
     head_xmin: Xmin,
     /// The block where the range ends.
     end: u32,
+    /// What has every row of the range's keys, on base and on head.
+    lookups: (Source, Source),
 }
 
 /// The row versions of some groups.
@@ -190,6 +193,7 @@ impl<'a> Reader<'a> {
             fingerprint::blocks(head, range.file.oid),
         )?;
         range.check_file(&mut sessions).await?;
+        let lookups = routing::sources(&mut sessions, tables, range).await?;
         let xmin = |age_of_3, marked| Xmin { age_of_3, wrapped: range.reused.is_some(), marked };
         Ok(Self {
             sessions,
@@ -198,6 +202,7 @@ impl<'a> Reader<'a> {
             base_xmin: xmin(base_age, None),
             head_xmin: xmin(head_age, range.reused),
             end: range.blocks.end.min(base_blocks.max(head_blocks)),
+            lookups,
         })
     }
 
@@ -286,7 +291,15 @@ impl<'a> Reader<'a> {
         let Some((old, new)) = self.images(part).await? else { return Ok(None) };
         let passed = RowsPassed::one_sided(&old, &new);
         let Sessions { base, head } = &mut self.sessions;
-        let steps = pairing::pair_and_look_up(base, head, self.tables, key, old, new).await?;
+        let steps = pairing::pair_and_look_up(
+            base,
+            head,
+            (&self.lookups.0, &self.lookups.1),
+            key,
+            old,
+            new,
+        )
+        .await?;
         let Some(mut steps) = steps else { return Ok(None) };
         partition::note(base, self.tables, &mut steps).await?;
         steps.push(Step::Passed(passed));
