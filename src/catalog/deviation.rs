@@ -10,7 +10,9 @@ use crate::model::TableName;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Deviation {
     TableAdded,
-    TableRenamed { from: TableName },
+    TableRenamed {
+        from: TableName,
+    },
     TableReplaced,
     WasUnlogged,
     PartitionsUnlogged(Vec<TableName>),
@@ -22,25 +24,60 @@ pub(crate) enum Deviation {
     PublishedInTheGap,
     FilterNotOnBase,
     PublishedAsItsRoot,
-    PublishedByPartition { root: TableName },
-    PublishList { published: Operations, extended: Vec<TableName> },
-    PublishListChanged { from: Operations, to: Operations },
+    PublishedByPartition {
+        root: TableName,
+    },
+    PublishList {
+        published: Operations,
+        extended: Vec<TableName>,
+    },
+    PublishListChanged {
+        from: Operations,
+        to: Operations,
+    },
     SomePartitions(Vec<TableName>),
     FiltersByOperation(String),
-    FilterChanged { from: String, to: String },
-    PublishedRowsChanged { from: String, to: String },
+    FilterChanged {
+        from: String,
+        to: String,
+    },
+    PublishedRowsChanged {
+        from: String,
+        to: String,
+    },
     ColumnListsDiffer,
     ColumnPublishedInTheGap(String),
     ColumnNoLongerPublished(String),
     ColumnAdded(String),
     ColumnDropped(String),
-    ColumnRenamed { from: String, to: String },
+    ColumnRenamed {
+        from: String,
+        to: String,
+    },
     ColumnReplaced(String),
-    ColumnRetyped { column: String, from: String, to: String },
-    TypeChanged { column: String, gone: Vec<String>, new: Vec<String> },
-    KeyChanged { from: Vec<String>, to: Vec<String>, pairs: bool },
-    NoKey,
-    ReplicaIdentityChanged { from: ReplicaIdentity, to: ReplicaIdentity },
+    ColumnRetyped {
+        column: String,
+        from: String,
+        to: String,
+    },
+    TypeChanged {
+        column: String,
+        gone: Vec<String>,
+        new: Vec<String>,
+    },
+    KeyChanged {
+        from: Vec<String>,
+        to: Vec<String>,
+        pairs: bool,
+    },
+    /// With the columns of its key that are not published.
+    NoKey {
+        unpublished: Vec<String>,
+    },
+    ReplicaIdentityChanged {
+        from: ReplicaIdentity,
+        to: ReplicaIdentity,
+    },
     PartitionsIdentityChanged(Vec<TableName>, [ReplicaIdentity; 2]),
 }
 
@@ -77,7 +114,7 @@ impl Deviation {
             Self::ColumnRetyped { .. } => "column retyped",
             Self::TypeChanged { .. } => "type changed",
             Self::KeyChanged { .. } => "key changed",
-            Self::NoKey => "no key",
+            Self::NoKey { .. } => "no key",
             Self::ReplicaIdentityChanged { .. } | Self::PartitionsIdentityChanged(..) => {
                 "replica identity changed"
             }
@@ -241,7 +278,17 @@ impl fmt::Display for Deviation {
                 from.join(", "),
                 to.join(", ")
             ),
-            Self::NoKey => {
+            Self::NoKey { unpublished } => {
+                if !unpublished.is_empty() {
+                    write!(
+                        f,
+                        "it has one, but the stream does not have {} of it (a generated column, or \
+                         one that a column list leaves out), which pairs no rows: ",
+                        list(
+                            &unpublished.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>()
+                        )
+                    )?;
+                }
                 f.write_str("compared as a multiset: an update is a delete and an insert")
             }
             Self::ReplicaIdentityChanged { from, to } => write!(

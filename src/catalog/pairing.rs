@@ -31,6 +31,8 @@ pub(crate) struct TablePair {
     pub(crate) base_filter: Option<String>,
     /// Whether base has an index on the whole key.
     pub(crate) key_indexed_on_base: bool,
+    /// Whether a relation that holds its rows on base has a line break in its name.
+    pub(crate) base_name_breaks: bool,
     /// What an operator should know about this table.
     pub(crate) warnings: Vec<String>,
 }
@@ -171,7 +173,15 @@ impl Sides {
             .iter()
             .map(|column| column.base.unwrap_or(column.head).column.clone())
             .collect();
-        let paired = Paired::by_key(&head, base, &columns, &base_columns);
+        let unpublished = key_of(&head)
+            .iter()
+            .filter(|name| {
+                let mut columns = head.columns.iter().filter(|it| it.column.name == **name);
+                columns.any(|column| !published_column(&published, column))
+            })
+            .cloned()
+            .collect();
+        let paired = Paired::by_key(&head, base, &columns, &base_columns, unpublished);
         found.extend(paired.deviation);
         // That of a partitioned table says nothing: its partitions' do.
         if let Some(base) = base
@@ -196,6 +206,7 @@ impl Sides {
             base_columns,
             base_filter,
             key_indexed_on_base: paired.indexed_on_base,
+            base_name_breaks: false,
             warnings: found.iter().map(Deviation::to_string).collect(),
         }
     }
@@ -395,12 +406,14 @@ struct Paired {
 }
 
 impl Paired {
-    /// By head's key, if it identifies a row on base as well.
+    /// By head's key, if it identifies a row on base as well. `unpublished`: the columns of that key
+    /// that the stream does not have.
     fn by_key(
         head: &Relation,
         base: Option<&Relation>,
         columns: &[Column],
         base_columns: &[Column],
+        unpublished: Vec<String>,
     ) -> Self {
         let key = key(head, columns);
         let Key::Columns(positions) = &key else {
@@ -412,7 +425,8 @@ impl Paired {
                         pairs: false,
                     })
                 }
-                _ => (head.replica_identity != ReplicaIdentity::Full).then_some(Deviation::NoKey),
+                _ => (head.replica_identity != ReplicaIdentity::Full || !unpublished.is_empty())
+                    .then_some(Deviation::NoKey { unpublished }),
             };
             return Self { key, indexed_on_base: false, deviation };
         };

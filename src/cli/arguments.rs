@@ -56,6 +56,9 @@ pub(super) struct SelectionArguments {
     /// Go on although both restores end at the same place, so that no change lies between them
     #[arg(long)]
     accept_empty_gap: bool,
+    /// Compare contents although a server is of a version or a make that nothing is known of
+    #[arg(long)]
+    accept_unknown_version: bool,
     /// What the record command wrote of these two restores right after they were made
     #[arg(long, env = "DELTACOMPARE_RECORDED", value_name = "FILE")]
     recorded: Option<PathBuf>,
@@ -279,6 +282,7 @@ impl SelectionArguments {
             new_slot_restart_lsn: self.new_slot_restart_lsn,
             accept_hole: self.accept_hole,
             accept_empty_gap: self.accept_empty_gap,
+            accept_unknown_version: self.accept_unknown_version,
             recorded: self.recorded.as_deref().map(Record::read).transpose()?,
             fdw: FdwOverrides {
                 host: self.fdw_host,

@@ -18,6 +18,7 @@ mod row_versions;
 mod seen_keys;
 mod session;
 mod tid;
+mod unreadable;
 
 use std::ops::AddAssign;
 
@@ -31,6 +32,7 @@ pub use image::Image;
 pub(crate) use row_versions::{BlockRange, ReusedIds, SameFile, changed_share, follows_its_key};
 pub(crate) use seen_keys::SeenKeys;
 pub(crate) use session::{Sessions, snapshot};
+pub(crate) use unreadable::unreadable_column;
 
 use crate::catalog::{Column, Table};
 use crate::error::Result;

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
 use super::key::{self, KeyOf};
-use super::{Change, DiffItem, Image, RowChange, Tables};
+use super::{Change, DiffItem, Image, RowChange, Source};
 use crate::error::Result;
 use crate::postgres::Session;
 
@@ -17,20 +17,21 @@ use crate::postgres::Session;
 /// reads the new row reports both, the delete first: a consumer that compares by `=` too would else
 /// lose the row.
 ///
+/// `sources`: what on base and on head has every row of these keys: the table, or a partition.
+///
 /// `None` if there is more than may be held at once: ask with fewer rows.
 pub(super) async fn pair_and_look_up(
     base: &Session,
     head: &Session,
-    tables: &Tables,
+    sources: (&Source, &Source),
     key: &[usize],
     old: Vec<Image>,
     new: Vec<Image>,
 ) -> Result<Option<Vec<DiffItem>>> {
     let PairedRows { mut updates, old: mut deletes, new } = pair(key, old, new);
-    let base_source = tables.base.as_ref().unwrap_or(&tables.head);
     let (before, still_there) = tokio::try_join!(
-        key::rows_by_key(base, key, base_source, &new),
-        key::keys_present(head, key, &tables.head, &deletes),
+        key::rows_by_key(base, key, sources.0, &new),
+        key::keys_present(head, key, sources.1, &deletes),
     )?;
     let (Some(before), Some(still_there)) = (before, still_there) else { return Ok(None) };
     let positions: Vec<usize> = (0..key.len()).collect();

@@ -22,6 +22,7 @@ mod adaptive_granularity;
 mod candidates;
 mod fingerprint;
 mod multiset;
+mod routing;
 mod sample;
 mod share;
 mod unindexed;
@@ -37,7 +38,8 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Checkpoint, DiffItem, Image, RowsPassed, Sessions, Tables, partition, places, row_pairing,
+    Checkpoint, DiffItem, Image, RowsPassed, Sessions, Source, Tables, partition, places,
+    row_pairing,
 };
 use crate::catalog::Key;
 use crate::error::{Error, Result};
@@ -167,6 +169,8 @@ struct Reader<'a> {
     head_xmin: Xmin,
     /// The block where the range ends.
     end: u32,
+    /// What has every row of the range's keys, on base and on head.
+    lookups: (Source, Source),
 }
 
 /// The row versions of some groups.
@@ -194,6 +198,7 @@ impl<'a> Reader<'a> {
             prepare(base, range.file, "base"),
             prepare(head, range.file, "head"),
         )?;
+        let lookups = routing::sources(&mut sessions, tables, range).await?;
         let xmin = |age_of_3, marked| Xmin { age_of_3, wrapped: range.reused.is_some(), marked };
         Ok(Self {
             sessions,
@@ -202,6 +207,7 @@ impl<'a> Reader<'a> {
             base_xmin: xmin(base_age, None),
             head_xmin: xmin(head_age, range.reused),
             end: range.blocks.end.min(base_blocks.max(head_blocks)),
+            lookups,
         })
     }
 
@@ -290,7 +296,15 @@ impl<'a> Reader<'a> {
         let Some((old, new)) = self.images(part).await? else { return Ok(None) };
         let passed = RowsPassed::one_sided(&old, &new);
         let Sessions { base, head } = &mut self.sessions;
-        let items = row_pairing::pair_and_look_up(base, head, self.tables, key, old, new).await?;
+        let items = row_pairing::pair_and_look_up(
+            base,
+            head,
+            (&self.lookups.0, &self.lookups.1),
+            key,
+            old,
+            new,
+        )
+        .await?;
         let Some(mut items) = items else { return Ok(None) };
         partition::note(base, self.tables, &mut items).await?;
         items.push(DiffItem::Passed(passed));

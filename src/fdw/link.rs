@@ -21,7 +21,7 @@ pub(crate) struct FdwTarget {
     pub(crate) ssl_mode: SslMode,
     /// A path on head's own machine, or `system`.
     pub(crate) ssl_root_cert: Option<String>,
-    /// `server_version_num` of head; base is of the same major version.
+    /// `server_version_num` of base; head is of the same major version.
     pub(crate) server_version: u32,
 }
 
@@ -30,12 +30,12 @@ impl FdwTarget {
     ///
     /// # Errors
     /// Refused: certificates are to be verified, but nothing says where head finds the authority.
-    pub(crate) fn new(base: &Server, overrides: &FdwOverrides, head_version: u32) -> Result<Self> {
+    pub(crate) fn new(base: &Server, overrides: &FdwOverrides, base_version: u32) -> Result<Self> {
         let FdwOverrides { host, port, ssl_mode, ssl_root_cert } = overrides.clone();
         let ssl_mode = ssl_mode.unwrap_or(base.ssl_mode());
         let verifies = matches!(ssl_mode, SslMode::VerifyCa | SslMode::VerifyFull);
         let ssl_root_cert = match ssl_root_cert {
-            None if verifies && head_version >= 160_000 && ssl_mode == SslMode::VerifyFull => {
+            None if verifies && base_version >= 160_000 && ssl_mode == SslMode::VerifyFull => {
                 Some("system".to_owned())
             }
             None if verifies => {
@@ -54,7 +54,7 @@ impl FdwTarget {
             database: base.database().to_owned(),
             ssl_mode,
             ssl_root_cert,
-            server_version: head_version,
+            server_version: base_version,
         })
     }
 

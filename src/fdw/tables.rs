@@ -36,6 +36,9 @@ pub(crate) struct ForeignTable {
     fetch_size: u64,
     /// The helper view's query, where one is needed.
     view: Option<String>,
+    /// Whether base's EXPLAIN would print a name with a line break in it.
+    #[serde(default)]
+    name_breaks: bool,
 }
 
 /// A column under head's name and the one that the remote side has for it.
@@ -84,6 +87,7 @@ impl ForeignTable {
             columns,
             fetch_size: fetch_size(base.bytes, base.pages, base.rows),
             view,
+            name_breaks: pair.base_name_breaks,
         })
     }
 
@@ -96,11 +100,7 @@ impl ForeignTable {
             })
             .collect();
         // postgres_fdw reads the first line of base's EXPLAIN, which such a name would break.
-        let estimate = if self.remote.name.name().contains(['\n', '\r']) {
-            ", use_remote_estimate 'false'"
-        } else {
-            ""
-        };
+        let estimate = if self.name_breaks { ", use_remote_estimate 'false'" } else { "" };
         format!(
             "create foreign table if not exists {} ({}) server {} \
              options (schema_name {}, table_name {}, fetch_size '{}'{estimate})",

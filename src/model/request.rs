@@ -63,6 +63,9 @@ pub struct Request {
     /// Go on although both restores end at the same place.
     #[serde(default)]
     pub accept_empty_gap: bool,
+    /// Compare contents although a server is of a version or a make that nothing is known of.
+    #[serde(default)]
+    pub accept_unknown_version: bool,
     /// What the restores were, and said of their past, when they were new.
     #[serde(default)]
     pub recorded: Option<Record>,

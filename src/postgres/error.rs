@@ -1,27 +1,68 @@
 //! The driver's errors as ours: PostgreSQL's own words, and what is to be done.
 
-use std::error::Error as _;
-use std::io;
+use std::error::Error as StdError;
+use std::{fmt, io};
 
 use rustls::pki_types::InvalidDnsNameError;
 use tokio_postgres::error::{DbError, SqlState};
 
+use super::Side;
 use crate::error::{Error, ErrorKind};
+
+/// An error of a session, with the server that raised it.
+#[derive(Debug)]
+struct OnServer {
+    side: Side,
+    error: tokio_postgres::Error,
+}
+
+impl fmt::Display for OnServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl StdError for OnServer {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.error)
+    }
+}
 
 impl From<tokio_postgres::Error> for Error {
     /// Keeps PostgreSQL's own message, detail and hint, and tells transient trouble from the rest
     /// by SQLSTATE (PostgreSQL manual, appendix A).
     fn from(error: tokio_postgres::Error) -> Self {
-        let kind = if is_transient(&error) { ErrorKind::Transient } else { ErrorKind::Item };
-        Self::new(kind, message(&error)).because(error)
+        Self::new(kind(&error), message(&error)).because(error)
     }
 }
 
+fn kind(error: &tokio_postgres::Error) -> ErrorKind {
+    if is_transient(error) { ErrorKind::Transient } else { ErrorKind::Item }
+}
+
 impl Error {
+    /// The same as `From`, of an error in a session on this server. What postgres_fdw passes on is
+    /// base's own.
+    pub(super) fn on_server(side: Side, error: tokio_postgres::Error) -> Self {
+        let context = error.as_db_error().and_then(DbError::where_).unwrap_or_default();
+        let side = if context.contains("remote SQL command") { Side::Base } else { side };
+        Self::new(kind(&error), message(&error)).because(OnServer { side, error })
+    }
+
     /// The SQLSTATE, if PostgreSQL raised it.
     pub(crate) fn sqlstate(&self) -> Option<&str> {
-        let error = self.source()?.downcast_ref::<tokio_postgres::Error>()?;
+        let source = self.source()?;
+        let error = match source.downcast_ref::<OnServer>() {
+            Some(OnServer { error, .. }) => error,
+            None => source.downcast_ref::<tokio_postgres::Error>()?,
+        };
         error.code().map(SqlState::code)
+    }
+
+    /// The server that raised it, if PostgreSQL did.
+    pub(crate) fn raised_on(&self) -> Option<Side> {
+        let OnServer { side, error } = self.source()?.downcast_ref()?;
+        error.as_db_error().map(|_| *side)
     }
 }
 

@@ -76,7 +76,7 @@ impl Server {
         let tls = self.tls().map_err(LoginFailure::Failed)?;
         let config = self.config(application_name, password);
         let attempt = tokio::time::timeout(self.connect_timeout(), async {
-            let session = Session::open(&config, tls).await?;
+            let session = Session::open(self.side(), &config, tls).await?;
             let lacking = session.simple_query(&pin_and_find_lacking()).await?;
             Ok((session, lacking))
         });
@@ -109,9 +109,22 @@ impl Server {
                 ErrorKind::Transient,
                 "wait until it is up and its restore has ended (or promote it)",
             ),
+            // Too many connections: the server's, the database's or the role's own limit.
+            Some("53300") => (
+                ErrorKind::Transient,
+                "end sessions that are not needed there, or raise the limit that is reached \
+                 (max_connections, alter role … connection limit, alter database … connection \
+                 limit), and try again",
+            ),
             Some(code) if code.starts_with("53") || code.starts_with("57") => {
                 (ErrorKind::Transient, "end sessions that are not needed there, and try again")
             }
+            // Nothing else runs in a function before a session is there.
+            Some(_) if error.as_db_error().is_some_and(|error| error.where_().is_some()) => (
+                ErrorKind::Refused,
+                "a login trigger failed there: as a superuser with PGOPTIONS='-c \
+                 event_triggers=off', run alter event trigger … disable",
+            ),
             Some(_) => (
                 ErrorKind::Refused,
                 "check user, password and database, and the server's access rules",

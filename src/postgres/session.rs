@@ -15,7 +15,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::parameter::Parameters;
 use super::row::FromRow;
-use super::stop;
+use super::{Side, stop};
 use crate::error::{Error, Result};
 
 /// A session on a server, with the pinned settings: see [`Server::connect`](super::Server::connect).
@@ -28,6 +28,7 @@ use crate::error::{Error, Result};
 ///
 /// A session that is dropped while a statement is under way has the statement cancelled.
 pub struct Session {
+    side: Side,
     client: Client,
     /// Ends when the client is dropped and all that was sent is answered. `None` once somebody else
     /// waits for it.
@@ -40,6 +41,7 @@ pub struct Session {
 impl Session {
     /// Logs in, without any of our settings.
     pub(super) async fn open(
+        side: Side,
         config: &Config,
         tls: MakeRustlsConnect,
     ) -> Result<Self, tokio_postgres::Error> {
@@ -50,7 +52,8 @@ impl Session {
                 tracing::debug!(%error, "a session broke");
             }
         });
-        Ok(Self { client, connection: Some(connection), tls, under_way: AtomicUsize::new(0) })
+        let under_way = AtomicUsize::new(0);
+        Ok(Self { side, client, connection: Some(connection), tls, under_way })
     }
 
     /// All rows. For results that are known to be small; see [`Session::query_stream`].
@@ -168,6 +171,11 @@ impl Session {
         Ok(())
     }
 
+    /// The server that it is on.
+    pub(crate) fn side(&self) -> Side {
+        self.side
+    }
+
     /// Whether the connection is gone.
     pub(super) fn is_closed(&self) -> bool {
         self.client.is_closed()
@@ -194,7 +202,7 @@ impl Session {
 
     fn begin_statement(&self) -> Statement<'_> {
         self.under_way.fetch_add(1, Ordering::Relaxed);
-        Statement(Some(&self.under_way))
+        Statement { side: self.side, under_way: Some(&self.under_way) }
     }
 }
 
@@ -220,23 +228,26 @@ fn typed<'a>(
 }
 
 /// A statement that was begun, until its end. One that is dropped before counts as under way.
-struct Statement<'a>(Option<&'a AtomicUsize>);
+struct Statement<'a> {
+    side: Side,
+    under_way: Option<&'a AtomicUsize>,
+}
 
 impl Statement<'_> {
     fn ended(&mut self) {
-        if let Some(under_way) = self.0.take() {
+        if let Some(under_way) = self.under_way.take() {
             under_way.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     fn failed(&mut self, error: tokio_postgres::Error) -> Error {
         self.ended();
-        error.into()
+        Error::on_server(self.side, error)
     }
 
     fn ended_with<T>(mut self, outcome: Result<T, tokio_postgres::Error>) -> Result<T> {
         self.ended();
-        Ok(outcome?)
+        outcome.map_err(|error| Error::on_server(self.side, error))
     }
 }
 

@@ -81,17 +81,28 @@ pub const SESSION_SETTINGS: [(&str, &str); 41] = [
     ("postgres_fdw.application_name", ""),
 ];
 
-/// The same for settings that only newer servers know, each with the version that all later ones
-/// have it in.
-pub const LATER_SESSION_SETTINGS: [(&str, &str, u32); 2] =
-    [("transaction_timeout", "0", 170_000), ("restrict_nonsystem_relation_kind", "", 170_000)];
+/// The same for settings that only newer servers know, each with the versions (`server_version_num`)
+/// that brought it: a minor release, to later ones of its major; a first one (17.0), to all that
+/// follow.
+pub const LATER_SESSION_SETTINGS: [(&str, &str, &[u32]); 2] = [
+    ("transaction_timeout", "0", &[170_000]),
+    ("restrict_nonsystem_relation_kind", "", &[140_013, 150_008, 160_004, 170_000]),
+];
+
+/// Whether a server of this version has what these versions brought.
+fn has(server_version: u32, brought_by: &[u32]) -> bool {
+    brought_by.iter().any(|&since| {
+        let same_major = server_version / 10_000 == since / 10_000;
+        server_version >= since && (same_major || since % 10_000 == 0)
+    })
+}
 
 /// The settings of a session on a server of this version (`server_version_num`, 0 if unknown) as the
 /// start-up parameter `options` has them: split at spaces, those in values escaped.
 pub(crate) fn session_options(server_version: u32) -> String {
     let later = LATER_SESSION_SETTINGS
         .iter()
-        .filter(|(_, _, since)| server_version >= *since)
+        .filter(|(_, _, brought_by)| has(server_version, brought_by))
         .map(|(name, value, _)| (*name, *value));
     let settings: Vec<String> = SESSION_SETTINGS
         .into_iter()
@@ -127,4 +138,30 @@ pub(super) fn pin_and_find_lacking() -> String {
         pinned = values(&mut SESSION_SETTINGS.into_iter()),
         later = values(&mut LATER_SESSION_SETTINGS.iter().map(|(name, value, _)| (*name, *value))),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_given_to_servers_that_know_it() {
+        let given = |version| {
+            let options = session_options(version);
+            ["transaction_timeout", "restrict_nonsystem"].map(|name| options.contains(name))
+        };
+        for (version, expected) in [
+            (0, [false, false]),
+            (140_012, [false, false]),
+            (140_013, [false, true]),
+            (150_007, [false, false]),
+            (150_008, [false, true]),
+            (160_003, [false, false]),
+            (160_012, [false, true]),
+            (170_000, [true, true]),
+            (180_001, [true, true]),
+        ] {
+            assert_eq!(given(version), expected, "{version}");
+        }
+    }
 }

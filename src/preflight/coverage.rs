@@ -251,6 +251,12 @@ pub(super) async fn partitions(
     pairs: &mut [TablePair],
     findings: &mut Findings,
 ) -> Result<()> {
+    for pair in pairs.iter_mut() {
+        let base = pair.base.as_ref();
+        let leaves = base.and_then(|base| base_storage.get(&base.oid)).into_iter().flatten();
+        let mut names = leaves.map(|leaf| &leaf.name).chain(base.map(|base| &base.name));
+        pair.base_name_breaks = names.any(|name| name.name.contains(['\n', '\r']));
+    }
     for (side, storage) in [("base", base_storage), ("head", head_storage)] {
         let foreign = storage.values().flatten().filter(|leaf| leaf.foreign);
         let foreign: Vec<TableName> = foreign.map(|leaf| leaf.name.clone()).collect();

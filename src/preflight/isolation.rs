@@ -76,9 +76,10 @@ async fn jobs(
                 jobs.extend(active_jobs(side, &mut other, findings).await?);
                 other.close().await;
             }
-            Err(error) => findings.warn(format!(
-                "pg_cron on {side} keeps its jobs in database {database:?}, which cannot be \
-                 looked into ({error}): make sure that no job runs"
+            Err(error) => findings.refuse(format!(
+                "pg_cron on {side} keeps its jobs in database {database:?}, which cannot be looked \
+                 into, and its jobs run on a copy at once ({error}): let this role connect to that \
+                 database, or take pg_cron out of shared_preload_libraries there and restart"
             )),
         }
     }
@@ -132,6 +133,34 @@ async fn active_jobs(
         }
     }
     Ok(jobs)
+}
+
+/// The refusal of a server whose login triggers (17 and newer) have run when this session was opened,
+/// and run again at each further login; `None` without any.
+///
+/// # Errors
+/// PostgreSQL's own.
+pub(crate) async fn login_triggers(connection: &Session) -> Result<Option<String>> {
+    let triggers: Vec<String> = connection
+        .query(
+            r#"
+            select evtname::text from pg_event_trigger
+             where evtevent = 'login' and evtenabled in ('O', 'A')
+             order by 1
+            "#,
+            &[],
+        )
+        .await?;
+    let side = connection.side();
+    Ok((!triggers.is_empty()).then(|| {
+        format!(
+            "{side} has login triggers ({}), which run at each login, ours included, and may write \
+             to tables: log in there without them, as a superuser with PGOPTIONS='-c \
+             event_triggers=off', and run alter event trigger … disable; where they write to \
+             published tables, restore that server again before",
+            triggers.join(", ")
+        )
+    }))
 }
 
 /// The commands that we run on either server and that event triggers can see.

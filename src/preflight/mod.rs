@@ -6,11 +6,15 @@ mod coverage;
 mod gap_proof;
 mod isolation;
 mod lineage;
+mod locks;
+mod names;
 mod record;
 mod restores;
 mod rights;
 
 pub(crate) use alterations::altered_relations;
+pub(crate) use isolation::login_triggers;
+pub(crate) use locks::locked_tables;
 pub(crate) use restores::{
     counts_lost, other_sessions, restore_ended, restore_id, same_restore, writers, written,
 };
@@ -82,6 +86,13 @@ pub(crate) struct PreflightReport {
 }
 
 impl PreflightReport {
+    /// How many relations hold a table's rows on the server with more of them.
+    pub(crate) fn partitions(&self, pair: &TablePair) -> usize {
+        let of = |storage: &BTreeMap<u32, Vec<Storage>>, oid| storage.get(&oid).map_or(0, Vec::len);
+        let on_base = pair.base.as_ref().map_or(0, |base| of(&self.base_storage, base.oid));
+        of(&self.head_storage, pair.head.oid).max(on_base)
+    }
+
     /// The relations in which the same place and xmin mean the same row, or why not.
     pub(crate) fn same_rows(&self, pair: &TablePair) -> Result<Vec<SameStorage>, String> {
         if let Some(reason) = &self.no_row_versions {
@@ -156,9 +167,18 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Prefli
     )?;
     let (mut base, mut head) = (base, head);
     let mut findings = Findings::default();
+    for session in [&base, &head] {
+        if let Some(sentence) = login_triggers(session).await? {
+            findings.refuse(sentence);
+        }
+    }
+    if !findings.refusals.is_empty() {
+        // What they wrote at our own logins would be taken for an application's writes.
+        return Err(Error::refused(findings.refusals.join("\n")));
+    }
     let base_facts = restores::facts(&base).await?;
     let head_facts = restores::facts(&head).await?;
-    restores::comparable(&base_facts, &head_facts, &mut findings);
+    restores::comparable(&base_facts, &head_facts, request.accept_unknown_version, &mut findings);
     if restores::same_server(&base, &head).await? {
         findings.refuse(
             "base and head are the same server: name the restore to the moment when the slot was \
@@ -190,6 +210,11 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Prefli
         }
         blocked |=
             restores::locked(side, facts.version(), connection, &selection, &mut findings).await?;
+        blocked |=
+            locks::refuse_locked(side, facts.version(), connection, &selection, &mut findings)
+                .await?;
+        // No other catalog query could be answered.
+        blocked |= names::refuse_unreadable(side, connection, &mut findings).await?;
     }
     if blocked {
         // Everything else would wait for the locks.
@@ -204,7 +229,8 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Prefli
     let mut pairs =
         coverage::pairs(&base, &head, head_facts.version(), &selection, one_lineage, &mut findings)
             .await?;
-    restores::unwritten(&pairs, request.accept_written, &mut findings);
+    let facts = (&base_facts, &head_facts);
+    restores::unwritten(&pairs, facts, request.accept_written, &mut findings);
     let written = |pair: &TablePair| {
         pair.head.written > 0 || pair.base.as_ref().is_some_and(|base| base.written > 0)
     };
@@ -212,7 +238,7 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Prefli
         let warnings = pair.collation_warnings();
         pair.warnings.extend(warnings);
     }
-    rights::check(&base, &head, &pairs, &mut findings).await?;
+    rights::check(&base, &head, &pairs, request.parallel, &mut findings).await?;
 
     let head_oids: Vec<u32> = pairs.iter().map(|pair| pair.head.oid).collect();
     let base_oids: Vec<u32> =
@@ -251,7 +277,7 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Prefli
         unaltered
     });
 
-    let target = FdwTarget::new(&servers.base, &request.fdw, head_facts.version());
+    let target = FdwTarget::new(&servers.base, &request.fdw, base_facts.version());
     let target = match target {
         Ok(target) => Some(target),
         Err(error) => {
@@ -271,6 +297,8 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Prefli
         ReusedIds::between(base_facts.next_transaction as u64, head_facts.next_transaction as u64);
     let no_row_versions = if ends.is_none() {
         Some("that head continues base's history is not proved".to_owned())
+    } else if let Some(unknown) = head_facts.unknown_version().or(base_facts.unknown_version()) {
+        Some(format!("the server is {unknown}"))
     } else if let Err(reason) = &reused_ids {
         Some(reason.clone())
     } else if !(base_facts.track_counts && head_facts.track_counts) {

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::{Servers, restore_ended, restore_id, same_restore};
+use super::{Servers, login_triggers, restore_ended, restore_id, same_restore};
 use crate::error::{Error, Result};
 use crate::model::{History, Record, Recorded};
 use crate::postgres::{Server, from_row};
@@ -148,6 +148,9 @@ r#"
 )
         .await?;
         let side = server.side();
+        if let Some(sentence) = login_triggers(&connection).await? {
+            return Err(Error::refused(sentence));
+        }
         if row.in_recovery {
             return Err(Error::refused(format!(
                 "{side} is still in recovery: wait until its restore has ended"

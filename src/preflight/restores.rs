@@ -1,6 +1,7 @@
 //! What must hold of the two restored servers.
 
 use super::Findings;
+use super::locks::published_schemas;
 use crate::catalog::{Selection, TablePair};
 use crate::error::Result;
 use crate::postgres::{APPLICATION_NAMES, Session, Side, from_row};
@@ -10,6 +11,8 @@ use crate::postgres::{APPLICATION_NAMES, Session, Side, from_row};
 pub(super) struct Facts {
     /// `server_version_num`.
     version: i32,
+    /// `version()`.
+    product: String,
     pub(super) in_recovery: bool,
     pub(super) system_identifier: String,
     /// The next transaction id, with its epoch.
@@ -31,10 +34,57 @@ impl Facts {
     pub(super) fn version(&self) -> u32 {
         self.version.unsigned_abs()
     }
+
+    /// Why nothing is known of how this server behaves: a major version that came later, one that was
+    /// never released, or another product.
+    pub(super) fn unknown_version(&self) -> Option<String> {
+        let major = self.version() / 10_000;
+        if major > NEWEST_MAJOR {
+            return Some(format!(
+                "PostgreSQL {major}, and {NEWEST_MAJOR} is the newest that is known"
+            ));
+        }
+        if !is_released_postgresql(&self.product) {
+            let product: String = self.product.chars().take(80).collect();
+            return Some(format!("{product:?}, which is no released PostgreSQL"));
+        }
+        None
+    }
+
+    /// Whether no point-in-time recovery has ever ended on the server or on one that it is a copy of:
+    /// each ends on a new timeline.
+    fn is_on_first_timeline(&self) -> bool {
+        self.restore.split('/').nth(1) == Some("00000001")
+    }
+
+    /// When the last recovery on the server ended, for people; `None` if the role may not see that.
+    fn recovery_ended(&self) -> Option<jiff::Timestamp> {
+        let second = self.restore.split('/').nth(3)?.parse().ok()?;
+        jiff::Timestamp::from_second(second).ok()
+    }
+}
+
+/// The newest major version that is known.
+const NEWEST_MAJOR: u32 = 18;
+
+/// Words in `version()` of products that otherwise call themselves PostgreSQL.
+const OTHER_PRODUCTS: [&str; 6] =
+    ["EnterpriseDB", "Greenplum", "Redshift", "YugabyteDB", "openGauss", "Babelfish"];
+
+/// Whether `version()` is that of a release (`PostgreSQL 15.8 on …`, `PostgreSQL 15.8 (Debian …) on
+/// …`): development versions, betas and many forks have other signs behind the number.
+fn is_released_postgresql(product: &str) -> bool {
+    let number = product.strip_prefix("PostgreSQL ").and_then(|rest| rest.split(' ').next());
+    number.is_some_and(|number| {
+        number.contains('.')
+            && number.split('.').all(|part| part.parse::<u32>().is_ok())
+            && !OTHER_PRODUCTS.iter().any(|other| product.contains(other))
+    })
 }
 
 from_row!(Facts {
     version,
+    product,
     in_recovery,
     system_identifier,
     next_transaction,
@@ -50,6 +100,7 @@ pub(super) async fn facts(connection: &Session) -> Result<Facts> {
         .query_one(
             r#"
         select int4in(textout(current_setting('server_version_num'))) as version,
+               version() as product,
                pg_is_in_recovery() as in_recovery,
                (select textin(int8out(system_identifier))
                   from pg_control_system()) as system_identifier,
@@ -149,8 +200,13 @@ pub(crate) async fn counts_lost(connection: &Session) -> Result<bool> {
         .await
 }
 
-/// Versions and recovery state.
-pub(super) fn comparable(base: &Facts, head: &Facts, findings: &mut Findings) {
+/// Versions and recovery state. `accept_unknown`: a version that nothing is known of is only told.
+pub(super) fn comparable(
+    base: &Facts,
+    head: &Facts,
+    accept_unknown: bool,
+    findings: &mut Findings,
+) {
     for (side, facts) in [(Side::Base, base), (Side::Head, head)] {
         if facts.in_recovery {
             findings.refuse(format!(
@@ -163,6 +219,18 @@ pub(super) fn comparable(base: &Facts, head: &Facts, findings: &mut Findings) {
                 "{side} runs PostgreSQL {}: 14 is the oldest that is supported",
                 facts.version() / 10_000
             ));
+        }
+        match facts.unknown_version() {
+            Some(unknown) if accept_unknown => findings.warn(format!(
+                "{side} runs {unknown}: row versions are not compared, and nothing vouches for \
+                 what else is other there; verify the result with --verify full"
+            )),
+            Some(unknown) => findings.refuse(format!(
+                "{side} runs {unknown}: nothing vouches for what this program would make of it; \
+                 look for a newer version of deltacompare, or compare contents all the same with \
+                 --accept-unknown-version"
+            )),
+            None => {}
         }
         if !facts.track_counts {
             findings.warn(format!(
@@ -276,12 +344,7 @@ pub(super) async fn locked(
     selection: &Selection,
     findings: &mut Findings,
 ) -> Result<bool> {
-    let published_schemas = if server_version >= 150_000 {
-        "exists (select from pg_publication_namespace s \
-                  where s.pnpubid = p.oid and s.pnnspid = c.relnamespace)"
-    } else {
-        "false"
-    };
+    let published_schemas = published_schemas(server_version);
     let (schemas, names): (Vec<&str>, Vec<&str>) =
         selection.tables.iter().map(|table| (table.schema.as_str(), table.name.as_str())).unzip();
     let prepared: Vec<(String, Vec<String>)> = connection
@@ -357,8 +420,13 @@ pub(super) async fn locked(
 }
 
 /// Neither side may have been written to since its restore.
-pub(super) fn unwritten(pairs: &[TablePair], accept: bool, findings: &mut Findings) {
-    for side in [Side::Base, Side::Head] {
+pub(super) fn unwritten(
+    pairs: &[TablePair],
+    facts: (&Facts, &Facts),
+    accept: bool,
+    findings: &mut Findings,
+) {
+    for (side, facts) in [(Side::Base, facts.0), (Side::Head, facts.1)] {
         let written: Vec<String> = pairs
             .iter()
             .filter_map(|pair| match side {
@@ -372,16 +440,30 @@ pub(super) fn unwritten(pairs: &[TablePair], accept: bool, findings: &mut Findin
             continue;
         }
         let tables = written.join(", ");
+        // Production's own counts come along with a copy of its disk.
+        let ended = facts.recovery_ended().map_or(String::new(), |ended| {
+            format!(
+                "; its last recovery ended at {ended}: if that was long before it was restored, it \
+                 is a copy of production's disk, and these are production's own writes"
+            )
+        });
         if accept {
             findings.warn(format!(
-                "{side} was written to since its restore: {tables}; the result is not proved for \
-                 these tables"
+                "{side} was written to since its restore: {tables}{ended}; the result is not proved \
+                 for these tables"
+            ));
+        } else if facts.is_on_first_timeline() {
+            findings.refuse(format!(
+                "{side} is no point-in-time restore (it is on timeline 1, and each recovery begins \
+                 a new one): it is a copy of production's disk, or production itself, and \
+                 production's own writes are counted: {tables}; make it anew by a point-in-time \
+                 restore, or compare what is there with --accept-written"
             ));
         } else {
             findings.refuse(format!(
-                "{side} was written to since its restore: {tables}; restore it again and keep \
-                 applications away, leave the tables out with --exclude, or compare what is there \
-                 with --accept-written"
+                "{side} was written to since its restore: {tables}{ended}; restore it again and \
+                 keep applications away, leave the tables out with --exclude, or compare what is \
+                 there with --accept-written"
             ));
         }
     }
@@ -407,4 +489,30 @@ pub(crate) async fn written(connection: &Session, relations: &[i64]) -> Result<V
             &[&relations],
         )
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forks_and_unreleased_versions_are_told_from_postgresql() {
+        for released in [
+            "PostgreSQL 15.18 (Debian 15.18-0+deb12u1) on x86_64-pc-linux-gnu, compiled by gcc",
+            "PostgreSQL 16.8 on x86_64-pc-linux-gnu, compiled by gcc (GCC) 11.2.0, 64-bit",
+        ] {
+            assert!(is_released_postgresql(&released), "{released}");
+        }
+        for other in [
+            "PostgreSQL 19devel on x86_64-pc-linux-gnu",
+            "PostgreSQL 18beta1 on x86_64-pc-linux-gnu",
+            "PostgreSQL 11.2-YB-2.25.0.0-b0 on x86_64-pc-linux-gnu",
+            "PostgreSQL 15.4 (EnterpriseDB Advanced Server 15.4.0) on x86_64-pc-linux-gnu",
+            "PostgreSQL 14.4 (Greenplum Database 7.0.0) on x86_64-pc-linux-gnu",
+            "CockroachDB CCL v23.1.0",
+            "",
+        ] {
+            assert!(!is_released_postgresql(other), "{other}");
+        }
+    }
 }

@@ -1,10 +1,16 @@
 //! What the two roles must be allowed to do. Nothing here needs a superuser.
 
+use std::collections::BTreeMap;
+
 use super::Findings;
 use crate::catalog::TablePair;
 use crate::error::Result;
 use crate::fdw;
-use crate::postgres::{Session, from_row};
+use crate::model::TableName;
+use crate::postgres::{Session, Side, from_row};
+
+/// Tables that one sentence names at most.
+const NAMED: usize = 100;
 
 struct HeadRights {
     role: String,
@@ -37,8 +43,14 @@ pub(super) async fn check(
     base: &Session,
     head: &Session,
     pairs: &[TablePair],
+    parallel: u16,
     findings: &mut Findings,
 ) -> Result<()> {
+    // One for each work item; besides, one on base and six on head (architecture.md, "Load on the
+    // servers").
+    for (session, others) in [(base, 1), (head, 6)] {
+        sessions(session, i32::from(parallel) + others, findings).await?;
+    }
     let rights: HeadRights = head
         .query_one(
             r#"
@@ -107,7 +119,7 @@ pub(super) async fn check(
             }
         }
     }
-    let (role, creates_roles): (String, bool) = base
+    let (base_role, creates_roles): (String, bool) = base
         .query_one(
             r#"
         select rolname::text, rolcreaterole or rolsuper from pg_roles where rolname = current_user
@@ -117,16 +129,14 @@ pub(super) async fn check(
         .await?;
     if !creates_roles {
         findings.refuse(format!(
-            "{role} may not create the throw-away role on base with which head logs in: alter \
-             role {role} createrole"
+            "{base_role} may not create the throw-away role on base with which head logs in: alter \
+             role {base_role} createrole"
         ));
     }
     let bypasses = fdw::may_bypass_row_security(base).await?;
+    unreadable(pairs, [(Side::Base, &base_role), (Side::Head, role)], findings);
     for pair in pairs {
         let name = &pair.table.name;
-        if !pair.head.readable {
-            findings.refuse(format!("{name} on head may not be read: grant select on it"));
-        }
         if pair.head.row_security {
             findings.refuse(format!(
                 "{name} has row security, which would hide rows of head: give the role BYPASSRLS, \
@@ -134,14 +144,76 @@ pub(super) async fn check(
             ));
         }
         let Some(on_base) = &pair.base else { continue };
-        if !on_base.readable {
-            findings.refuse(format!("{name} on base may not be read: grant select on it"));
-        }
         if on_base.row_security_enabled && !bypasses {
             findings.refuse(format!(
                 "{name} has row security, which would hide rows of base from head: run as a \
                  superuser or (PostgreSQL 16 and newer) a role with BYPASSRLS and CREATEROLE, or \
                  leave the table out with --exclude"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses tables that may not be read, each named once, with the one grant that mends them all.
+fn unreadable(pairs: &[TablePair], roles: [(Side, &String); 2], findings: &mut Findings) {
+    let mut tables = BTreeMap::<&TableName, Vec<Side>>::new();
+    for pair in pairs {
+        for (side, relation) in [(Side::Base, pair.base.as_ref()), (Side::Head, Some(&pair.head))] {
+            if relation.is_some_and(|relation| !relation.readable) {
+                tables.entry(&pair.table.name).or_default().push(side);
+            }
+        }
+    }
+    if tables.is_empty() {
+        return;
+    }
+    let list = |sides: &[Side]| sides.iter().map(Side::to_string).collect::<Vec<_>>().join(", ");
+    let grants: Vec<String> = roles
+        .into_iter()
+        .filter(|(side, _)| tables.values().any(|sides| sides.contains(side)))
+        .map(|(side, role)| format!("on {side}, grant pg_read_all_data to {role}"))
+        .collect();
+    let named: Vec<String> = tables
+        .iter()
+        .take(NAMED)
+        .map(|(table, sides)| format!("{table} ({})", list(sides)))
+        .collect();
+    let more = match tables.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    findings.refuse(format!(
+        "{} of the tables may not be read: {}; or grant select on each and usage on its schema: \
+         {}{more}",
+        tables.len(),
+        grants.join("; "),
+        named.join(", ")
+    ));
+}
+
+/// Refuses a role or a database that may not have so many sessions at once.
+async fn sessions(session: &Session, needed: i32, findings: &mut Findings) -> Result<()> {
+    let (role, database, of_role, of_database): (String, String, i32, i32) = session
+        .query_one(
+            r#"
+        select rolname::text, datname::text,
+               case when rolsuper then -1 else rolconnlimit end,
+               case when rolsuper then -1 else datconnlimit end
+          from pg_roles, pg_database
+         where rolname = current_user and datname = current_database()
+        "#,
+            &[],
+        )
+        .await?;
+    let side = session.side();
+    for (of, limit) in
+        [(format!("role {role}"), of_role), (format!("database {database}"), of_database)]
+    {
+        if (0..needed).contains(&limit) {
+            findings.refuse(format!(
+                "{of} on {side} has connection limit {limit}, and this recovery needs {needed} \
+                 sessions there: alter {of} connection limit {needed}, or lower --parallel"
             ));
         }
     }

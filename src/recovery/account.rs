@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::deadline::Deadline;
+use super::diagnosis;
 use super::progress::Progress;
+use super::sequences::{Sequences, came_and_went};
 use super::set_up::connect_both;
 use super::store::{Rows, Store, StoredRecovery, TableAccount};
 use super::work_item::{ItemAccount, ItemState, WorkItem};
@@ -132,7 +134,11 @@ pub(super) async fn take(
         .into_iter()
         .filter(|(name, items)| !taken.contains_key(name) && all_completed(items))
         .collect();
+    if due.is_empty() {
+        return Ok(true);
+    }
     let mut counter = Counter { servers, sessions: None };
+    let (base_sequences, head_sequences) = counter.sequences(&due).await?;
     let mut said = false;
     for group in groups(&due, |(_, items)| items.iter().map(|item| item.bytes).sum()) {
         let counted: Vec<&Tables> = group
@@ -165,6 +171,10 @@ pub(super) async fn take(
                 match within(deadline, counting).await {
                     Some(Ok(counted)) => rows = counted,
                     Some(Err(failed)) if failed.kind() == ErrorKind::Item => {
+                        let tables = &items[0].spec.tables;
+                        let failed =
+                            diagnosis::explained(servers, "deltacompare account", tables, failed)
+                                .await;
                         error = Some(format!("its rows could not be counted: {failed}"));
                     }
                     Some(Err(failed)) => {
@@ -182,6 +192,10 @@ pub(super) async fn take(
             let filtered = items[0].spec.tables.head.filter.is_some();
             let mut account = TableAccount::of(&found, rows, filtered);
             account.error = error.or(account.error);
+            let inserts = found.iter().map(|account| account.inserts).sum();
+            let moved = came_and_went(&items[0], &base_sequences, &head_sequences, inserts);
+            let warnings: Vec<String> = warning.into_iter().chain(moved).collect();
+            let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
             accounts.push((name, account, warning));
         }
         store.put_accounts(recovery.id, &accounts).await?;
@@ -241,16 +255,32 @@ impl Counter<'_> {
         }
     }
 
+    /// The sequences of these tables, base's and head's.
+    async fn sequences(
+        &mut self,
+        tables: &[(TableName, Vec<WorkItem>)],
+    ) -> Result<(Sequences, Sequences)> {
+        let specs = || tables.iter().map(|(_, items)| &items[0].spec);
+        let on_base: Vec<i64> = specs().filter_map(|spec| spec.base_oid).map(i64::from).collect();
+        let on_head: Vec<i64> = specs().map(|spec| i64::from(spec.head_oid)).collect();
+        let (base, head) = self.sessions().await?;
+        let found =
+            tokio::try_join!(Sequences::of(&base, &on_base), Sequences::of(&head, &on_head))?;
+        self.sessions = Some((base, head));
+        Ok(found)
+    }
+
+    /// The sessions that are kept, or new ones.
+    async fn sessions(&mut self) -> Result<(Session, Session)> {
+        match self.sessions.take() {
+            Some(sessions) => Ok(sessions),
+            None => sessions_without_index(self.servers).await,
+        }
+    }
+
     /// Sessions in which something went wrong, or that nobody waited for, are not used again.
     async fn count_all(&mut self, tables: &[&Tables]) -> Result<Vec<Rows>> {
-        let (base, head) = match self.sessions.take() {
-            Some(sessions) => sessions,
-            None => {
-                let (base, head) = connect_both(self.servers, "deltacompare account").await?;
-                tokio::try_join!(diff::use_no_index(&base), diff::use_no_index(&head))?;
-                (base, head)
-            }
-        };
+        let (base, head) = self.sessions().await?;
         let sources = |of: fn(&Tables) -> Option<&Source>| -> Vec<&Source> {
             tables.iter().filter_map(|tables| of(tables)).collect()
         };
@@ -274,6 +304,12 @@ impl Counter<'_> {
             tokio::join!(base.close(), head.close());
         }
     }
+}
+
+async fn sessions_without_index(servers: &Servers) -> Result<(Session, Session)> {
+    let (base, head) = connect_both(servers, "deltacompare account").await?;
+    tokio::try_join!(diff::use_no_index(&base), diff::use_no_index(&head))?;
+    Ok((base, head))
 }
 
 const TOO_LONG: &str = "counting its rows took longer than one message may";

@@ -400,7 +400,58 @@ async fn choices(
 /// faster than looking for the other version of each.
 const MERGED_FROM: f64 = 0.25;
 
+/// Partitions from which it is asked what each of them costs.
+const MANY_PARTITIONS: usize = 100;
+
+/// What a partition costs as a work item of its own, in seconds.
+const PARTITION_SECONDS: f64 = 0.02;
+
+/// What a partition costs in each step of `content`, whose queries go through the root and plan all of
+/// its partitions, in seconds.
+const PLANNED_SECONDS: f64 = 50e-6;
+
+/// Rows of a step of `content`.
+const STEP_ROWS: f64 = 8192.0;
+
+/// Whether reading all of a table costs less than what its many partitions cost in this strategy.
+fn costs_more_than_full(
+    strategy: Strategy,
+    partitions: usize,
+    bytes: u64,
+    rows: Option<u64>,
+) -> bool {
+    let partitions_cost = match strategy {
+        Strategy::RowVersions => PARTITION_SECONDS,
+        // Where nobody has counted them, so many as rows of fifty bytes would be.
+        Strategy::Content => rows.unwrap_or(bytes / 50) as f64 / STEP_ROWS * PLANNED_SECONDS,
+        Strategy::Full => return false,
+    } * partitions as f64;
+    let seconds = |strategy| bytes as f64 / bytes_a_second(strategy);
+    partitions >= MANY_PARTITIONS && seconds(strategy) + partitions_cost > seconds(Strategy::Full)
+}
+
 fn choose(checked: &PreflightReport, request: &Request, pair: &TablePair) -> Choice {
+    let choice = by_state(checked, request, pair);
+    let partitions = checked.partitions(pair);
+    let each_by_itself = pair.sound_index().is_ok() && pair.same_order().is_ok();
+    if request.strategy != StrategyChoice::Auto
+        || pair.table.key == Key::WholeRow
+        || !each_by_itself
+        || !costs_more_than_full(choice.strategy, partitions, bytes(pair), pair.head.rows)
+    {
+        return choice;
+    }
+    let reason = format!(
+        "{}, but it is in {partitions} partitions, and to read all rows costs less than to look \
+         into each of these by {}",
+        choice.reason,
+        choice.strategy.as_str()
+    );
+    Choice { strategy: Strategy::Full, reason, storage: Vec::new() }
+}
+
+/// The first strategy that a table's state allows.
+fn by_state(checked: &PreflightReport, request: &Request, pair: &TablePair) -> Choice {
     let with = |strategy, reason: String| Choice { strategy, reason, storage: Vec::new() };
     if request.strategy == StrategyChoice::Full {
         return with(Strategy::Full, "asked for".to_owned());
@@ -523,6 +574,24 @@ mod tests {
         assert_eq!(sizes(0, 12, 4).len(), 12);
         assert_eq!(sizes(0, 12_000, 4).len(), 120);
         assert!(sizes(0, 0, 4).is_empty());
+    }
+
+    #[test]
+    fn many_small_partitions_are_read_as_one_table() {
+        const MB: u64 = 1 << 20;
+        for (strategy, partitions, bytes, full) in [
+            (Strategy::RowVersions, 1, 0, false),
+            (Strategy::RowVersions, 99, MB, false),
+            (Strategy::RowVersions, 100, MB, true),
+            (Strategy::RowVersions, 3000, 150 * MB, true),
+            (Strategy::RowVersions, 3000, 100_000 * MB, false),
+            (Strategy::Content, 3000, 150 * MB, true),
+            (Strategy::Content, 100, 150 * MB, false),
+            (Strategy::Full, 3000, MB, false),
+        ] {
+            let chosen = costs_more_than_full(strategy, partitions, bytes, Some(bytes / 50));
+            assert_eq!(chosen, full, "{strategy:?} {partitions} {bytes}");
+        }
     }
 
     #[test]

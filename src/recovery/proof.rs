@@ -10,9 +10,9 @@ use super::account;
 use super::deadline::Deadline;
 use super::progress::Progress;
 use super::set_up::connect_both;
-use super::sinks;
 use super::store::{Store, StoredRecovery};
 use super::work_item::{ItemState, WorkItem};
+use super::{diagnosis, sinks};
 use crate::diff::{self, DiffItem, Digest, Scope, Sessions, Tables};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{GapProof, Strategy, Verify};
@@ -255,10 +255,16 @@ async fn verify(
     let sessions = Sessions { base: &mut on_base, head: &mut on_head };
     let mut proof = Digest::default();
     let mut steps = diff::changes(sessions, tables, &Scope::Table, None);
-    while let Some(step) = steps.try_next().await? {
-        if let DiffItem::Changes(changes) = step {
-            changes.iter().for_each(|change| proof.add(change));
+    let read = async {
+        while let Some(step) = steps.try_next().await? {
+            if let DiffItem::Changes(changes) = step {
+                changes.iter().for_each(|change| proof.add(change));
+            }
         }
+        Ok::<_, Error>(())
+    };
+    if let Err(error) = read.await {
+        return Err(diagnosis::explained(servers, "deltacompare verify", tables, error).await);
     }
     drop(steps);
     if let (Ok(()), Ok(())) = tokio::join!(on_base.rollback(), on_head.rollback()) {

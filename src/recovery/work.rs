@@ -122,6 +122,7 @@ impl Engine {
         stop: watch::Receiver<bool>,
     ) -> Result<Worked> {
         let batch = Arc::new(batch);
+        let sinks_of = worker.as_ref().ok().map(Arc::clone);
         let attempted = match worker {
             Err(error) => Err(Trouble { place: 0, error }),
             Ok(worker) => self.attempt(&batch, worker, deadline, stop).await,
@@ -130,6 +131,9 @@ impl Engine {
             Ok(Attempted::Through) => {}
             Ok(Attempted::Paused) => {
                 batch.at_work().span.in_scope(|| tracing::info!("work item paused"));
+                if let Some(worker) = sinks_of {
+                    worker.tell_acknowledged(&batch).await;
+                }
                 self.give_back_rest(&batch, Duration::ZERO).await?;
             }
             Err(trouble) => self.stopped_by(&batch, trouble).await?,
@@ -308,6 +312,9 @@ impl Engine {
             };
             // What was compared before is not to wait for whatever comes now.
             self.store_finished(batch, worker, std::mem::take(&mut finished)).await?;
+            if matches!(error.kind(), ErrorKind::Item | ErrorKind::Transient) {
+                worker.tell_acknowledged(batch).await;
+            }
             let its_own = match error.kind() {
                 ErrorKind::Item => true,
                 ErrorKind::Transient => place < last && !std::mem::replace(&mut troubled, true),

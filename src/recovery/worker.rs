@@ -8,9 +8,9 @@ use tokio::time::timeout;
 
 use super::batch::{AtWork, Batch};
 use super::live_counts::LiveCounts;
-use super::sinks;
 use super::store::{Claim, Store, StoredRecovery};
 use super::work_item::ItemProgress;
+use super::{diagnosis, sinks};
 use crate::catalog::Key;
 use crate::diff::{self, Change, DiffItem, RowChange, SeenKeys, Sessions, Tables};
 use crate::error::{Error, ErrorKind, Result};
@@ -38,6 +38,9 @@ const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
 
 /// How often a lease is renewed at least: a cancelled item stops when it cannot be.
 const RENEW_EVERY: Duration = Duration::from_secs(3);
+
+/// How long the sinks may take to acknowledge what an attempt sent that failed or was stopped.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A warning about a table.
 const KEY_IS_TWICE: &str = "a key is in the table more than once (its index is damaged, or stale \
@@ -127,6 +130,24 @@ impl Worker {
         }))
     }
 
+    /// Stores how many changes of the item at work, whose attempt failed or was stopped, every sink has
+    /// taken, and how many rows were compared until then. Another attempt sends those behind its
+    /// checkpoint again.
+    pub(super) async fn tell_acknowledged(&self, batch: &Batch) {
+        let AtWork { place, live, .. } = batch.at_work();
+        let number = batch.claims()[place].item.number;
+        let held: Vec<(i32, i32)> =
+            batch.held().into_iter().filter(|&(held, _)| held == number).collect();
+        if held.is_empty() {
+            return;
+        }
+        // What a sink has not taken may be taken later; nothing can be said of it.
+        if let Ok(Ok(_)) = timeout(ACKNOWLEDGED_WITHIN, self.flush()).await {
+            let at_work = (number, live.get());
+            let _ = self.store.renew(batch.recovery(), &held, self.lease, at_work).await;
+        }
+    }
+
     /// Renews the leases of a batch's claims until one of them is lost. Trouble with the store is borne
     /// for as long as the leases last.
     pub(super) async fn keep_leases(&self, batch: &Batch) -> Error {
@@ -182,7 +203,12 @@ impl Worker {
         let mut wait = Duration::from_millis(500);
         let mut retried = 0;
         loop {
-            match self.diff_on(claim, live, sessions, &mut done, pause_at, flush).await {
+            let outcome =
+                match self.diff_on(claim, live, sessions, &mut done, pause_at, flush).await {
+                    Ok(diffed) => Ok(diffed),
+                    Err(error) => Err(self.explained(claim, error).await),
+                };
+            match outcome {
                 Err(error)
                     if error.kind() == ErrorKind::Transient
                         && retried < retries
@@ -206,6 +232,11 @@ impl Worker {
     /// Makes what the sinks were given durable. Yields what they hold then.
     pub(super) async fn make_durable(&self, live: &LiveCounts) -> Result<Vec<Held>> {
         live.at_sinks(self.flush()).await
+    }
+
+    async fn explained(&self, claim: &Claim, error: Error) -> Error {
+        let tables = &claim.item.spec.tables;
+        diagnosis::explained(&self.servers, &self.session_name, tables, error).await
     }
 
     /// Diffs from where `done` says to the end of the item, moving `done` along, or to the first

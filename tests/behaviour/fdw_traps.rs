@@ -1,6 +1,7 @@
 //! Names, shapes and values that break naive SQL, with every strategy: what changed comes out, what
 //! did not does not.
 
+mod names;
 mod size;
 mod values;
 
@@ -298,7 +299,7 @@ async fn rights_of_another_role() {
 }
 
 tests! {
-    [size, values]
+    [names, size, values]
     hostile_identifiers: own_servers,
     tables_of_every_shape,
     what_publications_let_through,

@@ -59,6 +59,7 @@ mod small_tables;
 mod stopped_statements;
 mod telemetry;
 mod tls;
+mod unreadable;
 mod user_casts;
 mod value_roundtrip;
 mod vault;
@@ -117,6 +118,7 @@ fn main() -> std::process::ExitCode {
             stopped_statements::tests(),
             telemetry::tests(),
             tls::tests(),
+            unreadable::tests(),
             user_casts::tests(),
             value_roundtrip::tests(),
             vault::tests(),

@@ -87,6 +87,11 @@ async fn tables_of_one_name_in_many_schemas() {
 async fn our_own_tables_are_nobodys_changes() {
     let gap = Gap::own(Options::default(), SHOP, GAP).await;
     let expected = ["public.customer", "public.visit"];
+    // No standby of production's is a standby of the copies: nothing of ours waits for one.
+    for server in [&gap.base, &gap.head] {
+        server.sql("alter system set synchronous_standby_names = '*'").await.unwrap();
+        server.sql("select pg_reload_conf()").await.unwrap();
+    }
     // FOR ALL TABLES publishes the status tables that the first run leaves, and the foreign and
     // helper schemas of one that keeps them.
     for arguments in [&RUN[..], &RUN_AND_KEEP, &RUN] {

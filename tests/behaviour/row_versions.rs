@@ -3,6 +3,7 @@
 
 mod disturbed;
 mod keys;
+mod partitions;
 mod plans;
 mod ranges;
 mod undisturbed;
@@ -122,5 +123,5 @@ fn assert_same_changes(runs: &[Run]) {
 }
 
 tests! {
-    [disturbed, keys, plans, ranges, undisturbed, unproved, wraparound]
+    [disturbed, keys, partitions, plans, ranges, undisturbed, unproved, wraparound]
 }

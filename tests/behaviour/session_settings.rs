@@ -210,6 +210,10 @@ fn before(filters: bool) -> String {
     {
         sql += &format!("if current_setting('{name}', true) is not null then\n");
         sql += &set("role azure_admin in database %I", (name, value));
+        if name == "restrict_nonsystem_relation_kind" {
+            // Of the throw-away role that head logs in as, too.
+            sql += &set("database %I", (name, value));
+        }
         sql += "end if;\n";
     }
     // The extension's own setting is not read from a session that has not loaded it.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::support::{
-    Database, Gap, Run, State, TableName, assert_recovered, deltacompare, literal,
+    Database, Events, Gap, Run, State, TableName, assert_recovered, deltacompare, literal,
 };
 
 /// A line of the recordings: the text of a value, and what the connector wrote under six settings.
@@ -137,8 +137,13 @@ async fn gap_with_all_values() -> (Gap, Vec<Values>) {
         before +=
             &format!("insert into {table} select i, null from generate_series(1000, {last}) i;");
     }
+    before += &columns_of_all(&all, "dropped");
     production.sql(before).await.unwrap();
     let gap = Gap::over(production, async |production| {
+        // A table that only head has, with a key and without one; and one that only base has.
+        let mut created = columns_of_all(&all, "newcomer");
+        created += "create table keyless_newcomer as select * from newcomer; drop table dropped;";
+        production.sql(created).await.unwrap();
         for Values { table, expressions, declared, .. } in &all {
             let mut sql = String::new();
             for (at, expression) in expressions.iter().enumerate() {
@@ -154,6 +159,28 @@ async fn gap_with_all_values() -> (Gap, Vec<Values>) {
     (gap, all)
 }
 
+/// Makes a table with a column of each type, and a row for each value of the type with the most of
+/// them: null where a type has fewer.
+fn columns_of_all(all: &[Values], table: &str) -> String {
+    let columns: Vec<String> =
+        all.iter().map(|values| format!("{} {}", values.table, values.declared)).collect();
+    let mut sql = format!("create table {table} (id int primary key, {});", columns.join(", "));
+    for id in 0..all.iter().map(|values| values.expressions.len()).max().unwrap() {
+        let (names, values): (Vec<&str>, Vec<&str>) = all
+            .iter()
+            .filter_map(|values| {
+                Some((values.table.as_str(), values.expressions.get(id)?.as_str()))
+            })
+            .unzip();
+        sql += &format!(
+            "insert into {table} (id, {}) values ({id}, {});",
+            names.join(", "),
+            values.join(", ")
+        );
+    }
+    sql
+}
+
 async fn recover(gap: &Gap, format: &str, options: &[&str]) -> Run {
     let mut arguments = vec!["run", "--sink", "ndjson:{dir}/events", "--format", format];
     arguments.extend(options);
@@ -166,6 +193,7 @@ async fn every_value_comes_back_from_landing() {
     let (gap, all) = gap_with_all_values().await;
     for strategy in ["auto", "full"] {
         let run = recover(&gap, "landing", &["--strategy", strategy]).await;
+        assert!(run.stderr.contains("table dropped"), "{}", run.stderr);
         let events = run.events("events");
         let mut values = 0;
         for Values { table, expressions, .. } in &all {
@@ -174,7 +202,20 @@ async fn every_value_comes_back_from_landing() {
             assert!(events.of(table).len() > expressions.len() || expressions == &["null"]);
         }
         assert!(values > 800, "{values}");
+        assert_newcomers(&gap, &events).await;
         println!("{strategy}: {values} values of {} types", all.len());
+    }
+    let newcomers = ["--table", "public.newcomer", "--table", "public.keyless_newcomer"];
+    let content = [&["--strategy", "content"][..], &newcomers].concat();
+    let run = recover(&gap, "landing", &content).await;
+    assert_newcomers(&gap, &run.events("events")).await;
+}
+
+/// All rows of the tables that came in the gap were sent.
+async fn assert_newcomers(gap: &Gap, events: &Events) {
+    for table in ["newcomer", "keyless_newcomer"] {
+        assert_recovered(gap, &TableName::of(table), events).await;
+        assert!(events.of(table).len() > 20, "{table}");
     }
 }
 

@@ -63,6 +63,8 @@ pub(in crate::app) struct RecoveryRequest {
     accept_hole: Option<bool>,
     /// Go on although both restores end at the same place, so that no change lies between them.
     accept_empty_gap: Option<bool>,
+    /// Compare contents although a server is of a version or a make that nothing is known of.
+    accept_unknown_version: Option<bool>,
     /// What `deltacompare record` wrote of these two restores right after they were made.
     recorded: Option<Record>,
     /// Base's host as head knows it.
@@ -233,6 +235,7 @@ impl RecoveryRequest {
         or(&mut request.accept_written, self.accept_written);
         or(&mut request.accept_hole, self.accept_hole);
         or(&mut request.accept_empty_gap, self.accept_empty_gap);
+        or(&mut request.accept_unknown_version, self.accept_unknown_version);
         request.publications = self.publications.unwrap_or(request.publications);
         request.tables = self.tables.unwrap_or(request.tables);
         request.exclude = self.exclude.unwrap_or(request.exclude);

@@ -155,6 +155,10 @@ async fn check(gap: &Gap, publication: &str, strategy: &str, major: u32) {
             let dropped = told("table dropped: ");
             assert!(dropped.contains("30 tables"), "{dropped}");
             assert!(dropped.ends_with("and 20 more"), "{dropped}");
+            let generated = run.table("report", "public.generated_key")["warnings"].to_string();
+            for words in ["it has one", "\\\"id\\\"", "a generated column"] {
+                assert!(generated.contains(words), "{generated}");
+            }
             let attached = told("no longer published: ");
             assert!(
                 attached.contains("1 table") && attached.contains("public.alone"),

@@ -3,7 +3,7 @@
 use deltacompare_testbed::{Options, Postgres, Production, Role, Server};
 
 use super::{GAP, SHOP, assert_plans, assert_refused, assert_runs, run, run_with, write};
-use crate::support::{Gap, skip};
+use crate::support::{Gap, deltacompare, skip};
 
 async fn restores_that_were_written_to() {
     let gap = Gap::own(Options::default(), SHOP, GAP).await;
@@ -94,6 +94,57 @@ async fn servers_that_act_by_themselves() {
         }
     }
     assert_plans(&gap).await;
+}
+
+/// They have run at our first login already: what they wrote there is no application's doing.
+async fn login_triggers() {
+    if Postgres::find(None).unwrap().major() < 17 {
+        skip("login triggers came with PostgreSQL 17");
+        return;
+    }
+    let before = "create table seen (at timestamptz);
+                  create table t (id int primary key);
+                  create publication shop for all tables;
+                  create function note() returns event_trigger language plpgsql
+                    as 'begin insert into public.seen values (now()); end'";
+    let gap = Gap::between(before, "insert into t values (1)").await;
+    for (server, side) in [(&gap.base, "base"), (&gap.head, "head")] {
+        server
+            .sql(
+                "create event trigger noted on login execute function note();
+                  alter event trigger noted enable always",
+            )
+            .await
+            .unwrap();
+        // This role may not write there.
+        let run = deltacompare(&gap, &["plan"]).run().await;
+        assert_eq!(run.code, Some(2), "{}", run.stderr);
+        for word in ["permission denied for table seen", "a login trigger failed there"] {
+            assert!(run.stderr.contains(word), "{}", run.stderr);
+        }
+        server.sql("alter function note() security definer").await.unwrap();
+        for arguments in [
+            &["plan"][..],
+            &["run", "--sink", "delta-table"],
+            &["record", "--file", "{dir}/record"],
+        ] {
+            let run = deltacompare(&gap, arguments).run().await;
+            assert_eq!(run.code, Some(2), "{arguments:?}: {}", run.stderr);
+            for word in [
+                &format!("{side} has login triggers (noted)"),
+                "event_triggers=off",
+                "alter event trigger … disable",
+            ] {
+                assert!(run.stderr.contains(word), "{arguments:?}: {}", run.stderr);
+            }
+            for word in ["applications", "written to since"] {
+                assert!(!run.stderr.contains(word), "{arguments:?}: {}", run.stderr);
+            }
+        }
+        server.sql("alter event trigger noted disable").await.unwrap();
+    }
+    let more = ["plan", "--exclude", "public.seen"];
+    deltacompare(&gap, &more).run().await.assert_completed();
 }
 
 async fn prepared_transactions_that_hold_locks() {
@@ -225,12 +276,15 @@ mod scheduled_jobs {
             assert_refused(&gap, run(&gap, &[]), &[&sentence]).await;
             on(server, "postgres", "delete from cron.job").await;
         }
-        // A database that may not be entered is told.
+        assert_runs(run(&gap, &[])).await;
+        // What is in a database that may not be entered runs all the same.
         on(&gap.head, "postgres", "revoke connect on database postgres from public").await;
-        let barred = assert_runs(run(&gap, &[])).await;
-        let warnings = barred.report("report")["warnings"].to_string();
-        assert!(warnings.contains("pg_cron on head keeps its jobs in database"), "{warnings}");
-        assert!(warnings.contains("make sure that no job runs"), "{warnings}");
+        let words = [
+            "pg_cron on head keeps its jobs in database \"postgres\"",
+            "permission denied for database",
+            "let this role connect to that database",
+        ];
+        assert_refused(&gap, run(&gap, &[]), &words).await;
     }
 
     tests! {
@@ -243,5 +297,6 @@ tests! {
     [scheduled_jobs]
     restores_that_were_written_to: own_servers,
     servers_that_act_by_themselves: own_servers,
+    login_triggers: majors,
     prepared_transactions_that_hold_locks: own_servers,
 }

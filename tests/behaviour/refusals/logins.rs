@@ -134,21 +134,42 @@ async fn rights_that_are_missing() {
             "reads_some",
             "select",
             "select",
-            &["public.invoice on head may not be read: grant select"],
+            &[
+                "1 of the tables may not be read: on head, grant pg_read_all_data to reads_some; or",
+                "public.invoice (head)",
+            ],
         ),
         (
             "BASE",
             "reads_some",
             "select",
             "select",
-            &["public.invoice on base may not be read: grant select"],
+            &["on base, grant pg_read_all_data to reads_some;", "public.invoice (base)"],
         ),
         (
             "HEAD",
             "reads_some",
             "revoke usage on schema public from public",
             "grant usage on schema public to public",
-            &["public.customer on head may not be read"],
+            &["2 of the tables may not be read", "public.customer (head), public.invoice (head)"],
+        ),
+        (
+            "HEAD",
+            "careful",
+            "alter role careful connection limit 3",
+            "alter role careful connection limit -1",
+            &[
+                "role careful on head has connection limit 3, and this recovery needs 10 sessions",
+                "alter role careful connection limit 10",
+                "--parallel",
+            ],
+        ),
+        (
+            "BASE",
+            "careful",
+            "alter database shop connection limit 4",
+            "alter database shop connection limit -1",
+            &["database shop on base has connection limit 4, and this recovery needs 5 sessions"],
         ),
         (
             "HEAD",
@@ -169,7 +190,12 @@ async fn rights_that_are_missing() {
     let program = run(&gap, &[])
         .env("DELTACOMPARE_BASE", &on(&gap.base, "reads_some"))
         .env("DELTACOMPARE_HEAD", &on(&gap.head, "reads_some"));
-    let words = ["create schemas", "throw-away role", "invoice on head", "invoice on base"];
+    let words = [
+        "create schemas",
+        "throw-away role",
+        "on base, grant pg_read_all_data to reads_some; on head, grant pg_read_all_data to reads_some",
+        "public.invoice (base, head)",
+    ];
     assert_refused(&gap, program, &words).await;
     // Nothing is taken away now.
     let program = run(&gap, &[])

@@ -75,6 +75,62 @@ async fn other_major_versions() {
     before.1.assert_same(&Fingerprint::of(&head).await, "head");
 }
 
+/// Production's own writes are not blamed on applications: a copy of its disk counts them, too.
+async fn a_copy_of_a_disk_is_no_restore() {
+    let postgres = Postgres::find(None).unwrap();
+    let production = Production::start(&postgres, Options::default()).await.unwrap();
+    production.sql(SHOP).await.unwrap();
+    production.base_backup().await.unwrap();
+    let lost = production.restore_point("lost").await.unwrap();
+    let base = production.restore(&lost).await.unwrap();
+    production.sql(GAP).await.unwrap();
+    let gap = Gap::of(base, production.in_database(production.database())).await;
+    let words = ["head is no point-in-time restore", "timeline 1", "production's own writes"];
+    let refused = assert_refused(&gap, run(&gap, &[]), &words).await;
+    for word in ["keep applications away", "base is no"] {
+        assert!(!refused.stderr.contains(word), "{}", refused.stderr);
+    }
+}
+
+const FORK: &str = "create or replace function pg_catalog.version() returns text
+    language sql stable as $$ select 'PostgreSQL 15.4 (EnterpriseDB Advanced Server 15.4.0) on x' $$";
+
+const NINETEEN: &str = "create or replace function pg_catalog.current_setting(text) returns text
+    language sql stable as $$
+      select case $1 when 'server_version_num' then '190000'
+                     else pg_catalog.current_setting($1, false) end $$";
+
+async fn versions_that_nobody_knows() {
+    let gap = Gap::between(SHOP, GAP).await;
+    let known: String = gap.head.value("select version()").await.unwrap();
+    for server in [&gap.base, &gap.head] {
+        server.sql(FORK).await.unwrap();
+    }
+    let words =
+        ["base runs \"PostgreSQL 15.4 (EnterpriseDB", "head runs", "no released PostgreSQL"];
+    assert_refused(&gap, run(&gap, &[]), &[&words[..], &["--accept-unknown-version"]].concat())
+        .await;
+    let run = run(&gap, &["--accept-unknown-version", "--strategy", "row-versions"]).run().await;
+    run.assert_completed();
+    let warnings = run.report("report")["warnings"].to_string();
+    assert!(warnings.contains("row versions are not compared"), "{warnings}");
+    for (table, counts) in [("public.customer", (100, 0, 0)), ("public.invoice", (0, 0, 3))] {
+        assert_eq!(run.counts("report", table), counts);
+        assert_eq!(run.table("report", table)["strategy"], "content");
+    }
+    for server in [&gap.base, &gap.head] {
+        let known =
+            FORK.replace("PostgreSQL 15.4 (EnterpriseDB Advanced Server 15.4.0) on x", &known);
+        server.sql(known).await.unwrap();
+    }
+    self::run(&gap, &[]).run().await.assert_completed();
+    for server in [&gap.base, &gap.head] {
+        server.sql(NINETEEN).await.unwrap();
+    }
+    let words = ["head runs PostgreSQL 19, and 18 is the newest", "--accept-unknown-version"];
+    assert_refused(&gap, self::run(&gap, &[]), &words).await;
+}
+
 async fn base_out_of_heads_reach() {
     let gap = Gap::own(Options::default(), SHOP, GAP).await;
     let port = gap.base.port();
@@ -110,5 +166,7 @@ async fn base_out_of_heads_reach() {
 tests! {
     servers_that_do_not_fit_together: own_servers,
     other_major_versions: own_servers,
+    a_copy_of_a_disk_is_no_restore: own_servers,
+    versions_that_nobody_knows,
     base_out_of_heads_reach: own_servers,
 }

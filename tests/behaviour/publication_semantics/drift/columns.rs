@@ -3,6 +3,19 @@
 use super::{CASE, Case, whole};
 
 pub(super) const CASES: &[Case] = &[
+    // The stream does not have generated columns, so that no key pairs its rows.
+    Case {
+        before: "create table generated_key (a int, \
+                                             id int generated always as (a * 2) stored primary key); \
+                 insert into generated_key select i from generate_series(1, 50) i",
+        during: "insert into generated_key select i from generate_series(51, 60) i",
+        table: "generated_key",
+        key: &[],
+        base: Some((&["a"], "generated_key", "true")),
+        head: (&["a"], "generated_key", "true"),
+        warnings: &["no key"],
+        ..CASE
+    },
     Case {
         before: "create table column_added (id int primary key, a int); \
                  insert into column_added select i, i from generate_series(1, 50) i",

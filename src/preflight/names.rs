@@ -1,0 +1,90 @@
+//! Names that are no UTF-8, which a database of encoding SQL_ASCII may have.
+
+use super::Findings;
+use crate::error::Result;
+use crate::postgres::{Session, Side};
+
+/// Names that one sentence has at most.
+const NAMED: usize = 20;
+
+/// Refuses a server that has such names: no catalog query that meets one is answered, since sessions
+/// speak UTF-8. Yields whether there are any.
+pub(super) async fn refuse_unreadable(
+    side: Side,
+    connection: &Session,
+    findings: &mut Findings,
+) -> Result<bool> {
+    let encoding: String = connection.query_one("select getdatabaseencoding()::text", &[]).await?;
+    if encoding != "SQL_ASCII" {
+        return Ok(false);
+    }
+    let names: Vec<(String, String)> = connection
+        .query(
+            r#"
+        select kind, encode(convert_to(name::text, 'SQL_ASCII'), 'hex')
+          from (select 'schema', nspname from pg_namespace
+                 union all
+                select 'relation', relname from pg_class where relkind in ('r', 'p', 'v', 'f', 'm')
+                 union all
+                select 'column', attname from pg_attribute where attnum > 0 and attrelid >= 16384
+                 union all
+                select 'type', typname from pg_type where typtype <> 'b' and typrelid = 0
+                 union all
+                select 'label', enumlabel from pg_enum
+                 union all
+                select 'publication', pubname from pg_publication
+                 union all
+                select 'event trigger', evtname from pg_event_trigger
+                 union all
+                select 'foreign server', srvname from pg_foreign_server) as names (kind, name)
+         where name::text ~ '[^\x01-\x7f]'
+         order by 1, 2
+        "#,
+            &[],
+        )
+        .await?;
+    let unreadable: Vec<String> = names
+        .into_iter()
+        .filter_map(|(kind, hex)| {
+            let bytes = bytes_of(&hex);
+            std::str::from_utf8(&bytes).is_err().then(|| format!("{kind} {}", escaped(&bytes)))
+        })
+        .collect();
+    if unreadable.is_empty() {
+        return Ok(false);
+    }
+    let more = match unreadable.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    findings.refuse(format!(
+        "{side} has names that are no UTF-8, though all clients here speak UTF-8: {}{more}; rename \
+         them on both copies (events then have the new name), or on production, and restore again",
+        unreadable[..unreadable.len().min(NAMED)].join(", ")
+    ));
+    Ok(true)
+}
+
+fn bytes_of(hex: &str) -> Vec<u8> {
+    let digit = |at: usize| hex.get(at..at + 2).and_then(|two| u8::from_str_radix(two, 16).ok());
+    (0..hex.len()).step_by(2).filter_map(digit).collect()
+}
+
+/// The name in quotes, its bytes beyond ASCII as `\xff`.
+fn escaped(name: &[u8]) -> String {
+    let escaped = name.iter().map(|&byte| match byte {
+        b' '..=b'~' => char::from(byte).to_string(),
+        byte => format!("\\x{byte:02x}"),
+    });
+    format!("\"{}\"", escaped.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_a_name_are_shown() {
+        assert_eq!(escaped(&bytes_of("6162ff20e9")), "\"ab\\xff \\xe9\"");
+    }
+}
