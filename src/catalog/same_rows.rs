@@ -1,5 +1,5 @@
 //! Whether a table's row versions can be compared instead of its rows: the conditions of the
-//! `identity` strategy that catalogs can tell.
+//! `row-versions` strategy that catalogs can tell.
 
 use std::collections::BTreeMap;
 

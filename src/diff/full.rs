@@ -141,8 +141,8 @@ fn keyed(tables: &Tables, key: &[usize]) -> String {
 
 /// The same where the unique index may have let a key in twice, which a join would multiply: images
 /// are counted on both sides, and of each key those that are left over are paired in their order, as
-/// [`pairing::pair_copies`](super::pairing::pair_copies) does. Base has as many rows of a key as head,
-/// less what is left over of head's and more what is left over of base's.
+/// [`row_pairing::pair_copies`](super::row_pairing::pair_copies) does. Base has as many rows of a key
+/// as head, less what is left over of head's and more what is left over of base's.
 ///
 /// A key is the text of its array here, which is another one for every other key: a database may have
 /// an implicit cast from `text[]`, and then no `=` for arrays is the best.

@@ -2,8 +2,7 @@
 
 use uuid::Uuid;
 
-use super::tables::RELATIONS_PER_TRANSACTION;
-use super::{MARKER, STATUS_SCHEMA, role};
+use super::{MARKER, RELATIONS_PER_TRANSACTION, STATUS_SCHEMA, role};
 use crate::error::{Error, Result};
 use crate::postgres::{Ident, QualifiedName, Session};
 

@@ -31,6 +31,10 @@ use crate::catalog::MARKER;
 /// The schema of the status tables, the delta table, and the extension where we created it.
 pub(crate) const STATUS_SCHEMA: &str = "deltacompare";
 
+/// Relations created or dropped in one transaction, which is one round trip; each holds locks in a
+/// table of fixed size until its end.
+const RELATIONS_PER_TRANSACTION: usize = 100;
+
 /// The name of everything that this recovery creates on the two servers.
 pub(crate) fn object_name(recovery: Uuid) -> String {
     format!("deltacompare_{}", &recovery.simple().to_string()[20..])

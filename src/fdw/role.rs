@@ -5,8 +5,7 @@ use rand::RngExt;
 use rand::distr::Alphanumeric;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::MARKER;
-use super::tables::RELATIONS_PER_TRANSACTION;
+use super::{MARKER, RELATIONS_PER_TRANSACTION};
 use crate::error::{Error, Result};
 use crate::postgres::{Ident, Literal, QualifiedName, Session};
 

@@ -13,17 +13,13 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Link, MARKER, role};
+use super::{Link, MARKER, RELATIONS_PER_TRANSACTION, role};
 use crate::catalog::{RelationKind, TablePair};
 use crate::error::{Error, Result};
 use crate::postgres::{Ident, Literal, QualifiedName, Session};
 
 /// Bytes that one fetch of postgres_fdw may hold on head, which buffers it whole.
 const FETCH_BYTES: u64 = 16 << 20;
-
-/// Relations created or dropped in one transaction, which is one round trip; each holds locks in a
-/// table of fixed size until its end.
-pub(super) const RELATIONS_PER_TRANSACTION: usize = 100;
 
 /// Where head finds a table of base.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -501,7 +501,7 @@ mod tests {
             "PostgreSQL 15.18 (Debian 15.18-0+deb12u1) on x86_64-pc-linux-gnu, compiled by gcc",
             "PostgreSQL 16.8 on x86_64-pc-linux-gnu, compiled by gcc (GCC) 11.2.0, 64-bit",
         ] {
-            assert!(is_released_postgresql(&released), "{released}");
+            assert!(is_released_postgresql(released), "{released}");
         }
         for other in [
             "PostgreSQL 19devel on x86_64-pc-linux-gnu",

@@ -318,6 +318,9 @@ const LONGER: &str = "raise functionTimeout in host.json, or use deltacompare ru
 /// Fails the tables whose stored accounts do not balance, if nothing else has failed them.
 pub(super) async fn judge(store: &Store, recovery: Uuid) -> Result<()> {
     let accounts = store.accounts(recovery).await?;
+    if accounts.values().all(|account| account.error.is_none()) {
+        return Ok(());
+    }
     let failed: Vec<(i32, String)> = tables(store.items(recovery).await?)
         .into_iter()
         .filter_map(|(name, items)| Some((accounts.get(&name)?.error.clone()?, items)))

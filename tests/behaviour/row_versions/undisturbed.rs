@@ -4,7 +4,7 @@ use super::*;
 
 const COMPARABLE: &str = "row versions are comparable";
 
-/// A case that stays with `identity`.
+/// A case that stays with `row-versions`.
 const fn case(
     table: &'static str,
     before: &'static [&'static str],
