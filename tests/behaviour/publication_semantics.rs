@@ -14,7 +14,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 
 use crate::support::{
     Events, Gap, NetChange, Printer, Run, State, Streamed, TableName, assert_recovered,
-    deltacompare, net_of_stream, read_stream,
+    deltacompare, net_of_stream, printers, read_stream,
 };
 
 /// A table as a publication covers it, in the test's own words.
@@ -263,7 +263,7 @@ async fn check(gap: &Gap, production_says: &[Streamed], of: &Subscription, strat
         of.tables.iter().map(|covered| TableName::of(covered.table)).collect();
     assert_eq!(named(&run), names, "{what}: other tables");
     let mut compared = 0;
-    let (on_base, on_head) = Printer::of_both(gap).await;
+    let (on_base, on_head) = printers(gap).await;
     for covered in of.tables {
         let table = TableName::of(covered.table);
         let (base, head) = (covered.state(&on_base).await, covered.state(&on_head).await);
@@ -298,7 +298,7 @@ async fn check_partial(
     let run = run(gap, &[publication], &[]).await;
     let events = run.events("events");
     let name = TableName::of(table);
-    let (base, head) = Printer::of_both(gap).await;
+    let (base, head) = printers(gap).await;
     let mut changes = events.changes(&head, &name).await;
     let (base, head) = (State::read(&base, &name).await, State::read(&head, &name).await);
     changes.sort();

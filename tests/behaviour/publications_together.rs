@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 
 use crate::support::{
     Gap, NetChange, Printer, Run, State, Streamed, TableName, deltacompare, net_of_stream,
-    read_stream,
+    printers, read_stream,
 };
 
 /// A row filter, where PostgreSQL has them.
@@ -162,7 +162,7 @@ async fn check(gap: &Gap, major: u32, of: &Case, stream: &[Streamed], strategy: 
     let covered = async |server: &Printer| {
         State::covered(server, &["id"], &["id", "a"], &table.to_string(), filter).await
     };
-    let (on_base, on_head) = Printer::of_both(gap).await;
+    let (on_base, on_head) = printers(gap).await;
     let (base, head) = (covered(&on_base).await, covered(&on_head).await);
     on_base.close().await;
     on_head.close().await;

@@ -142,7 +142,7 @@ async fn recover_debezium(gap: &Gap, tables: &[&TableName], strategy: &str) {
     let file = DebeziumEvents::read(&run.file("events"));
     let delta = DebeziumEvents::delta(&gap.head).await;
     for table in tables {
-        file.assert_recovered(gap, table).await;
+        file.assert_recovered(&gap.base, &gap.head, table).await;
     }
     assert_eq!(file.lines(), delta.lines(), "the sinks have the same events, byte for byte");
     gap.head.sql("truncate deltacompare.delta").await.unwrap();

@@ -9,6 +9,7 @@ use tokio::process::{Child, Command};
 
 use crate::support::{
     Events, Gap, NetChange, Printer, State, TableName, deltacompare, hold_the_sink, leftovers,
+    printers,
 };
 
 /// Changes enough that a process can be met in the middle of a table.
@@ -55,7 +56,7 @@ type Expected = BTreeMap<TableName, Vec<NetChange>>;
 async fn gap() -> (Gap, Expected) {
     let gap = Gap::between(SCHEMA, GAP).await;
     let mut expected = Expected::new();
-    let (on_base, on_head) = Printer::of_both(&gap).await;
+    let (on_base, on_head) = printers(&gap).await;
     for table in TABLES.map(TableName::of) {
         let base = State::read(&on_base, &table).await;
         let changes = base.changes_to(&State::read(&on_head, &table).await);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use deltacompare_testbed::{Options, Postgres, Production};
 
 use crate::support::{
-    Gap, Printer, State, Streamed, TableName, deltacompare, net_of_stream, read_stream,
+    Gap, Printer, State, Streamed, TableName, deltacompare, net_of_stream, printers, read_stream,
 };
 
 const SCHEMA: &str = r#"
@@ -206,7 +206,7 @@ async fn events_are_the_net_effect_of_the_stream() {
         let parts: &[&str] =
             if publication == "root" { &["measured", "shipped"] } else { &partitions };
         let mut expected = BTreeMap::new();
-        let (on_base, on_head) = Printer::of_both(&gap).await;
+        let (on_base, on_head) = printers(&gap).await;
         for table in plain.iter().chain(parts).map(|table| TableName::of(table)) {
             let base = State::read(&on_base, &table).await;
             let net = net_of_stream(&stream, &table, &base);

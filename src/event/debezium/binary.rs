@@ -1,5 +1,7 @@
 //! Bytes and bits.
 
+use data_encoding::HEXLOWER_PERMISSIVE;
+
 use super::super::value::Malformed;
 
 /// The bytes of a `bytea` in hex format.
@@ -9,20 +11,7 @@ pub(super) fn bytea(text: &str) -> Result<Vec<u8>, Malformed> {
 
 /// The bytes that hexadecimal digits of either case stand for.
 pub(super) fn hex(text: &str) -> Option<Vec<u8>> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if !rest.is_empty() {
-        return None;
-    }
-    pairs.iter().map(|&[high, low]| Some(nibble(high)? << 4 | nibble(low)?)).collect()
-}
-
-fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
+    HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()
 }
 
 pub(super) fn flag(text: &str) -> Result<&'static [u8], Malformed> {

@@ -4,7 +4,7 @@ use deltacompare_testbed::{Options, Postgres, Production};
 
 use super::{decode, run};
 use crate::support::{
-    Gap, NetChange, Printer, Row, Run, State, Streamed, TableName, net_of_stream,
+    Gap, NetChange, Row, Run, State, Streamed, TableName, net_of_stream, printers,
 };
 
 const BEFORE: &str = "
@@ -99,7 +99,7 @@ fn warned(run: &Run, table: &str, warning: &str) {
 /// rest changed before it joined.
 async fn joined(gap: &Gap, run: &Run, stream: &[Streamed]) {
     let member = TableName::of("member");
-    let (base, head) = Printer::of_both(gap).await;
+    let (base, head) = printers(gap).await;
     let mut sent = run.events("events").changes(&head, &member).await;
     let (base, head) = (State::read(&base, &member).await, State::read(&head, &member).await);
     sent.sort();

@@ -12,7 +12,7 @@ use deltacompare_testbed::Postgres;
 use futures_util::future::join_all;
 
 use super::run;
-use crate::support::{Database, Events, Gap, NetChange, Printer, State, TableName};
+use crate::support::{Database, Events, Gap, NetChange, Printer, State, TableName, printers};
 
 /// What of a table is compared on one side: columns, from where, and which rows.
 type Side = (&'static [&'static str], &'static str, &'static str);
@@ -92,7 +92,7 @@ impl Case {
 
     /// What must be sent, sorted.
     async fn expected(&self, gap: &Gap) -> Vec<NetChange> {
-        let (on_base, on_head) = Printer::of_both(gap).await;
+        let (on_base, on_head) = printers(gap).await;
         let base = match self.base {
             Some(side) => self.state(&on_base, side).await,
             None => State::keyed(self.key.iter().map(|&name| name.to_owned()).collect()),

@@ -5,19 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use deltacompare_testbed::{Connection, Server};
 use futures_util::TryStreamExt;
 
-use super::Gap;
-use super::table::{TableName, literal, quoted};
+use crate::table::{TableName, literal, quoted};
 
 /// A row: each column's text.
-pub(crate) type Row = BTreeMap<String, Option<String>>;
+pub type Row = BTreeMap<String, Option<String>>;
 
 /// A connection that prints values as images are defined (design.md, section 2).
 ///
 /// A login costs a server more than most of what is asked here, so a judge keeps one.
-pub(crate) struct Printer(Connection);
+pub struct Printer(Connection);
 
 impl Printer {
-    pub(crate) async fn of(server: &Server) -> Self {
+    pub async fn of(server: &Server) -> Self {
         let connection = server.connect().await.unwrap();
         connection
             .sql(
@@ -30,24 +29,19 @@ impl Printer {
         Self(connection)
     }
 
-    /// Base's and head's.
-    pub(crate) async fn of_both(gap: &Gap) -> (Self, Self) {
-        (Self::of(&gap.base).await, Self::of(&gap.head).await)
-    }
-
-    pub(crate) async fn close(self) {
+    pub async fn close(self) {
         self.0.close().await.unwrap();
     }
 
     /// Whether there is such a table.
-    pub(crate) async fn has(&self, table: &TableName) -> bool {
+    pub async fn has(&self, table: &TableName) -> bool {
         let exists = "select to_regclass($1) is not null";
         self.0.value(exists, &[&table.to_string()]).await.unwrap()
     }
 
     /// All rows of a table, without those of tables that inherit from it. Generated columns are left
     /// out.
-    pub(crate) async fn rows(&self, table: &TableName) -> Vec<Row> {
+    pub async fn rows(&self, table: &TableName) -> Vec<Row> {
         let connection = &self.0;
         let name = table.to_string();
         let columns: Vec<String> = connection
@@ -72,12 +66,7 @@ impl Printer {
     }
 
     /// The rows of a query of these columns, each `name` or `expression as name`.
-    pub(crate) async fn covered_rows(
-        &self,
-        columns: &[&str],
-        from: &str,
-        filter: &str,
-    ) -> Vec<Row> {
+    pub async fn covered_rows(&self, columns: &[&str], from: &str, filter: &str) -> Vec<Row> {
         let names: Vec<String> =
             columns.iter().map(|column| column.rsplit(" as ").next().unwrap().to_owned()).collect();
         let query = format!("select {} from {from} where {filter}", columns.join(", "));
@@ -85,7 +74,7 @@ impl Printer {
     }
 
     /// What the values of these rows print after a cast to the types of the table's columns.
-    pub(crate) async fn cast(&self, table: &TableName, rows: &mut [Row]) {
+    pub async fn cast(&self, table: &TableName, rows: &mut [Row]) {
         let names: BTreeSet<String> = rows.iter().flat_map(|row| row.keys().cloned()).collect();
         let connection = &self.0;
         for name in names {
@@ -127,7 +116,7 @@ impl Printer {
     }
 
     /// The columns that identify a row downstream, by name; none without a key.
-    pub(crate) async fn key(&self, table: &TableName) -> Vec<String> {
+    pub async fn key(&self, table: &TableName) -> Vec<String> {
         self.0
             .values(
                 "select a.attname::text from pg_index i \

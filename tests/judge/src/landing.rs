@@ -7,42 +7,42 @@ use deltacompare_testbed::Server;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::image::{Printer, Row};
-use super::state::{NetChange, State};
-use super::table::TableName;
+use crate::image::{Printer, Row};
+use crate::state::{NetChange, State};
+use crate::table::TableName;
 
 /// One event, each value as its JSON text.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct LandingEvent {
-    pub(crate) op: String,
-    pub(crate) schema: String,
-    pub(crate) table: String,
-    pub(crate) key: Option<Values>,
-    pub(crate) before: Option<Values>,
-    pub(crate) after: Option<Values>,
-    pub(crate) recovery_id: String,
-    pub(crate) event_id: String,
+pub struct LandingEvent {
+    pub op: String,
+    pub schema: String,
+    pub table: String,
+    pub key: Option<Values>,
+    pub before: Option<Values>,
+    pub after: Option<Values>,
+    pub recovery_id: String,
+    pub event_id: String,
     /// The line that it was.
     #[serde(skip)]
-    pub(crate) line: String,
+    pub line: String,
 }
 
 type Values = BTreeMap<String, Box<RawValue>>;
 
 impl LandingEvent {
-    pub(crate) fn parse(line: &str) -> Self {
+    pub fn parse(line: &str) -> Self {
         let event: Self =
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         Self { line: line.to_owned(), ..event }
     }
 
     /// What it says of the old row, each value as text.
-    pub(crate) fn before_row(&self) -> Option<Row> {
+    pub fn before_row(&self) -> Option<Row> {
         self.before.as_ref().map(texts)
     }
 
     /// The new row.
-    pub(crate) fn after_row(&self) -> Option<Row> {
+    pub fn after_row(&self) -> Option<Row> {
         self.after.as_ref().map(texts)
     }
 }
@@ -62,21 +62,21 @@ fn text(value: &RawValue) -> Option<String> {
 
 /// What a sink got, in order, repeats included.
 #[derive(Clone, Debug)]
-pub(crate) struct Events(pub(crate) Vec<LandingEvent>);
+pub struct Events(pub Vec<LandingEvent>);
 
 impl Events {
-    pub(crate) fn read(path: &Path) -> Self {
+    pub fn read(path: &Path) -> Self {
         let text = std::fs::read_to_string(path).unwrap();
         assert!(text.is_empty() || text.ends_with('\n'), "half a line at the end");
         Self::parse(text.lines())
     }
 
-    pub(crate) fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
         Self(lines.into_iter().map(LandingEvent::parse).collect())
     }
 
     /// What the delta table on head has.
-    pub(crate) async fn delta(head: &Server) -> Self {
+    pub async fn delta(head: &Server) -> Self {
         let lines: Vec<(String,)> = head
             .rows("select pg_catalog.format('%s', event) from deltacompare.delta order by ctid")
             .await
@@ -85,18 +85,18 @@ impl Events {
     }
 
     /// The same of one recovery.
-    pub(crate) async fn delta_of(head: &Server, recovery: &str) -> Self {
+    pub async fn delta_of(head: &Server, recovery: &str) -> Self {
         let Self(mut events) = Self::delta(head).await;
         events.retain(|event| event.recovery_id == recovery);
         Self(events)
     }
 
     /// A table's events in their order, each id once. `table` is a name in SQL.
-    pub(crate) fn of(&self, table: &str) -> Vec<&LandingEvent> {
+    pub fn of(&self, table: &str) -> Vec<&LandingEvent> {
         self.of_table(&TableName::of(table))
     }
 
-    pub(crate) fn of_table(&self, table: &TableName) -> Vec<&LandingEvent> {
+    pub fn of_table(&self, table: &TableName) -> Vec<&LandingEvent> {
         let mut seen = BTreeSet::new();
         self.0
             .iter()
@@ -106,7 +106,7 @@ impl Events {
     }
 
     /// The line of each id. Fails if two events with one id differ.
-    pub(crate) fn by_id(&self) -> BTreeMap<&str, &str> {
+    pub fn by_id(&self) -> BTreeMap<&str, &str> {
         let mut lines = BTreeMap::new();
         for event in &self.0 {
             let earlier = lines.insert(event.event_id.as_str(), event.line.as_str());
@@ -122,7 +122,7 @@ impl Events {
     /// A table's events as changes of images, in their order; head's types decide what a value
     /// means. Besides what every consumer may expect: a key has one event, `key` and the rows
     /// agree, and `before`, where it is whole, is not the same as `after`.
-    pub(crate) async fn changes(&self, head: &Printer, table: &TableName) -> Vec<NetChange> {
+    pub async fn changes(&self, head: &Printer, table: &TableName) -> Vec<NetChange> {
         let empty = State::keyed(head.key(table).await);
         let events = self.of_table(table);
         let mut changes = Vec::new();

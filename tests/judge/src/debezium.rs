@@ -12,10 +12,9 @@ use num_bigint::BigInt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Gap;
-use super::image::{Printer, Row};
-use super::state::{NetChange, State};
-use super::table::{TableName, literal};
+use crate::image::{Printer, Row};
+use crate::state::{NetChange, State};
+use crate::table::{TableName, literal};
 
 type Values = BTreeMap<String, Box<RawValue>>;
 
@@ -38,18 +37,18 @@ struct Source {
 
 /// What a sink got, in order.
 #[derive(Debug)]
-pub(crate) struct DebeziumEvents(Vec<(Event, String)>);
+pub struct DebeziumEvents(Vec<(Event, String)>);
 
 /// What an event says, in images: operation, old row, new row.
 type Told = (String, Option<Row>, Option<Row>);
 
 impl DebeziumEvents {
-    pub(crate) fn read(path: &Path) -> Self {
+    pub fn read(path: &Path) -> Self {
         Self::parse(std::fs::read_to_string(path).unwrap().lines())
     }
 
     /// What the delta table on head has.
-    pub(crate) async fn delta(head: &Server) -> Self {
+    pub async fn delta(head: &Server) -> Self {
         let lines: Vec<(String,)> = head
             .rows("select pg_catalog.format('%s', event) from deltacompare.delta order by ctid")
             .await
@@ -69,7 +68,7 @@ impl DebeziumEvents {
     }
 
     /// The line of each id. Fails if an id comes twice.
-    pub(crate) fn lines(&self) -> BTreeMap<&str, &str> {
+    pub fn lines(&self) -> BTreeMap<&str, &str> {
         let lines: BTreeMap<_, _> =
             self.0.iter().map(|(e, line)| (e.source.event_id.as_str(), line.as_str())).collect();
         assert_eq!(lines.len(), self.0.len(), "an event was written twice");
@@ -78,18 +77,17 @@ impl DebeziumEvents {
 
     /// The events of a table are exactly what differs between base and head, as far as Debezium's
     /// encoding of its types goes.
-    pub(crate) async fn assert_recovered(&self, gap: &Gap, table: &TableName) {
-        let columns = columns(&gap.head, table).await;
-        let identity: String = gap
-            .head
+    pub async fn assert_recovered(&self, base: &Server, head: &Server, table: &TableName) {
+        let columns = columns(head, table).await;
+        let identity: String = head
             .value(format!(
                 "select relreplident::text from pg_class where oid = {}::regclass",
                 literal(&table.to_string())
             ))
             .await
             .unwrap();
-        let printer = Printer::of(&gap.head).await;
-        let base = State::of(&gap.base, table).await;
+        let printer = Printer::of(head).await;
+        let base = State::of(base, table).await;
         let head = State::read(&printer, table).await;
         let key = head.key().to_vec();
         let key_only = !key.is_empty() && matches!(identity.as_str(), "d" | "i");

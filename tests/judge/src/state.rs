@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use deltacompare_testbed::Server;
 
-use super::image::{Printer, Row};
-use super::table::TableName;
+use crate::image::{Printer, Row};
+use crate::table::TableName;
 
 /// The text of the key columns that identify a row; without a key, of the whole row.
-pub(crate) type KeyImage = Vec<Option<String>>;
+pub type KeyImage = Vec<Option<String>>;
 
 /// What happened to a row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum NetChange {
+pub enum NetChange {
     Insert(Row),
     Update { key: KeyImage, after: Row },
     Delete(KeyImage),
@@ -20,14 +20,14 @@ pub(crate) enum NetChange {
 
 /// A table's rows, by the text of their key columns; without a key, by the whole row, counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct State {
+pub struct State {
     key: Vec<String>,
     rows: BTreeMap<KeyImage, (Row, usize)>,
 }
 
 impl State {
     /// Reads a table, generated columns left out; empty if there is no such table.
-    pub(crate) async fn of(server: &Server, table: &TableName) -> Self {
+    pub async fn of(server: &Server, table: &TableName) -> Self {
         let printer = Printer::of(server).await;
         let state = Self::read(&printer, table).await;
         printer.close().await;
@@ -35,7 +35,7 @@ impl State {
     }
 
     /// The same by a connection that is there.
-    pub(crate) async fn read(printer: &Printer, table: &TableName) -> Self {
+    pub async fn read(printer: &Printer, table: &TableName) -> Self {
         if !printer.has(table).await {
             return Self::default();
         }
@@ -48,7 +48,7 @@ impl State {
 
     /// What a publication covers of a table, as the test says it: by columns (`name`, or
     /// `expression as name`), from a from item, where a condition holds.
-    pub(crate) async fn covered(
+    pub async fn covered(
         printer: &Printer,
         key: &[&str],
         columns: &[&str],
@@ -63,27 +63,27 @@ impl State {
     }
 
     /// No rows, with this key.
-    pub(crate) fn keyed(key: Vec<String>) -> Self {
+    pub fn keyed(key: Vec<String>) -> Self {
         Self { key, rows: BTreeMap::new() }
     }
 
-    pub(crate) fn key(&self) -> &[String] {
+    pub fn key(&self) -> &[String] {
         &self.key
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    pub(crate) fn get(&self, key: &KeyImage) -> Option<&Row> {
+    pub fn get(&self, key: &KeyImage) -> Option<&Row> {
         self.rows.get(key).map(|(row, _)| row)
     }
 
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &KeyImage> {
+    pub fn keys(&self) -> impl Iterator<Item = &KeyImage> {
         self.rows.keys()
     }
 
-    pub(crate) fn key_of(&self, row: &Row) -> KeyImage {
+    pub fn key_of(&self, row: &Row) -> KeyImage {
         if self.key.is_empty() {
             row.values().cloned().collect()
         } else {
@@ -91,7 +91,7 @@ impl State {
         }
     }
 
-    pub(crate) fn insert(&mut self, row: Row) {
+    pub fn insert(&mut self, row: Row) {
         let key = self.key_of(&row);
         let keyed = !self.key.is_empty();
         let entry = self.rows.entry(key).or_insert_with(|| (row.clone(), 0));
@@ -99,7 +99,7 @@ impl State {
         assert!(!keyed || entry.1 == 1, "inserted where a row is: {row:?}");
     }
 
-    pub(crate) fn delete_key(&mut self, key: &KeyImage) {
+    pub fn delete_key(&mut self, key: &KeyImage) {
         let entry = self.rows.get_mut(key).unwrap_or_else(|| panic!("no row to delete: {key:?}"));
         entry.1 -= 1;
         if entry.1 == 0 {
@@ -107,7 +107,7 @@ impl State {
         }
     }
 
-    pub(crate) fn update(&mut self, after: Row) {
+    pub fn update(&mut self, after: Row) {
         let key = self.key_of(&after);
         let entry =
             self.rows.get_mut(&key).unwrap_or_else(|| panic!("no row to update: {after:?}"));
@@ -116,12 +116,12 @@ impl State {
     }
 
     /// The columns of its rows; none without rows.
-    pub(crate) fn columns(&self) -> BTreeSet<String> {
+    pub fn columns(&self) -> BTreeSet<String> {
         self.rows.values().next().map(|(row, _)| row.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// Leaves only these columns in its rows.
-    pub(crate) fn keep(&mut self, columns: &BTreeSet<String>) {
+    pub fn keep(&mut self, columns: &BTreeSet<String>) {
         for (mut row, copies) in std::mem::take(&mut self.rows).into_values() {
             row.retain(|column, _| columns.contains(column));
             (0..copies).for_each(|_| self.insert(row.clone()));
@@ -129,7 +129,7 @@ impl State {
     }
 
     /// Applies changes in their order.
-    pub(crate) fn apply(&mut self, changes: impl IntoIterator<Item = NetChange>) {
+    pub fn apply(&mut self, changes: impl IntoIterator<Item = NetChange>) {
         for change in changes {
             match change {
                 NetChange::Insert(row) => self.insert(row),
@@ -140,7 +140,7 @@ impl State {
     }
 
     /// All that has to happen to turn this state into that one, sorted.
-    pub(crate) fn changes_to(&self, head: &Self) -> Vec<NetChange> {
+    pub fn changes_to(&self, head: &Self) -> Vec<NetChange> {
         let mut changes = Vec::new();
         let keys: BTreeSet<&KeyImage> = self.keys().chain(head.keys()).collect();
         for key in keys {

@@ -4,18 +4,18 @@ use std::fmt;
 
 /// `Display` quotes it for SQL.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct TableName {
-    pub(crate) schema: String,
-    pub(crate) name: String,
+pub struct TableName {
+    pub schema: String,
+    pub name: String,
 }
 
 impl TableName {
-    pub(crate) fn new(schema: &str, name: &str) -> Self {
+    pub fn new(schema: &str, name: &str) -> Self {
         Self { schema: schema.to_owned(), name: name.to_owned() }
     }
 
     /// A table as SQL names it; without a schema it is in `public`.
-    pub(crate) fn of(sql: &str) -> Self {
+    pub fn of(sql: &str) -> Self {
         let mut parts = vec![String::new()];
         let mut quoted = false;
         let mut chars = sql.chars().peekable();
@@ -44,11 +44,11 @@ impl fmt::Display for TableName {
 }
 
 /// An identifier for SQL.
-pub(crate) fn quoted(name: &str) -> String {
+pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A string for SQL.
-pub(crate) fn literal(text: &str) -> String {
+pub fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }

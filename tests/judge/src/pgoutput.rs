@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use super::image::Row;
-use super::state::{KeyImage, NetChange, State};
-use super::table::TableName;
+use crate::image::Row;
+use crate::state::{KeyImage, NetChange, State};
+use crate::table::TableName;
 
 /// One change of the stream.
 #[derive(Clone, Debug)]
-pub(crate) enum Streamed {
+pub enum Streamed {
     Insert(TableName, Tuple),
     /// With the old key or row, if the stream sent one.
     Update(TableName, Option<Tuple>, Tuple),
@@ -21,7 +21,7 @@ pub(crate) enum Streamed {
 pub(crate) type Tuple = Row;
 
 /// Reads the messages of a slot in protocol version 1.
-pub(crate) fn read(messages: &[Vec<u8>]) -> Vec<Streamed> {
+pub fn read(messages: &[Vec<u8>]) -> Vec<Streamed> {
     let mut relations = BTreeMap::new();
     let mut streamed = Vec::new();
     for message in messages {
@@ -133,7 +133,7 @@ impl<'a> Reader<'a> {
 
 /// What the stream comes to for this table, whose state it began with was `base`: for each key (or,
 /// without one, each image) at most one change, and none where the row ends as it began. Sorted.
-pub(crate) fn net(streamed: &[Streamed], table: &TableName, base: &State) -> Vec<NetChange> {
+pub fn net(streamed: &[Streamed], table: &TableName, base: &State) -> Vec<NetChange> {
     let mut now = base.clone();
     let key_of = |row: &Row| -> KeyImage { base.key_of(row) };
     for change in streamed {
