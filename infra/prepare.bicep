@@ -33,6 +33,9 @@ param headEgressAddress string = ''
 @description('main.bicep\'s subnet for private endpoints: the app then reaches public-mode servers privately. Empty: over the rule.')
 param endpointSubnetId string = ''
 
+@description('main.bicep\'s output of that name: a private endpoint is in the region of its network, which need not be the servers\'.')
+param endpointLocation string = 'centralindia'
+
 @description('main.bicep\'s output of that name, where it was given one: the group that has privatelink.postgres.database.azure.com.')
 param privateZonesGroupId string = resourceGroup().id
 
@@ -50,7 +53,6 @@ resource restoredHead 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' exi
 }
 
 module base 'modules/prepared_server.bicep' = {
-  name: 'prepare-base'
   params: {
     name: baseServerName
     sourceServerId: sourceServerId
@@ -58,10 +60,11 @@ module base 'modules/prepared_server.bicep' = {
     tags: restoredBase.tags
     vaultName: vaultName
     password: basePassword
-    passwordExpiry: dateTimeAdd(now, 'P${passwordDays}D')
+    validUntil: dateTimeAdd(now, 'P${passwordDays}D')
     azureServices: network == 'public' && empty(headEgressAddress)
     admittedAddress: network == 'public' ? headEgressAddress : ''
     endpointSubnetId: network == 'public' ? endpointSubnetId : ''
+    endpointLocation: endpointLocation
     privateZonesGroupId: privateZonesGroupId
     skuName: skuName
     skuTier: skuTier
@@ -69,7 +72,6 @@ module base 'modules/prepared_server.bicep' = {
 }
 
 module head 'modules/prepared_server.bicep' = {
-  name: 'prepare-head'
   params: {
     name: headServerName
     sourceServerId: sourceServerId
@@ -77,10 +79,11 @@ module head 'modules/prepared_server.bicep' = {
     tags: restoredHead.tags
     vaultName: vaultName
     password: headPassword
-    passwordExpiry: dateTimeAdd(now, 'P${passwordDays}D')
+    validUntil: dateTimeAdd(now, 'P${passwordDays}D')
     azureServices: network == 'public' && empty(endpointSubnetId)
     admittedAddress: ''
     endpointSubnetId: network == 'public' ? endpointSubnetId : ''
+    endpointLocation: endpointLocation
     privateZonesGroupId: privateZonesGroupId
     skuName: skuName
     skuTier: skuTier

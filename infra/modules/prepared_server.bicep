@@ -1,17 +1,21 @@
 // One restored server: password, size, allowed extensions, and who reaches it. One thing after the
 // other: a flexible server refuses a second change while it makes the first (ServerIsBusy).
 
+import { tagsType } from '../types.bicep'
+
 param name string
 param sourceServerId string
 param location string
-param tags object
+param tags tagsType
 param vaultName string
 @secure()
 param password string
-param passwordExpiry string
+@description('Until when the vault marks the password as valid.')
+param validUntil string
 param azureServices bool
 param admittedAddress string
 param endpointSubnetId string
+param endpointLocation string
 param privateZonesGroupId string
 param skuName string
 param skuTier string
@@ -64,10 +68,9 @@ resource oneAddress 'Microsoft.DBforPostgreSQL/flexibleServers/firewallRules@202
 }
 
 module endpoint 'private_endpoint.bicep' = if (!empty(endpointSubnetId)) {
-  name: '${name}-endpoint'
   params: {
     name: '${name}-pe'
-    location: location
+    location: endpointLocation
     tags: tags
     subnetId: endpointSubnetId
     targetId: server.id
@@ -78,7 +81,7 @@ module endpoint 'private_endpoint.bicep' = if (!empty(endpointSubnetId)) {
   dependsOn: [server::extensions]
 }
 
-resource vault 'Microsoft.KeyVault/vaults@2024-11-01' existing = {
+resource vault 'Microsoft.KeyVault/vaults@2026-02-01' existing = {
   name: vaultName
 
   resource secret 'secrets' = {
@@ -88,7 +91,7 @@ resource vault 'Microsoft.KeyVault/vaults@2024-11-01' existing = {
     properties: {
       value: password
       contentType: 'password'
-      attributes: { exp: dateTimeToEpoch(passwordExpiry) }
+      attributes: { exp: dateTimeToEpoch(validUntil) }
     }
     dependsOn: [server]
   }
