@@ -3,11 +3,14 @@ no package registry has: syntax, API versions that exist, parameter files, what 
 makes, names that the templates share with the program, queries, security findings, workflows.
 `az bicep lint` and `what-if` say the rest; the workflows and the runbook run them.
 
+QUERY_PARSER is the folder of @kusto/language-service-next, which scripts/setup installs.
+
     check.py             everything
     check.py --syntax    without the tools of infra/tools.txt: no security findings, no workflows
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -161,6 +164,12 @@ def check_functions(problems):
     logging = json.loads((REPO / "host.json").read_text())["logging"]
     if logging["applicationInsights"]["samplingSettings"]["isEnabled"] is not False:
         problems.append("host.json: sampling may drop the very lines that alerts look for")
+    levels = logging["logLevel"]
+    if levels.get("Azure.Core") != "Warning":
+        problems.append("host.json: Azure.Core logs each request to a queue, five a second of an idle instance")
+    for category in re.findall(r'Properties\.Category\) == "([\w.]+)"', alerts):
+        if levels.get(category) != "Warning":
+            problems.append(f"host.json: {category} is not kept, and an alert looks for its warnings")
 
 
 def check_templates(problems):
@@ -246,6 +255,44 @@ def check_azure_commands(problems):
         problems.append(f"check.py: only {seen} commands of the Azure CLI were found")
 
 
+def queries():
+    """(where, query) of each query in templates and documents."""
+    alerts = next(d for d in bicep.parse((INFRA / "modules/alerts.bicep").read_text()) if d.name == "alerts")
+    for _, pairs, _ in alerts.value[1]:
+        alert = {key[1][0]: value for key, value in pairs}
+        yield f"modules/alerts.bicep: {alert['name'][1][0]}", alert["query"][1][0]
+    for path in [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]:
+        text = path.read_text()
+        blocks = re.findall(r"^```kusto\n(.*?)^```", text, re.M | re.S)
+        # A page may begin its queries with a definition that it gives once.
+        shared = "".join(block for block in blocks if block.startswith("let "))
+        for block in blocks:
+            if not block.startswith("let "):
+                yield path.name, (shared if block.startswith("lines") else "") + block
+        for code in re.findall(r"`((?:App\w+|FunctionAppLogs) \|[^`]*)`", text):
+            yield path.name, code
+
+
+def complaints(texts):
+    folder = Path(os.environ["QUERY_PARSER"])
+    done = subprocess.run(["node", INFRA / "queries.js", folder], input=json.dumps(texts), capture_output=True,
+                          text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def check_queries(problems):
+    found = list(queries())
+    # A parser that finds nothing in a broken query proves nothing.
+    broken = ["AppTraces | where Mesage has 'x'", "AppTraces | summarize last = take_any(Message)",
+              "AppMetrics | summarize sum(Sum) by tostring(Properties.of)"]
+    answers = complaints([query for _, query in found] + broken)
+    for (place, query), wrong in zip(found, answers):
+        problems.extend(f"{place}: {complaint}, in\n{query}" for complaint in wrong)
+    problems.extend(f"queries.js: {query} passes" for query, wrong in zip(broken, answers[len(found):], strict=True) if not wrong)
+    if len(found) < 15:
+        problems.append(f"check.py: only {len(found)} queries were found")
+
+
 def run_tool(problems, name, *arguments):
     tool = Path(sys.executable).with_name(name)
     done = subprocess.run([tool, *arguments], cwd=REPO, capture_output=True, text=True, check=False)
@@ -301,6 +348,7 @@ def main():
     check_settings(problems)
     check_functions(problems)
     check_azure_commands(problems)
+    check_queries(problems)
     if "--syntax" not in sys.argv[1:]:
         check_with_tools(problems)
     for problem in problems:
