@@ -14,6 +14,7 @@ from knack.events import EVENT_INVOKER_POST_CMD_TBL_CREATE
 COMMANDS = [
     "account set",
     "bicep build",
+    "bicep build-params",
     "bicep lint",
     "deployment group create",
     "deployment group show",
