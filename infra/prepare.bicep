@@ -18,6 +18,9 @@ param basePassword string = 'Dc1-${newGuid()}'
 @secure()
 param headPassword string = 'Dc1-${newGuid()}'
 
+@description('Whether to set the two passwords and the size here. false after `az postgres flexible-server update` has set them: the vault then gets the passwords that you give.')
+param updateServers bool = true
+
 @description('Days until the two passwords in the vault are marked as expired.')
 @minValue(1)
 param passwordDays int = 30
@@ -59,6 +62,7 @@ module base 'modules/prepared_server.bicep' = {
     location: restoredBase.location
     tags: restoredBase.tags
     vaultName: vaultName
+    updates: updateServers
     password: basePassword
     validUntil: dateTimeAdd(now, 'P${passwordDays}D')
     azureServices: network == 'public' && empty(headEgressAddress)
@@ -78,6 +82,7 @@ module head 'modules/prepared_server.bicep' = {
     location: restoredHead.location
     tags: restoredHead.tags
     vaultName: vaultName
+    updates: updateServers
     password: headPassword
     validUntil: dateTimeAdd(now, 'P${passwordDays}D')
     azureServices: network == 'public' && empty(endpointSubnetId)

@@ -8,6 +8,8 @@ param sourceServerId string
 param location string
 param tags tagsType
 param vaultName string
+@description('false where the password was set otherwise: it goes to the vault alone.')
+param updates bool
 @secure()
 param password string
 @description('Until when the vault marks the password as valid.')
@@ -33,7 +35,7 @@ resource source 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' existing 
 
 var allowed = source::extensions.properties.value
 
-resource server 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' = {
+resource changed 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' = if (updates) {
   name: name
   location: location
   tags: tags
@@ -42,6 +44,10 @@ resource server 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' = {
     createMode: 'Update'
     administratorLoginPassword: password
   }
+}
+
+resource server 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' existing = {
+  name: name
 
   resource extensions 'configurations' = {
     name: 'azure.extensions'
@@ -49,6 +55,7 @@ resource server 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' = {
       source: 'user-override'
       value: join(union(empty(allowed) ? [] : split(replace(toUpper(allowed), ' ', ''), ','), ['POSTGRES_FDW']), ',')
     }
+    dependsOn: [changed]
   }
 }
 
@@ -93,6 +100,6 @@ resource vault 'Microsoft.KeyVault/vaults@2026-02-01' existing = {
       contentType: 'password'
       attributes: { exp: dateTimeToEpoch(validUntil) }
     }
-    dependsOn: [server]
+    dependsOn: [changed]
   }
 }
