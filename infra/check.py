@@ -194,6 +194,8 @@ def check_templates(problems):
     for path in templates():
         if re.search(r"^param \w+ (object|array)\b", path.read_text(), re.M):
             problems.append(f"{path.name}: a parameter of type object or array takes anything")
+        if re.search(r"\}/providers/|'/subscriptions/", path.read_text()):
+            problems.append(f"{path.name}: a resource id put together by hand: use resourceId or an existing resource")
         if any(d.kind == "module" and "name" in module_keys(d.value) for d in bicep.parse(path.read_text())):
             problems.append(f"{path.name}: a module with a fixed name: two deployments into one group would share it")
 

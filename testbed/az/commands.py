@@ -16,6 +16,7 @@ COMMANDS = [
     "bicep build",
     "bicep build-params",
     "bicep lint",
+    "bicep upgrade",
     "deployment group create",
     "deployment group show",
     "deployment group what-if",
