@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 import bicep
+import expansion
 import networks
 import tree_sitter
 import tree_sitter_bicep
@@ -187,8 +188,8 @@ def check_templates(problems):
     problems.extend(f"api-versions.txt: nothing uses {t}" for t in sorted(known - used))
     for path in sorted(INFRA.glob("*.bicepparam")):
         try:
-            template, given = bicep.parameter_file(path)
-            bicep.Template(template, given)
+            template, given = expansion.parameter_file(path)
+            expansion.Template(template, given)
         except bicep.Wrong as wrong:
             problems.append(f"{path.name}: {wrong}")
     for path in templates():

@@ -4,7 +4,8 @@ import itertools
 import json
 from pathlib import Path
 
-from bicep import Template, Wrong
+from bicep import Wrong
+from expansion import Template
 
 MAIN = Path(__file__).resolve().parent / "main.bicep"
 OURS = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups"

@@ -1,10 +1,11 @@
-"""infra/bicep.py reads Bicep as the compiler does, as far as the templates go."""
+"""infra/bicep.py and infra/expansion.py understand Bicep as the compiler does, as far as the templates go."""
 
 import tempfile
 import unittest
 from pathlib import Path
 
-from bicep import Runtime, Template, Wrong, parameter_file
+from bicep import Wrong
+from expansion import Runtime, Template, parameter_file
 
 MAIN = Path(__file__).resolve().parent / "main.bicep"
 

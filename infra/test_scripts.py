@@ -10,7 +10,7 @@ import unittest
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from bicep import Template
+from expansion import Template
 
 REPO = Path(__file__).resolve().parent.parent
 SOURCE = "/subscriptions/0/resourceGroups/production/providers/Microsoft.DBforPostgreSQL/flexibleServers/shop"
