@@ -99,8 +99,8 @@ resource rules 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
   }
 ]
 
-// A slot without a consumer keeps WAL. At 95 % the server is read-only, and before that, at a
-// threshold that is not documented, Azure drops the slot: docs/runbook.md, step 3.
+// A slot without a consumer keeps WAL. At 95 % the server is read-only, and at a threshold that
+// is not documented Azure drops the slot: docs/runbook.md, step 3.
 var storageLimits = [
   { percent: 65, severity: 2, title: 'DeltaCompare: production\'s storage fills; work out the hours left' }
   { percent: 80, severity: 0, title: 'DeltaCompare: production\'s storage is nearly full; start the consumer or drop the slot' }
