@@ -1,18 +1,25 @@
 """Checks the templates as far as it can be done without Azure and without the Bicep compiler, which
-no package registry has: syntax, API versions that exist, parameter files, names that the templates
-share with the program, security findings, workflows. `az bicep build` and `what-if` say the rest;
-the runbook and the deploy workflow run them.
+no package registry has: syntax, API versions that exist, parameter files, what each choice of network
+makes, names that the templates share with the program, queries, security findings, workflows.
+`az bicep lint` and `what-if` say the rest; the workflows and the runbook run them.
+
+QUERY_PARSER is the folder of @kusto/language-service-next, which scripts/setup installs.
 
     check.py             everything
     check.py --syntax    without the tools of infra/tools.txt: no security findings, no workflows
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import bicep
+import expansion
+import networks
 import tree_sitter
 import tree_sitter_bicep
 
@@ -79,8 +86,7 @@ def unknown_types(source, known):
 
 def parameters(source):
     """Name to whether it must be given."""
-    declared = re.findall(r"^param (\w+) \w+( =)?", source, re.M)
-    return {name: not default for name, default in declared}
+    return {d.name: d.value is None for d in bicep.parse(source) if d.kind == "param"}
 
 
 def known_settings():
@@ -159,6 +165,12 @@ def check_functions(problems):
     logging = json.loads((REPO / "host.json").read_text())["logging"]
     if logging["applicationInsights"]["samplingSettings"]["isEnabled"] is not False:
         problems.append("host.json: sampling may drop the very lines that alerts look for")
+    levels = logging["logLevel"]
+    if levels.get("Azure.Core") != "Warning":
+        problems.append("host.json: Azure.Core logs each request to a queue, five a second of an idle instance")
+    for category in re.findall(r'Properties\.Category\) == "([\w.]+)"', alerts):
+        if levels.get(category) != "Warning":
+            problems.append(f"host.json: {category} is not kept, and an alert looks for its warnings")
 
 
 def check_templates(problems):
@@ -174,11 +186,26 @@ def check_templates(problems):
             if not (path.parent / module).is_file():
                 problems.append(f"{name}: there is no module {module}")
     problems.extend(f"api-versions.txt: nothing uses {t}" for t in sorted(known - used))
-    for path in INFRA.glob("*.parameters.json"):
-        given = json.loads(path.read_text())["parameters"]
-        declared = parameters(path.with_name(path.name.replace(".parameters.json", ".bicep")).read_text())
-        problems.extend(f"{path.name}: no parameter {n}" for n in given if n not in declared)
-        problems.extend(f"{path.name}: {n} is required" for n, must in declared.items() if must and n not in given)
+    for path in sorted(INFRA.glob("*.bicepparam")):
+        try:
+            template, given = expansion.parameter_file(path)
+            expansion.Template(template, given)
+        except bicep.Wrong as wrong:
+            problems.append(f"{path.name}: {wrong}")
+    for path in templates():
+        if re.search(r"^param \w+ (object|array)\b", path.read_text(), re.M):
+            problems.append(f"{path.name}: a parameter of type object or array takes anything")
+        if re.search(r"\}/providers/|'/subscriptions/", path.read_text()):
+            problems.append(f"{path.name}: a resource id put together by hand: use resourceId or an existing resource")
+        if any(d.kind == "module" and "name" in module_keys(d.value) for d in bicep.parse(path.read_text())):
+            problems.append(f"{path.name}: a module with a fixed name: two deployments into one group would share it")
+
+
+def module_keys(body):
+    """The keys of a module's object, below its condition or loop."""
+    while body[0] in ("if", "for"):
+        body = body[-1]
+    return {key[1][0] for key, _ in body[1]}
 
 
 def check_the_checks(problems):
@@ -186,8 +213,8 @@ def check_the_checks(problems):
     whole = (INFRA / "modules/vault.bicep").read_bytes()
     if not syntax_errors(whole.replace(b"sku: {", b"sku: [", 1)):
         problems.append("check.py: a broken template passes as Bicep")
-    wrong = whole.replace(b"vaults@2024-11-01", b"vaults@2024-11-31", 1)
-    if unknown_types(wrong, set(resource_types(whole))) != ["Microsoft.KeyVault/vaults@2024-11-31"]:
+    wrong = whole.replace(b"vaults@2026-02-01", b"vaults@2026-02-31", 1)
+    if unknown_types(wrong, set(resource_types(whole))) != ["Microsoft.KeyVault/vaults@2026-02-31"]:
         problems.append("check.py: an API version that does not exist passes")
 
 
@@ -224,11 +251,49 @@ def check_azure_commands(problems):
                 declared = parameters((REPO / template[1]).read_text())
                 given = re.findall(r"(?<=[ ])(\w+)=", line.split("--parameters")[1])
                 problems.extend(f"{path.name}: {template[1]} has no parameter {n}" for n in given if n not in declared)
-                if ".parameters.json" not in line and '"$PARAMETERS"' not in line:
+                if ".bicepparam" not in line and '"$PARAMETERS"' not in line:
                     missing = [n for n, must in declared.items() if must and n not in given]
                     problems.extend(f"{path.name}: {template[1]} needs {n}" for n in missing)
     if seen < 10:
         problems.append(f"check.py: only {seen} commands of the Azure CLI were found")
+
+
+def queries():
+    """(where, query) of each query in templates and documents."""
+    alerts = next(d for d in bicep.parse((INFRA / "modules/alerts.bicep").read_text()) if d.name == "alerts")
+    for _, pairs, _ in alerts.value[1]:
+        alert = {key[1][0]: value for key, value in pairs}
+        yield f"modules/alerts.bicep: {alert['name'][1][0]}", alert["query"][1][0]
+    for path in [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]:
+        text = path.read_text()
+        blocks = re.findall(r"^```kusto\n(.*?)^```", text, re.M | re.S)
+        # A page may begin its queries with a definition that it gives once.
+        shared = "".join(block for block in blocks if block.startswith("let "))
+        for block in blocks:
+            if not block.startswith("let "):
+                yield path.name, (shared if block.startswith("lines") else "") + block
+        for code in re.findall(r"`((?:App\w+|FunctionAppLogs) \|[^`]*)`", text):
+            yield path.name, code
+
+
+def complaints(texts):
+    folder = Path(os.environ["QUERY_PARSER"])
+    done = subprocess.run(["node", INFRA / "queries.js", folder], input=json.dumps(texts), capture_output=True,
+                          text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def check_queries(problems):
+    found = list(queries())
+    # A parser that finds nothing in a broken query proves nothing.
+    broken = ["AppTraces | where Mesage has 'x'", "AppTraces | summarize last = take_any(Message)",
+              "AppMetrics | summarize sum(Sum) by tostring(Properties.of)"]
+    answers = complaints([query for _, query in found] + broken)
+    for (place, query), wrong in zip(found, answers):
+        problems.extend(f"{place}: {complaint}, in\n{query}" for complaint in wrong)
+    problems.extend(f"queries.js: {query} passes" for query, wrong in zip(broken, answers[len(found):], strict=True) if not wrong)
+    if len(found) < 15:
+        problems.append(f"check.py: only {len(found)} queries were found")
 
 
 def run_tool(problems, name, *arguments):
@@ -239,8 +304,31 @@ def run_tool(problems, name, *arguments):
     return done.stdout
 
 
+# What checkov's parser does not know, and does not need: types of our own, and where they come from.
+NEWER_BICEP = re.compile(r"^import [^\n]*\n|^@(?:export|discriminator)\([^\n]*\)\n", re.M)
+
+
+def for_checkov(source):
+    types = [d for d in bicep.parse(source) if d.kind in ("type", "import")]
+    if any(d.kind == "type" for d in types):
+        return None
+    source = re.sub(r"^(param \w+ )\w+\[\]", r"\1array", source, flags=re.M)
+    return re.sub(r"^(param \w+ )\w+Type\b", r"\1object", NEWER_BICEP.sub("", source), flags=re.M)
+
+
+def check_with_checkov(problems):
+    with tempfile.TemporaryDirectory() as folder:
+        for path in templates():
+            source = for_checkov(path.read_text())
+            if source is not None:
+                copy = Path(folder) / path.relative_to(INFRA)
+                copy.parent.mkdir(exist_ok=True)
+                copy.write_text(source)
+        return run_tool(problems, "checkov", "--config-file", "infra/checkov.yaml", "-d", folder, "-o", "json")
+
+
 def check_with_tools(problems):
-    out = run_tool(problems, "checkov", "--config-file", "infra/checkov.yaml", "-d", "infra", "-o", "json")
+    out = check_with_checkov(problems)
     try:
         summary = json.loads(out)
         summary = summary[0] if isinstance(summary, list) else summary
@@ -259,9 +347,11 @@ def main():
     problems = []
     check_the_checks(problems)
     check_templates(problems)
+    networks.check(problems)
     check_settings(problems)
     check_functions(problems)
     check_azure_commands(problems)
+    check_queries(problems)
     if "--syntax" not in sys.argv[1:]:
         check_with_tools(problems)
     for problem in problems:

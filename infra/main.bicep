@@ -4,18 +4,23 @@
 // API versions: each is a type of github.com/Azure/bicep-types-az at commit 1f896de2 (2026-08-20),
 // under generated/; infra/api-versions.txt lists them, and scripts/check-infra holds the templates to
 // that list. Roles: learn.microsoft.com/azure/role-based-access-control/built-in-roles.
+//
+// Names and conditions of modules depend on parameters only, not on what another module puts out:
+// what-if can then tell what a deployment would change.
 
 targetScope = 'resourceGroup'
+
+import { networkType, tagsType } from 'types.bicep'
 
 @description('The beginning of every resource name; what follows is made of the subscription, the resource group and this.')
 @minLength(2)
 @maxLength(12)
 param name string = 'deltacompare'
 
-@description('Flex Consumption and PostgreSQL flexible server are to be had in this region.')
+@description('Region of everything made here. Flex Consumption must be offered there: az functionapp list-flexconsumption-locations. The servers may be in another region.')
 param location string = 'centralindia'
 
-param tags object = { project: 'deltacompare' }
+param tags tagsType = { project: 'deltacompare' }
 
 @description('Names of the two restored servers, as restore.bicep was given them; empty until they are known.')
 param baseServerName string = ''
@@ -26,6 +31,9 @@ param databaseName string = ''
 
 @description('The source\'s administrator, which the restores have too. The app logs in as it, with the password that prepare.bicep makes.')
 param administratorLogin string = ''
+
+@description('The server that lost its slot: its storage is watched while the new slot waits. Empty: not watched.')
+param sourceServerId string = ''
 
 @description('TLS from head to base. verify-full needs a head of PostgreSQL 16 or newer, or an authority\'s certificate on head.')
 @allowed(['require', 'verify-full'])
@@ -44,19 +52,18 @@ param eventHubPartitions int = 4
 param eventHubThroughputUnits int = 2
 param consumerGroupName string = 'landing'
 
-@description('Storage, vault and a namespace made here are reached by private endpoints only.')
-param privateNetwork bool = true
+param network networkType = {
+  kind: 'new'
+  addressPrefix: '10.111.0.0/24'
+  appSubnetPrefix: '10.111.0.0/26'
+  endpointSubnetPrefix: '10.111.0.64/26'
+}
 
-@description('Subnet for the app, delegated to Microsoft.App/environments, and subnet for private endpoints. Both or none; none makes a virtual network. Restores in a virtual network must be reachable from it.')
-param appSubnetId string = ''
-param endpointSubnetId string = ''
-@description('Of the virtual network that is made.')
-param addressPrefix string = '10.111.0.0/24'
-param appSubnetPrefix string = '10.111.0.0/26'
-param endpointSubnetPrefix string = '10.111.0.64/26'
+@description('Public addresses or prefixes from which operators reach the vault and an Event Hub made here, for work without the app and for scripts/teardown --vault. Only for a network that is not public.')
+param operatorPrefixes string[] = []
 
-@description('Resource id of the group that has your network\'s private DNS zones (privatelink.*), for a network that knows such zones already: it can know only one of each name. Empty makes them here.')
-param privateZonesGroupId string = ''
+@description('Public addresses or prefixes from which consumers reach an Event Hub made here. Only for a network that is not public.')
+param consumerPrefixes string[] = []
 
 @description('Whether secrets and the vault outlive an attempt to purge them. Once on it cannot be turned off, and the name of a removed vault stays taken for 7 days.')
 param vaultPurgeProtection bool = true
@@ -64,9 +71,10 @@ param vaultPurgeProtection bool = true
 @description('Who gets mail from alerts; empty makes alerts without mail.')
 param alertEmail string = ''
 
-@minValue(1)
+@description('The most instances of each group of functions; the service takes no fewer than 40. How many items are at work at once is the recovery\'s `parallel`, whatever stands here.')
+@minValue(40)
 @maxValue(1000)
-param maximumInstanceCount int = 10
+param maximumInstanceCount int = 40
 @allowed([512, 2048, 4096])
 param instanceMemoryMB int = 2048
 
@@ -75,8 +83,14 @@ var makesEventHub = empty(existingEventHubId)
 var hubIdParts = split(existingEventHubId, '/')
 var hubSubscription = makesEventHub ? subscription().subscriptionId : hubIdParts[2]
 var hubResourceGroup = makesEventHub ? resourceGroup().name : hubIdParts[4]
-var eventHubPrivate = privateNetwork && (makesEventHub || existingEventHubPrivate)
-var makesNetwork = privateNetwork && empty(appSubnetId)
+var private = network.kind != 'public'
+var makesNetwork = network.kind == 'new'
+var networkName = '${name}-vnet-${suffix}'
+var appSubnetId = makesNetwork ? resourceId('Microsoft.Network/virtualNetworks/subnets', networkName, 'app') : network.?appSubnetId ?? ''
+var endpointSubnetId = makesNetwork ? resourceId('Microsoft.Network/virtualNetworks/subnets', networkName, 'endpoints') : network.?endpointSubnetId ?? ''
+var makesZones = private && empty(network.?privateZonesGroupId ?? '')
+var zonesGroupId = !private ? '' : makesZones ? resourceGroup().id : network.?privateZonesGroupId ?? ''
+var eventHubPrivate = private && (makesEventHub || existingEventHubPrivate)
 
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = {
   name: '${name}-id-${suffix}'
@@ -85,31 +99,29 @@ resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' 
 }
 
 module monitoring 'modules/monitoring.bicep' = {
-  name: 'monitoring'
   params: {
     name: name
     suffix: suffix
     location: location
     tags: tags
+    identityId: identity.id
     principalId: identity.properties.principalId
   }
 }
 
-module network 'modules/network.bicep' = if (makesNetwork) {
-  name: 'network'
+module virtualNetwork 'modules/network.bicep' = if (makesNetwork) {
   params: {
+    networkName: networkName
     name: name
     suffix: suffix
     location: location
     tags: tags
-    addressPrefix: addressPrefix
-    appSubnetPrefix: appSubnetPrefix
-    endpointSubnetPrefix: endpointSubnetPrefix
+    addressPrefix: network.?addressPrefix ?? ''
+    appSubnetPrefix: network.?appSubnetPrefix ?? ''
+    endpointSubnetPrefix: network.?endpointSubnetPrefix ?? ''
+    peerPrefixes: network.?peerPrefixes ?? []
   }
 }
-
-var appSubnet = !privateNetwork ? '' : makesNetwork ? network!.outputs.appSubnetId : appSubnetId
-var endpointSubnet = !privateNetwork ? '' : makesNetwork ? network!.outputs.endpointSubnetId : endpointSubnetId
 
 // Not one more than is used: in its network a zone hides what is not in it.
 var zoneNames = [
@@ -121,46 +133,46 @@ var zoneNames = [
 ]
 var eventHubZone = 'privatelink.servicebus.windows.net'
 
-module zones 'modules/private_zones.bicep' = if (privateNetwork && empty(privateZonesGroupId)) {
-  name: 'private-zones'
+module zones 'modules/private_zones.bicep' = if (makesZones) {
   params: {
     names: eventHubPrivate ? concat(zoneNames, [eventHubZone]) : zoneNames
-    networkId: split(appSubnet, '/subnets/')[0]
+    networkId: split(appSubnetId, '/subnets/')[0]
     tags: tags
   }
+  dependsOn: [virtualNetwork]
 }
 
-var zonesGroup = !privateNetwork ? '' : empty(privateZonesGroupId) ? zones!.outputs.groupId : privateZonesGroupId
-
 module storage 'modules/storage.bicep' = {
-  name: 'storage'
   params: {
     name: 'dc${suffix}'
     location: location
     tags: tags
+    identityId: identity.id
     principalId: identity.properties.principalId
     workspaceId: monitoring.outputs.workspaceId
-    endpointSubnetId: endpointSubnet
-    privateZonesGroupId: zonesGroup
+    endpointSubnetId: endpointSubnetId
+    privateZonesGroupId: zonesGroupId
   }
+  dependsOn: [virtualNetwork, zones]
 }
 
 module vault 'modules/vault.bicep' = {
-  name: 'vault'
   params: {
     name: 'dc-${suffix}'
     location: location
     tags: tags
+    identityId: identity.id
     principalId: identity.properties.principalId
     purgeProtection: vaultPurgeProtection
+    admittedPrefixes: operatorPrefixes
     workspaceId: monitoring.outputs.workspaceId
-    endpointSubnetId: endpointSubnet
-    privateZonesGroupId: zonesGroup
+    endpointSubnetId: endpointSubnetId
+    privateZonesGroupId: zonesGroupId
   }
+  dependsOn: [virtualNetwork, zones]
 }
 
 module eventHub 'modules/event_hub.bicep' = if (makesEventHub) {
-  name: 'event-hub'
   params: {
     name: '${name}-${suffix}'
     location: location
@@ -169,39 +181,41 @@ module eventHub 'modules/event_hub.bicep' = if (makesEventHub) {
     partitions: eventHubPartitions
     throughputUnits: eventHubThroughputUnits
     consumerGroupName: consumerGroupName
+    identityId: identity.id
     principalId: identity.properties.principalId
+    admittedPrefixes: union(operatorPrefixes, consumerPrefixes)
     workspaceId: monitoring.outputs.workspaceId
-    endpointSubnetId: endpointSubnet
-    privateZonesGroupId: zonesGroup
+    endpointSubnetId: endpointSubnetId
+    privateZonesGroupId: zonesGroupId
   }
+  dependsOn: [virtualNetwork, zones]
 }
 
 module existingEventHub 'modules/existing_event_hub.bicep' = if (!makesEventHub) {
-  name: 'existing-event-hub'
   scope: resourceGroup(hubSubscription, hubResourceGroup)
   params: {
     namespaceName: makesEventHub ? '' : hubIdParts[8]
     hubName: makesEventHub ? '' : hubIdParts[10]
+    identityId: identity.id
     principalId: identity.properties.principalId
   }
 }
 
 module existingEventHubEndpoint 'modules/private_endpoint.bicep' = if (!makesEventHub && eventHubPrivate) {
-  name: 'existing-event-hub-endpoint'
   params: {
     name: '${name}-eh-pe-${suffix}'
     location: location
     tags: tags
-    subnetId: endpointSubnet
+    subnetId: endpointSubnetId
     targetId: join(take(hubIdParts, 9), '/')
     service: 'namespace'
-    zonesGroupId: zonesGroup
+    zonesGroupId: zonesGroupId
     zoneName: eventHubZone
   }
+  dependsOn: [virtualNetwork, zones]
 }
 
 module app 'modules/app.bicep' = {
-  name: 'app'
   params: {
     name: '${name}-${suffix}'
     location: location
@@ -214,7 +228,7 @@ module app 'modules/app.bicep' = {
     vaultUri: vault.outputs.uri
     applicationInsightsConnectionString: monitoring.outputs.connectionString
     workspaceId: monitoring.outputs.workspaceId
-    appSubnetId: appSubnet
+    appSubnetId: appSubnetId
     baseServerName: baseServerName
     headServerName: headServerName
     databaseName: databaseName
@@ -223,10 +237,10 @@ module app 'modules/app.bicep' = {
     maximumInstanceCount: maximumInstanceCount
     instanceMemoryMB: instanceMemoryMB
   }
+  dependsOn: [virtualNetwork]
 }
 
 module alerts 'modules/alerts.bicep' = {
-  name: 'alerts'
   params: {
     name: name
     suffix: suffix
@@ -234,6 +248,7 @@ module alerts 'modules/alerts.bicep' = {
     tags: tags
     workspaceId: monitoring.outputs.workspaceId
     email: alertEmail
+    sourceServerId: sourceServerId
   }
 }
 
@@ -242,8 +257,9 @@ output appName string = app.outputs.name
 output appUrl string = app.outputs.url
 @description('For prepare.bicep.')
 output vaultName string = vault.outputs.name
-output endpointSubnetId string = endpointSubnet
-output privateZonesGroupId string = zonesGroup
+output endpointSubnetId string = endpointSubnetId
+output endpointLocation string = location
+output privateZonesGroupId string = zonesGroupId
 @description('For a recovery\'s sink.')
 output sink string = makesEventHub ? 'event-hub:${eventHub!.outputs.endpointHost}/${eventHubName}' : 'event-hub:${hubIdParts[8]}.servicebus.windows.net/${hubIdParts[10]}'
 @description('For the server\'s Entra roles, where the app logs in with a token.')

@@ -18,6 +18,9 @@ param basePassword string = 'Dc1-${newGuid()}'
 @secure()
 param headPassword string = 'Dc1-${newGuid()}'
 
+@description('Whether to set the two passwords and the size here. false after `az postgres flexible-server update` has set them: the vault then gets the passwords that you give.')
+param updateServers bool = true
+
 @description('Days until the two passwords in the vault are marked as expired.')
 @minValue(1)
 param passwordDays int = 30
@@ -32,6 +35,9 @@ param headEgressAddress string = ''
 
 @description('main.bicep\'s subnet for private endpoints: the app then reaches public-mode servers privately. Empty: over the rule.')
 param endpointSubnetId string = ''
+
+@description('main.bicep\'s output of that name: a private endpoint is in the region of its network, which need not be the servers\'.')
+param endpointLocation string = 'centralindia'
 
 @description('main.bicep\'s output of that name, where it was given one: the group that has privatelink.postgres.database.azure.com.')
 param privateZonesGroupId string = resourceGroup().id
@@ -50,18 +56,19 @@ resource restoredHead 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' exi
 }
 
 module base 'modules/prepared_server.bicep' = {
-  name: 'prepare-base'
   params: {
     name: baseServerName
     sourceServerId: sourceServerId
     location: restoredBase.location
     tags: restoredBase.tags
     vaultName: vaultName
+    updates: updateServers
     password: basePassword
-    passwordExpiry: dateTimeAdd(now, 'P${passwordDays}D')
+    validUntil: dateTimeAdd(now, 'P${passwordDays}D')
     azureServices: network == 'public' && empty(headEgressAddress)
     admittedAddress: network == 'public' ? headEgressAddress : ''
     endpointSubnetId: network == 'public' ? endpointSubnetId : ''
+    endpointLocation: endpointLocation
     privateZonesGroupId: privateZonesGroupId
     skuName: skuName
     skuTier: skuTier
@@ -69,18 +76,19 @@ module base 'modules/prepared_server.bicep' = {
 }
 
 module head 'modules/prepared_server.bicep' = {
-  name: 'prepare-head'
   params: {
     name: headServerName
     sourceServerId: sourceServerId
     location: restoredHead.location
     tags: restoredHead.tags
     vaultName: vaultName
+    updates: updateServers
     password: headPassword
-    passwordExpiry: dateTimeAdd(now, 'P${passwordDays}D')
+    validUntil: dateTimeAdd(now, 'P${passwordDays}D')
     azureServices: network == 'public' && empty(endpointSubnetId)
     admittedAddress: ''
     endpointSubnetId: network == 'public' ? endpointSubnetId : ''
+    endpointLocation: endpointLocation
     privateZonesGroupId: privateZonesGroupId
     skuName: skuName
     skuTier: skuTier

@@ -1,9 +1,13 @@
 // Restores a flexible server twice: base to when the slot was lost, head to when it was back. Both
 // come with the source's tier, size and network mode (public, or the same virtual network); that
-// cannot be chosen. Use scripts/restore, which checks the two moments first and asks only for servers
-// that do not exist: a restore that is deployed twice fails.
+// cannot be chosen. A restore has none of the source's firewall rules: in public mode nobody reaches
+// it before a rule is made. Use scripts/restore, which checks the two moments first and asks only for
+// servers that do not exist: a restore that is deployed twice fails.
+// learn.microsoft.com/azure/postgresql/backup-restore/concepts-backup-restore
 
 targetScope = 'resourceGroup'
+
+import { tagsType } from 'types.bicep'
 
 @description('The server that lost its slot.')
 param sourceServerId string
@@ -22,7 +26,10 @@ param headTime string
 param createBase bool = true
 param createHead bool = true
 
-param tags object = {}
+@description('The public address that the operator connects from, for servers in public mode: both admit it. Empty: no rule.')
+param operatorAddress string = ''
+
+param tags tagsType = {}
 
 var disposable = union(tags, {
   project: 'deltacompare'
@@ -31,7 +38,6 @@ var disposable = union(tags, {
 })
 
 module base 'modules/restored_server.bicep' = if (createBase) {
-  name: 'restore-base'
   params: {
     name: baseServerName
     location: location
@@ -42,7 +48,6 @@ module base 'modules/restored_server.bicep' = if (createBase) {
 }
 
 module head 'modules/restored_server.bicep' = if (createHead) {
-  name: 'restore-head'
   params: {
     name: headServerName
     location: location
@@ -50,6 +55,16 @@ module head 'modules/restored_server.bicep' = if (createHead) {
     sourceServerId: sourceServerId
     time: headTime
   }
+}
+
+module operatorOnBase 'modules/operator_rule.bicep' = if (!empty(operatorAddress)) {
+  params: { serverName: baseServerName, address: operatorAddress }
+  dependsOn: [base]
+}
+
+module operatorOnHead 'modules/operator_rule.bicep' = if (!empty(operatorAddress)) {
+  params: { serverName: headServerName, address: operatorAddress }
+  dependsOn: [head]
 }
 
 output baseHost string = '${baseServerName}.postgres.database.azure.com'

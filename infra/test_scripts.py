@@ -10,6 +10,8 @@ import unittest
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+from expansion import Template
+
 REPO = Path(__file__).resolve().parent.parent
 SOURCE = "/subscriptions/0/resourceGroups/production/providers/Microsoft.DBforPostgreSQL/flexibleServers/shop"
 DEPLOY = "deployment group create"
@@ -32,6 +34,7 @@ def restored(role, time):
 
 
 PRODUCTION = {"name": "shop", "location": "Central India", "state": "Ready", "tags": None,
+              "network": {"publicNetworkAccess": "Enabled", "delegatedSubnetResourceId": None},
               "backup": {"earliestRestoreDate": moment(days=7).replace("Z", ".123456+00:00")}}
 
 
@@ -105,6 +108,29 @@ class Restore(Scripts):
                      "role: 'base', restoredTo: baseTime", "role: 'head', restoredTo: headTime"):
             self.assertIn(line, template)
 
+    def test_the_operator_is_admitted(self):
+        said = self.completes(self.restore())
+        self.assertIn("admit no address yet", said)
+        self.assertIn("operatorAddress=", self.calls(DEPLOY)[0])
+        # To servers that are there, too: the template makes only the rules then.
+        said = self.completes(self.restore(operator_address="203.0.113.7"))
+        self.assertIn("both admit 203.0.113.7", said)
+        [_, call] = self.calls(DEPLOY)
+        for given in ("createBase=false", "createHead=false", "operatorAddress=203.0.113.7"):
+            self.assertIn(given, call)
+        made = Template(REPO / "infra/restore.bicep", dict(word.split("=", 1) for word in call if "=" in word)
+                        | {"createBase": False, "createHead": False}).made
+        rules = {rule.name: rule.body["properties"] for rule in made}
+        only = {"startIpAddress": "203.0.113.7", "endIpAddress": "203.0.113.7"}
+        self.assertEqual(rules, {f"shop-dc-{role}/deltacompare-operator": only for role in ("base", "head")})
+
+    def test_a_server_in_a_virtual_network_has_no_firewall(self):
+        subnet = "/subscriptions/0/resourceGroups/net/providers/Microsoft.Network/virtualNetworks/v/subnets/postgres"
+        self.set(servers=[PRODUCTION | {"network": {"publicNetworkAccess": "Disabled", "delegatedSubnetResourceId": subnet}}])
+        self.refuses(self.restore(operator_address="203.0.113.7"), "is in a virtual network", "Leave --operator-address out", subnet)
+        self.assertEqual(self.calls(DEPLOY), [])
+        self.assertNotIn("admit", self.completes(self.restore()))
+
     def test_what_exists_is_skipped(self):
         self.completes(self.restore())
         self.completes(self.restore())
@@ -152,6 +178,8 @@ class Restore(Scripts):
         self.refuses(self.restore(head="shop-dc-base"), "are the same name")
         for name in ("x'] | [0", "Shop", "a", "-shop", "a" * 64):
             self.refuses(self.restore(base=name), "is not a server's name")
+        for address in ("203.0.113.0/24", "203.0.113", "203.0.113.256", "::1", "me"):
+            self.refuses(self.restore(operator_address=address), "is not one IPv4 address")
         self.assertEqual(self.state()["calls"], [])
         for tool in ("bash", "dirname"):
             (self.folder / "no-az" / tool).parent.mkdir(exist_ok=True)

@@ -1,8 +1,10 @@
 // The function app on Flex Consumption, with the custom runtime. It has one identity and no key.
 
+import { tagsType } from '../types.bicep'
+
 param name string
 param location string
-param tags object
+param tags tagsType
 param identityId string
 param identityClientId string
 param storageName string
@@ -49,7 +51,7 @@ var serverSettings = empty(baseServerName) || empty(headServerName) || empty(dat
   DELTACOMPARE_FDW_SSLMODE: fdwSslMode
 }
 
-resource plan 'Microsoft.Web/serverfarms@2024-11-01' = {
+resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
   name: '${name}-plan'
   location: location
   tags: tags
@@ -58,7 +60,7 @@ resource plan 'Microsoft.Web/serverfarms@2024-11-01' = {
   properties: { reserved: true }
 }
 
-resource app 'Microsoft.Web/sites@2024-11-01' = {
+resource app 'Microsoft.Web/sites@2025-03-01' = {
   name: name
   location: location
   tags: tags

@@ -1,15 +1,20 @@
 // A namespace and a hub, for those who have none. Opened by identities only.
 
+import { tagsType } from '../types.bicep'
+
 @minLength(6)
 @maxLength(50)
 param name string
 param location string
-param tags object
+param tags tagsType
 param hubName string
 param partitions int
 param throughputUnits int
 param consumerGroupName string
+param identityId string
 param principalId string
+@description('Public addresses or prefixes of operators and consumers, where there is a private endpoint.')
+param admittedPrefixes string[]
 param workspaceId string
 param endpointSubnetId string
 param privateZonesGroupId string
@@ -20,8 +25,10 @@ param privateZonesGroupId string
 param retentionDays int = 7
 
 var private = !empty(endpointSubnetId)
+var publicNetworkAccess = private && empty(admittedPrefixes) ? 'Disabled' : 'Enabled'
+var admitted = [for prefix in admittedPrefixes: { ipMask: prefix, action: 'Allow' }]
 
-resource namespace 'Microsoft.EventHub/namespaces@2024-01-01' = {
+resource namespace 'Microsoft.EventHub/namespaces@2026-01-01' = {
   name: name
   location: location
   tags: tags
@@ -29,13 +36,23 @@ resource namespace 'Microsoft.EventHub/namespaces@2024-01-01' = {
   properties: {
     disableLocalAuth: true
     minimumTlsVersion: '1.2'
-    publicNetworkAccess: private ? 'Disabled' : 'Enabled'
+    publicNetworkAccess: publicNetworkAccess
     isAutoInflateEnabled: true
     maximumThroughputUnits: max(throughputUnits, 20)
   }
 }
 
-resource hub 'Microsoft.EventHub/namespaces/eventhubs@2024-01-01' = {
+resource rules 'Microsoft.EventHub/namespaces/networkRuleSets@2026-01-01' = {
+  parent: namespace
+  name: 'default'
+  properties: {
+    publicNetworkAccess: publicNetworkAccess
+    defaultAction: private ? 'Deny' : 'Allow'
+    ipRules: private ? admitted : []
+  }
+}
+
+resource hub 'Microsoft.EventHub/namespaces/eventhubs@2026-01-01' = {
   parent: namespace
   name: hubName
   properties: {
@@ -47,22 +64,21 @@ resource hub 'Microsoft.EventHub/namespaces/eventhubs@2024-01-01' = {
   }
 }
 
-resource consumerGroup 'Microsoft.EventHub/namespaces/eventhubs/consumergroups@2024-01-01' = {
+resource consumerGroup 'Microsoft.EventHub/namespaces/eventhubs/consumergroups@2026-01-01' = {
   parent: hub
   name: consumerGroupName
 }
 
 module sends 'existing_event_hub.bicep' = {
-  name: 'event-hub-sender'
   params: {
     namespaceName: namespace.name
     hubName: hub.name
+    identityId: identityId
     principalId: principalId
   }
 }
 
 module endpoint 'private_endpoint.bicep' = if (private) {
-  name: 'event-hub-endpoint'
   params: {
     name: '${name}-eh-pe'
     location: location

@@ -1,9 +1,12 @@
 // Logs and telemetry, written with the app's identity: the instrumentation key opens nothing.
 
+import { tagsType } from '../types.bicep'
+
 param name string
 param suffix string
 param location string
-param tags object
+param tags tagsType
+param identityId string
 param principalId string
 
 @description('Days that logs are kept.')
@@ -36,7 +39,7 @@ resource insights 'Microsoft.Insights/components@2020-02-02' = {
 }
 
 resource publishes 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(insights.id, principalId, monitoringMetricsPublisher)
+  name: guid(insights.id, identityId, monitoringMetricsPublisher)
   scope: insights
   properties: {
     principalId: principalId

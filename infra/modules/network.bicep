@@ -1,12 +1,18 @@
 // A virtual network with one subnet for the app and one for private endpoints.
 
+import { tagsType } from '../types.bicep'
+
+@description('The name of the virtual network.')
+param networkName string
 param name string
 param suffix string
 param location string
-param tags object
+param tags tagsType
 param addressPrefix string
 param appSubnetPrefix string
 param endpointSubnetPrefix string
+@description('What reaches the endpoints besides the app\'s subnet.')
+param peerPrefixes string[]
 
 resource endpointRules 'Microsoft.Network/networkSecurityGroups@2025-01-01' = {
   name: '${name}-endpoints-nsg-${suffix}'
@@ -15,16 +21,17 @@ resource endpointRules 'Microsoft.Network/networkSecurityGroups@2025-01-01' = {
   properties: {
     securityRules: [
       {
-        name: 'allow-from-app'
+        name: 'allow-from-app-and-peers'
         properties: {
           priority: 100
           direction: 'Inbound'
           access: 'Allow'
           protocol: 'Tcp'
-          sourceAddressPrefix: appSubnetPrefix
+          sourceAddressPrefixes: concat([appSubnetPrefix], peerPrefixes)
           sourcePortRange: '*'
           destinationAddressPrefix: '*'
-          destinationPortRanges: ['443', '5432', '5671']
+          // HTTPS, PostgreSQL, AMQP, and Event Hubs' Kafka endpoint for consumers.
+          destinationPortRanges: ['443', '5432', '5671', '9093']
         }
       }
       {
@@ -68,7 +75,7 @@ resource appRules 'Microsoft.Network/networkSecurityGroups@2025-01-01' = {
 }
 
 resource network 'Microsoft.Network/virtualNetworks@2025-01-01' = {
-  name: '${name}-vnet-${suffix}'
+  name: networkName
   location: location
   tags: tags
   properties: {
@@ -98,6 +105,3 @@ resource network 'Microsoft.Network/virtualNetworks@2025-01-01' = {
     ]
   }
 }
-
-output appSubnetId string = resourceId('Microsoft.Network/virtualNetworks/subnets', network.name, 'app')
-output endpointSubnetId string = resourceId('Microsoft.Network/virtualNetworks/subnets', network.name, 'endpoints')

@@ -1,17 +1,23 @@
 // One restored server: password, size, allowed extensions, and who reaches it. One thing after the
 // other: a flexible server refuses a second change while it makes the first (ServerIsBusy).
 
+import { tagsType } from '../types.bicep'
+
 param name string
 param sourceServerId string
 param location string
-param tags object
+param tags tagsType
 param vaultName string
+@description('false where the password was set otherwise: it goes to the vault alone.')
+param updates bool
 @secure()
 param password string
-param passwordExpiry string
+@description('Until when the vault marks the password as valid.')
+param validUntil string
 param azureServices bool
 param admittedAddress string
 param endpointSubnetId string
+param endpointLocation string
 param privateZonesGroupId string
 param skuName string
 param skuTier string
@@ -29,7 +35,7 @@ resource source 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' existing 
 
 var allowed = source::extensions.properties.value
 
-resource server 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' = {
+resource changed 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' = if (updates) {
   name: name
   location: location
   tags: tags
@@ -38,6 +44,10 @@ resource server 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' = {
     createMode: 'Update'
     administratorLoginPassword: password
   }
+}
+
+resource server 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' existing = {
+  name: name
 
   resource extensions 'configurations' = {
     name: 'azure.extensions'
@@ -45,6 +55,7 @@ resource server 'Microsoft.DBforPostgreSQL/flexibleServers@2025-08-01' = {
       source: 'user-override'
       value: join(union(empty(allowed) ? [] : split(replace(toUpper(allowed), ' ', ''), ','), ['POSTGRES_FDW']), ',')
     }
+    dependsOn: [changed]
   }
 }
 
@@ -64,10 +75,9 @@ resource oneAddress 'Microsoft.DBforPostgreSQL/flexibleServers/firewallRules@202
 }
 
 module endpoint 'private_endpoint.bicep' = if (!empty(endpointSubnetId)) {
-  name: '${name}-endpoint'
   params: {
     name: '${name}-pe'
-    location: location
+    location: endpointLocation
     tags: tags
     subnetId: endpointSubnetId
     targetId: server.id
@@ -78,7 +88,7 @@ module endpoint 'private_endpoint.bicep' = if (!empty(endpointSubnetId)) {
   dependsOn: [server::extensions]
 }
 
-resource vault 'Microsoft.KeyVault/vaults@2024-11-01' existing = {
+resource vault 'Microsoft.KeyVault/vaults@2026-02-01' existing = {
   name: vaultName
 
   resource secret 'secrets' = {
@@ -88,8 +98,8 @@ resource vault 'Microsoft.KeyVault/vaults@2024-11-01' existing = {
     properties: {
       value: password
       contentType: 'password'
-      attributes: { exp: dateTimeToEpoch(passwordExpiry) }
+      attributes: { exp: dateTimeToEpoch(validUntil) }
     }
-    dependsOn: [server]
+    dependsOn: [changed]
   }
 }

@@ -1,9 +1,11 @@
 // A resource's private address in a subnet, and its name in a private DNS zone.
 
+import { tagsType } from '../types.bicep'
+
 @description('The name of the endpoint.')
 param name string
 param location string
-param tags object
+param tags tagsType
 param subnetId string
 param targetId string
 @description('Which of the resource\'s services: blob, queue, table, vault, namespace, postgresqlServer.')
@@ -11,6 +13,13 @@ param service string
 @description('Resource id of the group that has the zone.')
 param zonesGroupId string
 param zoneName string
+
+var zonesGroupParts = split(zonesGroupId, '/')
+
+resource zone 'Microsoft.Network/privateDnsZones@2024-06-01' existing = {
+  scope: resourceGroup(zonesGroupParts[2], zonesGroupParts[4])
+  name: zoneName
+}
 
 resource endpoint 'Microsoft.Network/privateEndpoints@2025-01-01' = {
   name: name
@@ -37,7 +46,7 @@ resource record 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2025-01
     privateDnsZoneConfigs: [
       {
         name: service
-        properties: { privateDnsZoneId: '${zonesGroupId}/providers/Microsoft.Network/privateDnsZones/${zoneName}' }
+        properties: { privateDnsZoneId: zone.id }
       }
     ]
   }

@@ -1,9 +1,11 @@
 // The private DNS zones of what is reached by private endpoints, known in one virtual network. They
 // stay when a recovery's servers go.
 
-param names array
+import { tagsType } from '../types.bicep'
+
+param names string[]
 param networkId string
-param tags object
+param tags tagsType
 
 resource zones 'Microsoft.Network/privateDnsZones@2024-06-01' = [
   for name in names: {

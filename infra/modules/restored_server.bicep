@@ -1,8 +1,10 @@
 // One point-in-time restore, in the source's own network.
 
+import { tagsType } from '../types.bicep'
+
 param name string
 param location string
-param tags object
+param tags tagsType
 param sourceServerId string
 param time string
 

@@ -1,10 +1,13 @@
 // Queues, the deployed package and what the Functions host keeps. Opened by identities only.
 
+import { tagsType } from '../types.bicep'
+
 @minLength(3)
 @maxLength(24)
 param name string
 param location string
-param tags object
+param tags tagsType
+param identityId string
 param principalId string
 param workspaceId string
 @description('Empty: reached over the internet, with an identity all the same.')
@@ -66,7 +69,7 @@ resource queues 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-01-
 
 resource assignments 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for role in items(roles): {
-    name: guid(account.id, principalId, role.value)
+    name: guid(account.id, identityId, role.value)
     scope: account
     properties: {
       principalId: principalId
@@ -78,7 +81,6 @@ resource assignments 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
 
 module endpoints 'private_endpoint.bicep' = [
   for service in private ? ['blob', 'queue', 'table'] : []: {
-    name: 'storage-${service}-endpoint'
     params: {
       name: '${name}-${service}-pe'
       location: location

@@ -1,20 +1,27 @@
 // The passwords of the restored servers. The app reads them, prepare.bicep writes them.
 
+import { tagsType } from '../types.bicep'
+
 @minLength(3)
 @maxLength(24)
 param name string
 param location string
-param tags object
+param tags tagsType
+param identityId string
 param principalId string
 param purgeProtection bool
+@description('Public addresses or prefixes of operators, where there is a private endpoint.')
+param admittedPrefixes string[]
 param workspaceId string
 param endpointSubnetId string
 param privateZonesGroupId string
 
 var private = !empty(endpointSubnetId)
+var closed = private && empty(admittedPrefixes)
+var admitted = [for prefix in admittedPrefixes: { value: prefix }]
 var keyVaultSecretsUser = '4633458b-17de-408a-b874-0445c86b69e6'
 
-resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
+resource vault 'Microsoft.KeyVault/vaults@2026-02-01' = {
   name: name
   location: location
   tags: tags
@@ -27,16 +34,17 @@ resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
     softDeleteRetentionInDays: 7
     // false is refused: it is on, or not said.
     enablePurgeProtection: purgeProtection ? true : null
-    publicNetworkAccess: private ? 'Disabled' : 'Enabled'
+    publicNetworkAccess: closed ? 'Disabled' : 'Enabled'
     networkAcls: {
       bypass: 'AzureServices'
       defaultAction: private ? 'Deny' : 'Allow'
+      ipRules: private ? admitted : []
     }
   }
 }
 
 resource reads 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(vault.id, principalId, keyVaultSecretsUser)
+  name: guid(vault.id, identityId, keyVaultSecretsUser)
   scope: vault
   properties: {
     principalId: principalId
@@ -46,7 +54,6 @@ resource reads 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 }
 
 module endpoint 'private_endpoint.bicep' = if (private) {
-  name: 'vault-endpoint'
   params: {
     name: '${name}-pe'
     location: location

@@ -125,6 +125,13 @@ impl Server {
                 "a login trigger failed there: as a superuser with PGOPTIONS='-c \
                  event_triggers=off', run alter event trigger … disable",
             ),
+            // The file's name stands in the message in whatever language the server speaks.
+            Some("28000") if message(&error).contains("pg_hba.conf") => (
+                ErrorKind::Refused,
+                "no rule there admits this address, user, database and sslmode, whatever the \
+                 password; on Azure that is the server's firewall, and a new rule may take five \
+                 minutes to hold",
+            ),
             Some(_) => (
                 ErrorKind::Refused,
                 "check user, password and database, and the server's access rules",

@@ -86,8 +86,8 @@ async fn jobs(
     if !jobs.is_empty() {
         findings.refuse(format!(
             "{side} has active scheduled jobs ({}): they run on the restored copy too; unschedule \
-             them there (pg_cron: update cron.job set active = false; pgAgent: update \
-             pgagent.pga_job set jobenabled = false)",
+             them there (pg_cron, in the database of its jobs: select cron.alter_job(jobid, active \
+             := false) from cron.job; pgAgent: update pgagent.pga_job set jobenabled = false)",
             jobs.join(", ")
         ));
     }

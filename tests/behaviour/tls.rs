@@ -132,7 +132,7 @@ async fn certificates_that_are_not_trusted() {
         assert_refused(&gap, missing, &["/nosuch/ca.pem", "sslrootcert of the"]).await;
     }
     let plain = program(&gap, "127.0.0.1", "disable", None, &[]);
-    assert_refused(&gap, plain, &["no encryption", "pg_hba.conf"]).await;
+    assert_refused(&gap, plain, &["no encryption", "pg_hba.conf", "firewall"]).await;
     // Another way to write 127.0.0.1, which the certificate is not for.
     let elsewhere = program(&gap, "127.1", "verify-full", ca, &[]);
     assert_refused(&gap, elsewhere, &["cannot log in to", advice]).await;

@@ -88,7 +88,7 @@ async fn a_pinned_version_stays_and_the_latest_is_the_default() {
     // A user-assigned identity has to be named.
     let unnamed = azure.program(&gap, &["plan"]).run().await;
     assert_eq!(unnamed.code, Some(2), "{}", unnamed.stderr);
-    assert!(unnamed.stderr.contains("row-versions"), "{}", unnamed.stderr);
+    assert!(unnamed.stderr.contains("--identity"), "{}", unnamed.stderr);
     let named = |secret: &str| {
         azure
             .program(&gap, &["plan"])

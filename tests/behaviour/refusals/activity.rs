@@ -248,7 +248,7 @@ mod scheduled_jobs {
         for (server, side) in [(&gap.base, "base"), (&gap.head, "head")] {
             on(server, "shop", &job("nightly purge", "azure_admin")).await;
             let sentence = format!("{side} has active scheduled jobs (nightly purge)");
-            let words = [sentence.as_str(), "unschedule", "cron.job set active = false"];
+            let words = [sentence.as_str(), "unschedule", "cron.alter_job(jobid, active := false)"];
             assert_refused(&gap, run(&gap, &[]), &words).await;
             on(server, "shop", "update cron.job set active = false").await;
         }
