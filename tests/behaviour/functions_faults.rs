@@ -221,12 +221,7 @@ async fn messages_that_come_again_and_in_any_order_do_nothing_twice() {
 }
 
 async fn at_work(gap: &Gap) {
-    let since = Instant::now();
-    let busy = "select exists (select from deltacompare.delta)";
-    while !gap.head.value::<bool>(busy).await.unwrap_or(false) {
-        assert!(since.elapsed() < Duration::from_secs(60), "nothing is compared");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until(gap, "select exists (select from deltacompare.delta)").await;
 }
 
 async fn base_and_head_may_be_restarted() {

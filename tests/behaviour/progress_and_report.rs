@@ -1,14 +1,13 @@
 //! What an operator sees of a recovery: exit codes, the report, progress, and what failed and why.
 
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use deltacompare_testbed::{Options, Role, StopMode};
 use serde_json::Value;
 use tokio::process::Command;
 
 use crate::support::{
-    Events, Fingerprint, Gap, Run, TableName, assert_recovered, deltacompare, leftovers,
+    Events, Fingerprint, Gap, Run, TableName, assert_recovered, deltacompare, leftovers, until,
 };
 
 const SCHEMA: &str = r#"
@@ -37,12 +36,8 @@ const ALL: [&str; 4] = ["big", "log", "small", "untouched"];
 
 /// Waits until a work item runs.
 async fn until_working(gap: &Gap) {
-    let since = Instant::now();
     let working = "select exists (select from deltacompare.work_item where state = 'running')";
-    while !gap.head.value::<bool>(working).await.unwrap_or(false) {
-        assert!(since.elapsed() < Duration::from_secs(60), "it never began to work");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    until(gap, working).await;
 }
 
 /// Runs a recovery, one table after the other, the smallest last, and lets something happen as

@@ -9,7 +9,7 @@ use tokio::process::{Child, Command};
 
 use crate::support::{
     Events, Gap, NetChange, Printer, State, TableName, deltacompare, hold_the_sink, leftovers,
-    printers,
+    printers, until,
 };
 
 /// Changes enough that a process can be met in the middle of a table.
@@ -192,18 +192,6 @@ impl Worker {
     async fn assert_completes(&mut self) {
         let code = self.wait().await;
         assert_eq!(code, Some(0), "{}", self.said());
-    }
-}
-
-/// Waits until a query on head yields true.
-async fn until(gap: &Gap, condition: &str) {
-    let since = Instant::now();
-    loop {
-        match gap.head.value::<bool>(condition).await {
-            Ok(true) => return,
-            _ if since.elapsed() > Duration::from_secs(60) => panic!("never: {condition}"),
-            _ => tokio::time::sleep(Duration::from_millis(2)).await,
-        }
     }
 }
 

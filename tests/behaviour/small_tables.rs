@@ -84,6 +84,9 @@ const AT_T20: &str = "select exists (select from pg_locks
     where locktype = 'advisory' and objid = 20 and not granted
       and database = (select oid from pg_database where datname = current_database()))";
 
+/// Nothing is to be done any more.
+const CLEANED: &str = "select bool_and(cleaned_at is not null) from deltacompare.recovery";
+
 async fn value(gap: &Gap, sql: &str) -> i64 {
     gap.head.value(sql.to_owned()).await.unwrap()
 }
@@ -193,6 +196,7 @@ async fn one_bad_table_fails_alone_and_is_tried_again_alone() {
     assert_eq!(retried.status(), 200);
     app.completed(&id).await;
     assert_eq!(value(&gap, others).await, before, "what had completed was done again");
+    until(&gap, CLEANED).await;
     drop(app);
     assert_recovered(&gap, &id).await;
 }
@@ -262,6 +266,7 @@ async fn one_that_kills_its_process_fails_alone() {
     let retried = app.post(&format!("/api/recoveries/{id}/retry"), &json!({})).await;
     assert_eq!(retried.status(), 200);
     app.completed(&id).await;
+    until(&gap, CLEANED).await;
     drop(app);
     assert_recovered(&gap, &id).await;
 }

@@ -1,6 +1,6 @@
 //! Processes met at a chosen instant: with events in their hands that they cannot get rid of.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deltacompare_testbed::Connection;
 
@@ -24,11 +24,26 @@ pub(crate) fn waiting_for_the_sink(workers: usize) -> String {
 
 /// Waits until a query on head is true, at most for a while.
 pub(crate) async fn until(gap: &Gap, condition: &str) {
-    for _ in 0..6000 {
-        if gap.head.value::<bool>(condition).await.unwrap_or(false) {
-            return;
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(100) {
+        // One session for all questions that can be answered.
+        let Ok(asking) = asking(gap).await else { continue };
+        while since.elapsed() < Duration::from_secs(100) {
+            match asking.value::<bool>(condition, &[]).await {
+                Ok(true) => return asking.close().await.unwrap(),
+                // What it asks for may not be there yet.
+                Err(_) if asking.value::<bool>("select true", &[]).await.is_err() => break,
+                _ => tokio::time::sleep(Duration::from_millis(2)).await,
+            }
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("never: {condition}");
+}
+
+/// A session on head that a recovery does not take for somebody who may have written.
+async fn asking(gap: &Gap) -> anyhow::Result<Connection> {
+    let asking = gap.head.connect().await?;
+    asking.sql("set application_name = 'deltacompare gate'").await?;
+    Ok(asking)
 }
