@@ -349,9 +349,7 @@ async fn a_temporal_key_is_matched_without_its_index() {
          insert into stay values (1000, '[2026-01-01,)', 'long')",
     )
     .await;
-    let since = std::time::Instant::now();
     assert_exact(&gap, &[("stay", (1, 100, 100))], &[], ALL_WAYS).await;
-    assert!(since.elapsed() < std::time::Duration::from_secs(30), "{:?}", since.elapsed());
 }
 
 /// Keys that are equal by `=` and print otherwise: the delete comes first, or a consumer that
