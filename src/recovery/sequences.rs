@@ -23,6 +23,7 @@ struct Sequence {
 from_row!(Sequence { relation, oid, name, last, increment, cycles });
 
 /// The sequences of some tables, by the tables' oids.
+#[derive(Default)]
 pub(super) struct Sequences(BTreeMap<i64, Vec<Sequence>>);
 
 impl Sequences {
@@ -73,8 +74,9 @@ pub(super) fn came_and_went(
         (values > 0).then(|| {
             format!(
                 "sequence {} handed out at least {values} values in the gap whose rows are not \
-                 there: rows came and went, or their transactions were rolled back; the stream \
-                 would have sent those that were committed, two states do not have them",
+                 there: rows came and went, their transactions were rolled back, or setval() moved \
+                 it; the stream would have sent rows that were committed, two states do not have \
+                 them",
                 after.name
             )
         })
@@ -85,7 +87,7 @@ pub(super) fn came_and_went(
 fn handed_out(before: &Sequence, after: &Sequence) -> Option<i64> {
     let same = before.increment == after.increment && !before.cycles && !after.cycles;
     let moved = after.last?.checked_sub(before.last.filter(|_| same)?)?;
-    Some(moved / before.increment - LOGGED_AHEAD)
+    moved.checked_div(before.increment)?.checked_sub(LOGGED_AHEAD)
 }
 
 #[cfg(test)]
@@ -111,6 +113,8 @@ mod tests {
             (sequence(Some(1), 1, true), sequence(Some(500), 1, true), None),
             (sequence(Some(1), 1, false), sequence(Some(500), 2, false), None),
             (sequence(Some(i64::MIN), 1, false), sequence(Some(i64::MAX), 1, false), None),
+            (sequence(Some(i64::MAX), 1, false), sequence(Some(1), 1, false), None),
+            (sequence(Some(0), -1, false), sequence(Some(i64::MIN), -1, false), None),
         ] {
             assert_eq!(handed_out(&before, &after), values);
         }

@@ -10,6 +10,9 @@ use crate::diff::{Sessions, Source, Tables};
 use crate::error::Result;
 use crate::postgres::Session;
 
+/// The first oid that is not one of PostgreSQL's own objects (`FirstNormalObjectId`).
+const FIRST_OF_USERS: i64 = 16_384;
+
 /// What has every row of the keys of a range, on base and on head: the partition that the range is of,
 /// or else the table.
 pub(super) async fn sources(
@@ -36,20 +39,33 @@ pub(super) async fn sources(
     Ok((base.clone(), tables.head.clone()))
 }
 
-/// How a row comes into a partition, level by level from the partition to the root; `None` if some
-/// level takes what no other partition takes, which says nothing of the row.
+/// How a row comes into a partition, level by level from the partition to the root, as a hash: a bound
+/// may have text that is no UTF-8. `None` where that is not known: a level takes what no other
+/// partition takes, or its operator class or collation is a user's, whose functions may be others on
+/// the other server under the same name.
 async fn route(session: &Session, oid: u32) -> Result<Option<String>> {
     session
         .query_opt(
             r#"
-            select string_agg(concat_ws('|', c.oid, pg_get_expr(c.relpartbound, c.oid),
-                                        pg_get_partkeydef(c.oid)), E'\n' order by t.number)
+            select md5(string_agg(concat_ws('|', c.oid, pg_get_expr(c.relpartbound, c.oid),
+                                            pg_get_partkeydef(c.oid)), E'\n' order by t.number))
               from pg_partition_ancestors($1::int8::oid::regclass)
                      with ordinality as t (relid, number)
               join pg_class c on c.oid = t.relid
             having coalesce(bool_and(pg_get_expr(c.relpartbound, c.oid) <> 'DEFAULT'), false)
+               and not exists (
+                     select from pg_partition_ancestors($1::int8::oid::regclass) a (relid)
+                       join pg_partitioned_table p on p.partrelid = a.relid
+                      where p.partexprs is not null
+                         or exists (select from unnest(p.partclass) as used (oid)
+                                     where used.oid >= $2::int8::oid)
+                         or exists (select from unnest(p.partcollation) as used (oid)
+                                     where used.oid >= $2::int8::oid)
+                         or exists (select from pg_attribute k join pg_type t on t.oid = k.atttypid
+                                     where k.attrelid = p.partrelid and k.attnum = any (p.partattrs)
+                                       and t.oid >= $2::int8::oid))
             "#,
-            &[&i64::from(oid)],
+            &[&i64::from(oid), &FIRST_OF_USERS],
         )
         .await
 }

@@ -14,7 +14,7 @@
 //! |---|---|
 //! | `DELTACOMPARE_TESTS` | the set: `default`; `major` (those with `majors`); `browser`; `kills` (each kill point); `all` (`default` and `browser`); `on_demand` |
 //! | `DELTACOMPARE_TEST_PG_MAJOR` | the version of PostgreSQL, 15 by default |
-//! | `DELTACOMPARE_TEST_JOBS` | how many tests are at work at once: four times the cores by default |
+//! | `DELTACOMPARE_TEST_JOBS` | how many tests are at work at once: three times the cores by default |
 //! | `DELTACOMPARE_TEST_SEED`, `DELTACOMPARE_KILL_SECONDS` | see [`crate::functions_kills`] |
 //! | `DELTACOMPARE_RANDOM_SEED`, `DELTACOMPARE_RANDOM_CASES` | see [`crate::random_schemas`] |
 //!
@@ -197,7 +197,7 @@ static TURN: Semaphore = Semaphore::const_new(1);
 static PERMITS: LazyLock<Semaphore> = LazyLock::new(|| {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let jobs = std::env::var("DELTACOMPARE_TEST_JOBS")
-        .map_or(cores.max(2) * 4, |text| text.parse().expect("DELTACOMPARE_TEST_JOBS"));
+        .map_or(cores.max(2) * 3, |text| text.parse().expect("DELTACOMPARE_TEST_JOBS"));
     Semaphore::new(jobs)
 });
 
