@@ -1,4 +1,4 @@
-//! Tables that other sessions keep from being read.
+//! Tables that other sessions and prepared transactions keep from being read.
 
 use std::time::Duration;
 
@@ -84,13 +84,48 @@ pub(super) async fn refuse_locked(
     Ok(true)
 }
 
-/// Whether publication `p` publishes the schema of relation `c`: an SQL expression.
-pub(super) fn published_schemas(server_version: u32) -> &'static str {
-    if server_version >= 150_000 {
-        "exists (select from pg_publication_namespace s \
+/// Whether a recovery reads relation `c` of schema `n`, by name: an SQL expression of the parameters
+/// that [`Names`] has. Functions that list a publication's tables open them, and would wait.
+fn is_selected(server_version: u32) -> String {
+    let published_schema = if server_version >= 150_000 {
+        "exists (select from pg_publication_namespace s
                   where s.pnpubid = p.oid and s.pnnspid = c.relnamespace)"
     } else {
         "false"
+    };
+    format!(
+        "not exists (select from unnest($4::text[], $5::text[]) as x (schema, name)
+                      where x.schema = n.nspname and x.name = c.relname)
+         and (exists (select from unnest($1::text[], $2::text[]) as t (schema, name)
+                       where t.schema = n.nspname and t.name = c.relname)
+              or cardinality($1::text[]) = 0
+                 and exists (select from pg_publication p
+                              where (cardinality($3::text[]) = 0 or p.pubname = any ($3))
+                                and (p.puballtables
+                                     or exists (select from pg_publication_rel m
+                                                 where m.prpubid = p.oid and m.prrelid = c.oid)
+                                     or {published_schema})))"
+    )
+}
+
+/// The parameters of [`is_selected`], in its order.
+struct Names {
+    schemas: Vec<String>,
+    tables: Vec<String>,
+    publications: Vec<String>,
+    excluded_schemas: Vec<String>,
+    excluded_tables: Vec<String>,
+}
+
+impl Names {
+    fn of(selection: &Selection) -> Self {
+        let names = |tables: &[TableName]| -> (Vec<String>, Vec<String>) {
+            tables.iter().map(|table| (table.schema.clone(), table.name.clone())).unzip()
+        };
+        let (schemas, tables) = names(&selection.tables);
+        let (excluded_schemas, excluded_tables) = names(&selection.exclude);
+        let publications = selection.publications.clone();
+        Self { schemas, tables, publications, excluded_schemas, excluded_tables }
     }
 }
 
@@ -105,48 +140,114 @@ async fn concerned(
         return Ok(locked);
     }
     let oids: Vec<i64> = locked.iter().map(|table| table.oid).collect();
-    let names = |tables: &[TableName]| -> (Vec<String>, Vec<String>) {
-        tables.iter().map(|table| (table.schema.clone(), table.name.clone())).unzip()
-    };
-    let (schemas, tables) = names(&selection.tables);
-    let (excluded_schemas, excluded_tables) = names(&selection.exclude);
-    let published_schemas = published_schemas(server_version);
-    // Functions that list a publication's tables open them, and would wait.
+    let names = Names::of(selection);
+    let is_selected = is_selected(server_version);
     let concerned: Vec<i64> = connection
         .query(
             &format!(
                 r#"
         select w.oid
-          from unnest($1::int8[]) as w (oid)
+          from unnest($6::int8[]) as w (oid)
          where exists (
                  select from (select w.oid::oid as oid
                                union
                               select a.relid::oid from pg_partition_ancestors(w.oid::oid) as a) as r
                    join pg_class c on c.oid = r.oid
                    join pg_namespace n on n.oid = c.relnamespace
-                  where not exists (select from unnest($5::text[], $6::text[]) as x (schema, name)
-                                     where x.schema = n.nspname and x.name = c.relname)
-                    and (exists (select from unnest($2::text[], $3::text[]) as t (schema, name)
-                                  where t.schema = n.nspname and t.name = c.relname)
-                         or cardinality($2::text[]) = 0
-                            and exists (select from pg_publication p
-                                         where (cardinality($4::text[]) = 0 or p.pubname = any ($4))
-                                           and (p.puballtables
-                                                or exists (select from pg_publication_rel m
-                                                            where m.prpubid = p.oid
-                                                              and m.prrelid = c.oid)
-                                                or {published_schemas}))))
+                  where {is_selected})
         "#
             ),
             &[
+                &names.schemas,
+                &names.tables,
+                &names.publications,
+                &names.excluded_schemas,
+                &names.excluded_tables,
                 &oids,
-                &schemas,
-                &tables,
-                &selection.publications,
-                &excluded_schemas,
-                &excluded_tables,
             ],
         )
         .await?;
     Ok(locked.into_iter().filter(|table| concerned.contains(&table.oid)).collect())
+}
+
+/// Prepared transactions survive a restore with their locks. Those that would keep us from reading
+/// are refused, the rest is told. Looks at catalogs only, for which no lock of theirs is waited.
+///
+/// Yields whether a published or selected table is locked: whoever asks anything about it waits.
+pub(super) async fn refuse_prepared(
+    side: Side,
+    server_version: u32,
+    connection: &Session,
+    selection: &Selection,
+    findings: &mut Findings,
+) -> Result<bool> {
+    let names = Names::of(selection);
+    let is_selected = is_selected(server_version);
+    let prepared: Vec<(String, Vec<String>)> = connection
+        .query(
+            &format!(
+                r#"
+        with recursive held (transaction, relation) as (
+          select p.transaction, l.relation
+            from pg_prepared_xacts p
+            -- Every transaction holds its own id, under the same name as its other locks.
+            join pg_locks own
+              on own.locktype = 'transactionid' and own.transactionid = p.transaction
+            join pg_locks l on l.virtualtransaction = own.virtualtransaction
+           where p.database = current_database()
+             and own.pid is null and own.granted
+             and l.pid is null
+             and l.locktype = 'relation'
+             and l.mode = 'AccessExclusiveLock'
+        ),
+        -- A locked partition keeps its root from being read too.
+        affected (transaction, relation) as (
+          select transaction, relation from held
+           union
+          select a.transaction, i.inhparent
+            from affected a
+            join pg_inherits i on i.inhrelid = a.relation
+        )
+        select p.gid,
+               array(select format('%I.%I', n.nspname, c.relname)
+                       from affected a
+                       join pg_class c on c.oid = a.relation
+                       join pg_namespace n on n.oid = c.relnamespace
+                      where a.transaction = p.transaction
+                        and c.relkind in ('r', 'p')
+                        -- Those below are the server's own.
+                        and c.oid >= 16384
+                        and {is_selected}
+                      order by 1)
+          from pg_prepared_xacts p
+         where p.database = current_database()
+         order by 1
+        "#
+            ),
+            &[
+                &names.schemas,
+                &names.tables,
+                &names.publications,
+                &names.excluded_schemas,
+                &names.excluded_tables,
+            ],
+        )
+        .await?;
+    let mut blocked = false;
+    for (gid, tables) in prepared {
+        if tables.is_empty() {
+            findings.warn(format!(
+                "the prepared transaction {gid:?} is open on {side}: its changes count as not made"
+            ));
+        } else {
+            blocked = true;
+            findings.refuse(format!(
+                "the prepared transaction {gid:?} on {side} holds a lock that keeps {} from being \
+                 read: on this copy it is safe to run rollback prepared '{}'",
+                tables.join(", "),
+                gid.replace('\'', "''")
+            ));
+        }
+    }
+    Ok(blocked)
 }

@@ -209,7 +209,8 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Prefli
             ));
         }
         blocked |=
-            restores::locked(side, facts.version(), connection, &selection, &mut findings).await?;
+            locks::refuse_prepared(side, facts.version(), connection, &selection, &mut findings)
+                .await?;
         blocked |=
             locks::refuse_locked(side, facts.version(), connection, &selection, &mut findings)
                 .await?;

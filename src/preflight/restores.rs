@@ -1,8 +1,7 @@
 //! What must hold of the two restored servers.
 
 use super::Findings;
-use super::locks::published_schemas;
-use crate::catalog::{Selection, TablePair};
+use crate::catalog::TablePair;
 use crate::error::Result;
 use crate::postgres::{APPLICATION_NAMES, Session, Side, from_row};
 
@@ -331,92 +330,6 @@ pub(crate) async fn other_sessions(connection: &Session) -> Result<Vec<OtherSess
             &[&APPLICATION_NAMES.as_slice()],
         )
         .await
-}
-
-/// Prepared transactions survive a restore with their locks. Those that would keep us from reading
-/// are refused, the rest is told. Looks at catalogs only, for which no lock of theirs is waited.
-///
-/// Yields whether a published or selected table is locked: whoever asks anything about it waits.
-pub(super) async fn locked(
-    side: Side,
-    server_version: u32,
-    connection: &Session,
-    selection: &Selection,
-    findings: &mut Findings,
-) -> Result<bool> {
-    let published_schemas = published_schemas(server_version);
-    let (schemas, names): (Vec<&str>, Vec<&str>) =
-        selection.tables.iter().map(|table| (table.schema.as_str(), table.name.as_str())).unzip();
-    let prepared: Vec<(String, Vec<String>)> = connection
-        .query(
-            &format!(
-                r#"
-        with recursive held (transaction, relation) as (
-          select p.transaction, l.relation
-            from pg_prepared_xacts p
-            -- Every transaction holds its own id, under the same name as its other locks.
-            join pg_locks own
-              on own.locktype = 'transactionid' and own.transactionid = p.transaction
-            join pg_locks l on l.virtualtransaction = own.virtualtransaction
-           where p.database = current_database()
-             and own.pid is null and own.granted
-             and l.pid is null
-             and l.locktype = 'relation'
-             and l.mode = 'AccessExclusiveLock'
-        ),
-        -- A locked partition keeps its root from being read too.
-        affected (transaction, relation) as (
-          select transaction, relation from held
-           union
-          select a.transaction, i.inhparent
-            from affected a
-            join pg_inherits i on i.inhrelid = a.relation
-        )
-        select p.gid,
-               array(select format('%I.%I', n.nspname, c.relname)
-                       from affected a
-                       join pg_class c on c.oid = a.relation
-                       join pg_namespace n on n.oid = c.relnamespace
-                      where a.transaction = p.transaction
-                        and c.relkind in ('r', 'p')
-                        -- Those below are the server's own.
-                        and c.oid >= 16384
-                        and ((n.nspname, c.relname) in
-                               (select w.schema, w.name
-                                  from unnest($1::text[], $2::text[]) as w (schema, name))
-                             or exists (select from pg_publication p
-                                         where (cardinality($3::text[]) = 0 or p.pubname = any ($3))
-                                           and (p.puballtables
-                                                or exists (select from pg_publication_rel r
-                                                            where r.prpubid = p.oid
-                                                              and r.prrelid = c.oid)
-                                                or {published_schemas})))
-                      order by 1)
-          from pg_prepared_xacts p
-         where p.database = current_database()
-         order by 1
-        "#
-            ),
-            &[&schemas, &names, &selection.publications],
-        )
-        .await?;
-    let mut blocked = false;
-    for (gid, tables) in prepared {
-        if tables.is_empty() {
-            findings.warn(format!(
-                "the prepared transaction {gid:?} is open on {side}: its changes count as not made"
-            ));
-        } else {
-            blocked = true;
-            findings.refuse(format!(
-                "the prepared transaction {gid:?} on {side} holds a lock that keeps {} from being \
-                 read: on this copy it is safe to run rollback prepared '{}'",
-                tables.join(", "),
-                gid.replace('\'', "''")
-            ));
-        }
-    }
-    Ok(blocked)
 }
 
 /// Neither side may have been written to since its restore.

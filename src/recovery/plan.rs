@@ -1,17 +1,18 @@
 //! What a recovery would do: each table, how it is diffed and why, how big it is.
 
-use std::ops::Range;
-
 use uuid::Uuid;
 
-use super::set_up::connect_both;
+use super::ranges::{
+    BLOCK, block_range, block_ranges, bytes, bytes_a_second, key_ranges, range_blocks,
+    rows_at_once, tables,
+};
+use super::strategy_choice::{Choice, choices, choose};
 use super::work_item::{PlannedItem, WorkItemSpec};
-use crate::catalog::{self, Key, RelationKind, SameStorage, TablePair};
-use crate::diff::{self, AllRows, BlockRange, KeyRange, SameFile, Scope, Source, Tables};
+use crate::catalog::{Key, TablePair};
+use crate::diff::{AllRows, Scope};
 use crate::error::Result;
 use crate::fdw::{self, ForeignTable, Link};
-use crate::model::{Plan, PlanTable, Request, Strategy, StrategyChoice, Throughput, Verify};
-use crate::postgres::{QualifiedName, Session};
+use crate::model::{Plan, PlanTable, Request, Strategy, Throughput, Verify};
 use crate::preflight::{self, PreflightReport, Servers};
 
 /// What would be compared, how, how big, and every warning. Changes nothing on either server.
@@ -57,7 +58,7 @@ pub async fn plan(servers: &Servers, request: &Request) -> Result<Plan> {
 pub(super) async fn check_grants(
     servers: &Servers,
     request: &Request,
-    checked: &preflight::PreflightReport,
+    checked: &PreflightReport,
 ) -> Result<()> {
     let link = Link::new(Uuid::nil(), checked.target.clone());
     let foreign = foreign_tables(checked, request, &link);
@@ -70,16 +71,6 @@ pub(super) async fn check_grants(
 /// A rough estimate.
 fn expected_seconds(table: &PlanTable) -> f64 {
     table.bytes as f64 / bytes_a_second(table.strategy)
-}
-
-/// Per strategy, a third of what was measured with both servers and the program on one machine of
-/// two cores and everything cached (docs/architecture.md, "How long it takes").
-fn bytes_a_second(strategy: Strategy) -> f64 {
-    match strategy {
-        Strategy::RowVersions => 250e6,
-        Strategy::Content => 30e6,
-        Strategy::Full => 10e6,
-    }
 }
 
 /// The work items of a checked request, largest first, so that the longest does not start last.
@@ -198,22 +189,6 @@ fn put_into_batches(items: &mut [PlannedItem], parallel: u16) {
     }
 }
 
-fn tables(pair: &TablePair, foreign: Option<QualifiedName>) -> Tables {
-    let source = |relation: &catalog::Relation, filter: &Option<String>, columns: &[_]| Source {
-        relation: QualifiedName::from(&relation.name),
-        only: relation.kind == RelationKind::Parent,
-        filter: filter.clone(),
-        columns: columns.to_vec(),
-    };
-    Tables {
-        table: pair.table.clone(),
-        head: source(&pair.head, &pair.published.filter, &pair.table.columns),
-        base: pair.base.as_ref().map(|base| source(base, &pair.base_filter, &pair.base_columns)),
-        foreign,
-        sound_index: pair.sound_index().is_ok(),
-    }
-}
-
 /// The foreign tables that the work items of a checked request need.
 pub(super) fn foreign_tables(
     checked: &PreflightReport,
@@ -243,273 +218,22 @@ fn foreign_table(
     ForeignTable::of(link, pair).filter(|_| needed)
 }
 
-/// What a work item should take: long enough to be worth its set-up, short enough that little is
-/// lost with a worker and that many workers have something to do.
-const RANGE_SECONDS: f64 = 10.0;
-
-/// Bytes below which a table is not cut only to give every worker a part.
-const WORTH_A_RANGE: u64 = 64 << 20;
-
-/// Blocks of a table in one work item: as asked for, else as many as take [`RANGE_SECONDS`], and
-/// fewer where workers would have nothing to do.
-fn range_blocks(request: &Request, strategy: Strategy, bytes: u64) -> u32 {
-    request.range_blocks.unwrap_or_else(|| default_range_blocks(strategy, bytes, request.parallel))
-}
-
-fn default_range_blocks(strategy: Strategy, bytes: u64, parallel: u16) -> u32 {
-    let long = (bytes_a_second(strategy) * RANGE_SECONDS) as u64;
-    // Several for each, since they take different times.
-    let share = bytes.div_ceil(u64::from(parallel.max(1)) * 3);
-    u32::try_from(long.min(share.max(WORTH_A_RANGE)) / BLOCK).unwrap_or(u32::MAX).max(1)
-}
-
-/// Bytes of a block, unless PostgreSQL was built otherwise.
-const BLOCK: u64 = 8192;
-
-fn block_range(
-    checked: &PreflightReport,
-    request: &Request,
-    pair: &TablePair,
-    relation: &SameStorage,
-    blocks: Range<u32>,
-) -> BlockRange {
-    BlockRange {
-        head: QualifiedName::from(&relation.head),
-        base: QualifiedName::from(&relation.base),
-        file: SameFile { oid: relation.oid, filenode: relation.filenode },
-        blocks,
-        rows: rows_at_once(pair, u64::MAX),
-        reused: checked.reused_ids,
-        sample_percent: if request.verify == Verify::Sample { request.sample_percent } else { 0 },
-    }
-}
-
-/// Cuts a relation into ranges of so many blocks, the last of them first: new row versions lie at
-/// the end, where most work is, so that it must not begin when all else is done. For the same reason
-/// what is left over is the range at the beginning. The one at the end is open, and an empty relation
-/// has one too, so that nothing depends on a size that was read a moment ago.
-fn block_ranges(blocks: u32, in_range: u32) -> Vec<Range<u32>> {
-    let in_range = in_range.max(1);
-    let rest = blocks.checked_sub(1).map_or(0, |last| last % in_range + 1);
-    let mut starts: Vec<u32> = (rest..blocks).step_by(in_range as usize).collect();
-    starts.insert(0, 0);
-    let ends = starts.iter().skip(1).copied().chain([u32::MAX]).collect::<Vec<u32>>();
-    starts.into_iter().zip(ends).map(|(start, end)| start..end).rev().collect()
-}
-
-/// Bytes of printed rows of one side that may be held at once.
-const HELD_BYTES: u64 = 4 << 20;
-
-/// Rows of a table that may be held at once, at most those of so many stored bytes. Values print
-/// longer than they are stored, compressed ones above all, hence the factor.
-fn rows_at_once(pair: &TablePair, bytes_at_once: u64) -> u32 {
-    let width = |relation: &catalog::Relation| match relation.rows {
-        Some(rows) if rows > 0 => relation.bytes / rows,
-        // Never counted: rather wide, if there is anything, and wider where much lies outside of
-        // the few pages that hold the rows themselves.
-        _ => relation.bytes.min(1024).max(relation.bytes / (50 * relation.pages).max(1)),
-    };
-    let width = width(&pair.head).max(pair.base.as_ref().map_or(0, width)).max(1);
-    (HELD_BYTES / (4 * width)).min(bytes_at_once / width).clamp(1, 8192) as u32
-}
-
-/// Cuts a table into ranges of keys of about the size of so many blocks, at bounds that head has in
-/// a few blocks of it.
-async fn key_ranges(
-    head: &Session,
-    pair: &TablePair,
-    tables: &Tables,
-    in_range: u32,
-) -> Result<Vec<KeyRange>> {
-    let range_bytes = u64::from(in_range.max(1)) * BLOCK;
-    let parts = u32::try_from(bytes(pair) / range_bytes + 1).unwrap_or(u32::MAX);
-    let inner = diff::key_bounds(head, tables, pair.head.pages, parts).await?;
-    let bounds: Vec<Option<Vec<String>>> =
-        std::iter::once(None).chain(inner.into_iter().map(Some)).chain([None]).collect();
-    let rows = rows_at_once(pair, range_bytes);
-    Ok(bounds
-        .windows(2)
-        .map(|ends| KeyRange { from: ends[0].clone(), to: ends[1].clone(), rows })
-        .collect())
-}
-
-struct Choice {
-    strategy: Strategy,
-    reason: String,
-    /// For `row-versions`: what holds the rows.
-    storage: Vec<SameStorage>,
-}
-
-/// How each pair is compared.
-///
-/// # Errors
-/// A server cannot be asked how much of a large table changed.
-async fn choices(
-    servers: &Servers,
-    checked: &PreflightReport,
-    request: &Request,
-) -> Result<Vec<Choice>> {
-    let mut choices: Vec<Choice> =
-        checked.pairs.iter().map(|pair| choose(checked, request, pair)).collect();
-    let questionable = |pair: &TablePair, choice: &Choice| {
-        let blocks = choice.storage.first().map_or(0, |relation| relation.blocks);
-        request.strategy == StrategyChoice::Auto
-            && choice.strategy == Strategy::RowVersions
-            && choice.storage.len() == 1
-            && u64::from(blocks) * BLOCK >= WORTH_A_RANGE
-            && pair.same_order().is_ok()
-    };
-    let mut sessions = None;
-    for (pair, choice) in checked.pairs.iter().zip(&mut choices) {
-        let Key::Columns(key) = &pair.table.key else { continue };
-        if !questionable(pair, choice) {
-            continue;
-        }
-        let (base, head) = match &mut sessions {
-            Some(sessions) => sessions,
-            none => none.insert(connect_both(servers, "deltacompare plan").await?),
-        };
-        if !diff::follows_its_key(base, &tables(pair, None), key[0]).await? {
-            continue;
-        }
-        let (mut on_base, mut on_head) =
-            tokio::try_join!(diff::snapshot(base), diff::snapshot(head))?;
-        let both = diff::Sessions { base: &mut on_base, head: &mut on_head };
-        let range = block_range(checked, request, pair, &choice.storage[0], 0..u32::MAX);
-        let share = diff::changed_share(both, &tables(pair, None), &range).await?;
-        let _ = tokio::join!(on_base.rollback(), on_head.rollback());
-        if share >= MERGED_FROM {
-            *choice = Choice {
-                strategy: Strategy::Content,
-                reason: format!(
-                    "row versions are comparable, but about {:.0} % of them changed, and the rows \
-                     lie in the order of their key: merged by key",
-                    100.0 * share
-                ),
-                storage: Vec::new(),
-            };
-        }
-    }
-    if let Some((base, head)) = sessions {
-        tokio::join!(base.close(), head.close());
-    }
-    Ok(choices)
-}
-
-/// Share of row versions on one side only from which reading a table in the order of its key is
-/// faster than looking for the other version of each.
-const MERGED_FROM: f64 = 0.25;
-
-/// Partitions from which it is asked what each of them costs.
-const MANY_PARTITIONS: usize = 100;
-
-/// What a partition costs as a work item of its own, in seconds.
-const PARTITION_SECONDS: f64 = 0.02;
-
-/// What a partition costs in each step of `content`, whose queries go through the root and plan all of
-/// its partitions, in seconds.
-const PLANNED_SECONDS: f64 = 50e-6;
-
-/// Rows of a step of `content`.
-const STEP_ROWS: f64 = 8192.0;
-
-/// Whether reading all of a table costs less than what its many partitions cost in this strategy.
-fn costs_more_than_full(
-    strategy: Strategy,
-    partitions: usize,
-    bytes: u64,
-    rows: Option<u64>,
-) -> bool {
-    let partitions_cost = match strategy {
-        Strategy::RowVersions => PARTITION_SECONDS,
-        // Where nobody has counted them, so many as rows of fifty bytes would be.
-        Strategy::Content => rows.unwrap_or(bytes / 50) as f64 / STEP_ROWS * PLANNED_SECONDS,
-        Strategy::Full => return false,
-    } * partitions as f64;
-    let seconds = |strategy| bytes as f64 / bytes_a_second(strategy);
-    partitions >= MANY_PARTITIONS && seconds(strategy) + partitions_cost > seconds(Strategy::Full)
-}
-
-fn choose(checked: &PreflightReport, request: &Request, pair: &TablePair) -> Choice {
-    let choice = by_state(checked, request, pair);
-    let partitions = checked.partitions(pair);
-    let each_by_itself = pair.sound_index().is_ok() && pair.same_order().is_ok();
-    if request.strategy != StrategyChoice::Auto
-        || pair.table.key == Key::WholeRow
-        || !each_by_itself
-        || !costs_more_than_full(choice.strategy, partitions, bytes(pair), pair.head.rows)
-    {
-        return choice;
-    }
-    let reason = format!(
-        "{}, but it is in {partitions} partitions, and to read all rows costs less than to look \
-         into each of these by {}",
-        choice.reason,
-        choice.strategy.as_str()
-    );
-    Choice { strategy: Strategy::Full, reason, storage: Vec::new() }
-}
-
-/// The first strategy that a table's state allows.
-fn by_state(checked: &PreflightReport, request: &Request, pair: &TablePair) -> Choice {
-    let with = |strategy, reason: String| Choice { strategy, reason, storage: Vec::new() };
-    if request.strategy == StrategyChoice::Full {
-        return with(Strategy::Full, "asked for".to_owned());
-    }
-    let row_versions = if request.strategy == StrategyChoice::Content {
-        Err("content was asked for".to_owned())
-    } else {
-        checked.same_rows(pair)
-    };
-    match row_versions {
-        Ok(storage) => Choice {
-            strategy: Strategy::RowVersions,
-            reason: match pair.sound_index() {
-                Ok(()) => "row versions are comparable".to_owned(),
-                Err(unsound) => {
-                    format!(
-                        "row versions are comparable; matched without an index, since {unsound}"
-                    )
-                }
-            },
-            storage,
-        },
-        Err(reason) if pair.base.is_none() => {
-            let not_on_base = "it is not on base";
-            if reason == not_on_base {
-                with(Strategy::Full, reason)
-            } else {
-                with(Strategy::Full, format!("{reason}; {not_on_base}"))
-            }
-        }
-        Err(reason) => match pair.same_order() {
-            Ok(()) => with(Strategy::Content, reason),
-            Err(unknown) => with(
-                Strategy::Content,
-                format!("{reason}; compared by a hash of its key, since {unknown}"),
-            ),
-        },
-    }
-}
-
 fn key_names(pair: &TablePair) -> Vec<String> {
     match &pair.table.key {
-        crate::catalog::Key::Columns(positions) => {
+        Key::Columns(positions) => {
             positions.iter().map(|&at| pair.table.columns[at].name.clone()).collect()
         }
-        crate::catalog::Key::WholeRow => Vec::new(),
+        Key::WholeRow => Vec::new(),
     }
-}
-
-fn bytes(pair: &TablePair) -> u64 {
-    pair.head.bytes.max(pair.base.as_ref().map_or(0, |base| base.bytes))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::catalog::{ReplicaIdentity, Table};
+    use crate::diff::{Source, Tables};
     use crate::model::TableName;
+    use crate::postgres::QualifiedName;
 
     fn planned(small: bool) -> PlannedItem {
         let name = TableName { schema: "s".into(), name: "t".into() };
@@ -543,20 +267,6 @@ mod tests {
     }
 
     #[test]
-    fn ranges_cover_every_block_once() {
-        for blocks in [0, 1, 7, 8, 9, 40, u32::MAX] {
-            let in_range = if blocks == u32::MAX { 1 << 30 } else { 8 };
-            let ranges = block_ranges(blocks, in_range);
-            assert_eq!(ranges[0].end, u32::MAX);
-            assert_eq!(ranges.last().unwrap().start, 0);
-            assert!(ranges.windows(2).all(|pair| pair[0].start == pair[1].end), "{blocks}");
-            let (all, some) = (u64::from(blocks), u64::from(in_range));
-            assert_eq!(ranges.len() as u64, all.div_ceil(some).max(1), "{blocks}");
-            assert!(ranges.iter().all(|range| !range.is_empty()), "{blocks}");
-        }
-    }
-
-    #[test]
     fn small_tables_are_claimed_together_and_every_worker_has_several_batches() {
         let sizes = |large: usize, small: usize, parallel| {
             let mut items: Vec<PlannedItem> =
@@ -574,39 +284,5 @@ mod tests {
         assert_eq!(sizes(0, 12, 4).len(), 12);
         assert_eq!(sizes(0, 12_000, 4).len(), 120);
         assert!(sizes(0, 0, 4).is_empty());
-    }
-
-    #[test]
-    fn many_small_partitions_are_read_as_one_table() {
-        const MB: u64 = 1 << 20;
-        for (strategy, partitions, bytes, full) in [
-            (Strategy::RowVersions, 1, 0, false),
-            (Strategy::RowVersions, 99, MB, false),
-            (Strategy::RowVersions, 100, MB, true),
-            (Strategy::RowVersions, 3000, 150 * MB, true),
-            (Strategy::RowVersions, 3000, 100_000 * MB, false),
-            (Strategy::Content, 3000, 150 * MB, true),
-            (Strategy::Content, 100, 150 * MB, false),
-            (Strategy::Full, 3000, MB, false),
-        ] {
-            let chosen = costs_more_than_full(strategy, partitions, bytes, Some(bytes / 50));
-            assert_eq!(chosen, full, "{strategy:?} {partitions} {bytes}");
-        }
-    }
-
-    #[test]
-    fn ranges_give_every_worker_a_part_and_none_an_hour() {
-        const TB: u64 = 1 << 40;
-        for (strategy, bytes, parallel, megabytes) in [
-            // Small tables stay whole, larger ones are shared, and the largest go in many parts.
-            (Strategy::RowVersions, 1 << 20, 4, 64),
-            (Strategy::RowVersions, 1 << 30, 4, 85),
-            (Strategy::RowVersions, TB, 4, 2384),
-            (Strategy::Content, TB, 4, 286),
-            (Strategy::Content, 1 << 30, 1, 286),
-        ] {
-            let blocks = default_range_blocks(strategy, bytes, parallel);
-            assert_eq!((u64::from(blocks) * BLOCK) >> 20, megabytes, "{strategy:?} {bytes}");
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use deltacompare_testbed::Postgres;
 
-use crate::support::{Database, Gap, Run, assert_events_turn_base_into_head, deltacompare};
+use crate::support::{Database, Gap, Run, assert_events_turn_base_into_head, run_by};
 
 /// A type, a value, and another that differs from it only in what hash functions, `=` or a
 /// canonical form may lose.
@@ -94,19 +94,7 @@ const PAIRS: &[(&str, &str, &str)] = &[
 ];
 
 async fn run(gap: &Gap, strategy: &str, more: &[&str]) -> Run {
-    let mut arguments = vec![
-        "run",
-        "--format",
-        "landing",
-        "--sink",
-        "ndjson:{dir}/events",
-        "--report",
-        "{dir}/report",
-        "--strategy",
-        strategy,
-    ];
-    arguments.extend(more);
-    let run = deltacompare(gap, &arguments).run().await;
+    let run = run_by(gap, strategy, more).run().await;
     run.assert_completed();
     run
 }

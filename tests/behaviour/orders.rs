@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use deltacompare_testbed::Postgres;
 use serde_json::Value;
 
-use crate::support::{Database, Gap, Run, assert_events_turn_base_into_head, deltacompare, skip};
+use crate::support::{Database, Gap, Run, assert_events_turn_base_into_head, run_by, skip};
 
 /// Two ICU collations whose order changes later, as it does with another version of the library:
 /// `mix` keeps its version, `aged` says that it had another one.
@@ -49,19 +49,7 @@ fn mixed_rows(table: &str, columns: &str, rows: u32) -> String {
 }
 
 async fn run(gap: &Gap, strategy: &str, more: &[&str]) -> Run {
-    let mut arguments = vec![
-        "run",
-        "--format",
-        "landing",
-        "--sink",
-        "ndjson:{dir}/events",
-        "--report",
-        "{dir}/report",
-        "--strategy",
-        strategy,
-    ];
-    arguments.extend(more);
-    deltacompare(gap, &arguments).run().await
+    run_by(gap, strategy, more).run().await
 }
 
 /// What the report says of a table's warnings.

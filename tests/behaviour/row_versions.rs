@@ -13,7 +13,7 @@ mod wraparound;
 use deltacompare_testbed::{Options, Postgres, Production, Server};
 
 use crate::support::{
-    Database, Events, Gap, Program, Run, assert_events_turn_base_into_head, deltacompare,
+    Database, Events, Gap, Program, Run, assert_events_turn_base_into_head, deltacompare, run_by,
 };
 
 /// A table with what happens to it before and in the gap, statement by statement, and how it must
@@ -54,22 +54,11 @@ async fn all(server: &Server, statements: impl Iterator<Item = &&'static str>) {
 
 /// `deltacompare run` with landing events, a report, and `full` as the second judge.
 fn program(gap: &Gap, strategy: &str, more: &[&str]) -> Program {
-    let mut arguments = vec![
-        "run",
-        "--format",
-        "landing",
-        "--sink",
-        "ndjson:{dir}/events",
-        "--report",
-        "{dir}/report",
-        "--strategy",
-        strategy,
-    ];
+    let mut more = more.to_vec();
     if !more.contains(&"--verify") {
-        arguments.extend(["--verify", "full"]);
+        more.extend(["--verify", "full"]);
     }
-    arguments.extend(more);
-    deltacompare(gap, &arguments)
+    run_by(gap, strategy, &more)
 }
 
 /// Every case comes out right and was diffed as it says.

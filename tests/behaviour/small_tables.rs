@@ -99,6 +99,28 @@ async fn assert_in_a_batch(gap: &Gap) {
     assert_eq!(value(gap, at_work).await, 1);
 }
 
+/// A recovery of the app that is held in the middle of a batch, with what holds it and its id.
+async fn stopped_in_a_batch(gap: &Gap) -> (Hosted, Connection, String) {
+    let app = start(gap, 1, &[]).await;
+    let gate = stop_at_t20(gap).await;
+    let id = app.begin(&request()).await;
+    until(gap, AT_T20).await;
+    assert_in_a_batch(gap).await;
+    (app, gate, id)
+}
+
+/// A recovery of the command line whose process was killed in the middle of a batch: its id.
+async fn killed_in_a_batch(gap: &Gap) -> String {
+    let gate = stop_at_t20(gap).await;
+    let mut killed = run(gap, &NEW);
+    let mut child = killed.spawn();
+    until(gap, AT_T20).await;
+    assert_in_a_batch(gap).await;
+    child.kill().await.unwrap();
+    gate.close().await.unwrap();
+    recovery_id(gap).await
+}
+
 async fn recovery_id(gap: &Gap) -> String {
     gap.head.value("select id::text from deltacompare.recovery").await.unwrap()
 }
@@ -119,14 +141,7 @@ async fn assert_recovered(gap: &Gap, id: &str) {
 
 async fn killed_among_them_and_resumed() {
     let gap = gap().await;
-    let gate = stop_at_t20(&gap).await;
-    let mut killed = run(&gap, &NEW);
-    let mut child = killed.spawn();
-    until(&gap, AT_T20).await;
-    assert_in_a_batch(&gap).await;
-    child.kill().await.unwrap();
-    gate.close().await.unwrap();
-    let id = recovery_id(&gap).await;
+    let id = killed_in_a_batch(&gap).await;
     let resumed = run(&gap, &["--resume", &id, "--report", "{dir}/report"]).run().await;
     resumed.assert_completed();
     assert_recovered(&gap, &id).await;
@@ -140,14 +155,7 @@ async fn killed_among_them_and_resumed() {
 
 async fn the_app_carries_on_among_them() {
     let gap = gap().await;
-    let gate = stop_at_t20(&gap).await;
-    let mut killed = run(&gap, &NEW);
-    let mut child = killed.spawn();
-    until(&gap, AT_T20).await;
-    assert_in_a_batch(&gap).await;
-    child.kill().await.unwrap();
-    gate.close().await.unwrap();
-    let id = recovery_id(&gap).await;
+    let id = killed_in_a_batch(&gap).await;
     let app = start(&gap, 2, &[]).await;
     assert_whole_of(&gap, &app, &id, &[]).await;
     drop(app);
@@ -156,11 +164,7 @@ async fn the_app_carries_on_among_them() {
 
 async fn the_command_line_carries_on_among_them() {
     let gap = gap().await;
-    let app = start(&gap, 1, &[]).await;
-    let gate = stop_at_t20(&gap).await;
-    let id = app.begin(&request()).await;
-    until(&gap, AT_T20).await;
-    assert_in_a_batch(&gap).await;
+    let (app, gate, id) = stopped_in_a_batch(&gap).await;
     let status = app.status(&id).await;
     assert_eq!(status["items"]["running"], 1, "{status:#}");
     drop(app);
@@ -203,11 +207,7 @@ async fn one_bad_table_fails_alone_and_is_tried_again_alone() {
 
 async fn cancelled_among_them() {
     let gap = gap().await;
-    let app = start(&gap, 1, &[]).await;
-    let gate = stop_at_t20(&gap).await;
-    let id = app.begin(&request()).await;
-    until(&gap, AT_T20).await;
-    assert_in_a_batch(&gap).await;
+    let (app, gate, id) = stopped_in_a_batch(&gap).await;
     let since = Instant::now();
     let cancelled = app.post(&format!("/api/recoveries/{id}/cancel"), &json!({})).await;
     assert_eq!(cancelled.status(), 200);

@@ -22,7 +22,7 @@ pub(crate) use harness::{Test, main, say, skip};
 pub(crate) use held::{hold_the_sink, until, waiting_for_the_sink};
 pub(crate) use hosted::Hosted;
 pub(crate) use package::package;
-pub(crate) use program::{Program, Run, deltacompare, url};
+pub(crate) use program::{Program, Run, deltacompare, run_by, url};
 pub(crate) use user_casts::USER_CASTS;
 pub(crate) use world::Database;
 

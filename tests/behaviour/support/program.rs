@@ -135,3 +135,11 @@ impl Run {
         assert_eq!(self.code, Some(0), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
     }
 }
+
+/// `deltacompare run` by a strategy, with landing events in `events` and a report in `report`.
+pub(crate) fn run_by(gap: &Gap, strategy: &str, more: &[&str]) -> Program {
+    let sink = ["run", "--format", "landing", "--sink", "ndjson:{dir}/events"];
+    let arguments =
+        [&sink[..], &["--report", "{dir}/report", "--strategy", strategy], more].concat();
+    deltacompare(gap, &arguments)
+}
