@@ -97,7 +97,7 @@ impl App {
                 let limits =
                     Limits { lease: self.options.lease, call: Some(self.call()?), files: false };
                 let servers = self.servers().await?;
-                servers.head.refuse_pooler().await?;
+                servers.head.connect_unpooled("deltacompare preflight").await?.close().await;
                 Engine::open(servers.clone(), event_hub, limits, Progress::silent()).await
             })
             .await?;

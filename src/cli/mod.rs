@@ -79,12 +79,10 @@ pub(crate) fn main() -> ExitCode {
             }
             Command::Cleanup { servers, yes } => {
                 let servers = servers.servers().await?;
-                servers.refuse_poolers().await.map_err(nothing_changed)?;
-                let (base, mut head) = tokio::try_join!(
-                    servers.base.connect("deltacompare cleanup"),
-                    servers.head.connect("deltacompare cleanup"),
-                )
-                .map_err(nothing_changed)?;
+                let (base, mut head) = servers
+                    .connect_unpooled("deltacompare cleanup")
+                    .await
+                    .map_err(nothing_changed)?;
                 let remains = Remains::find(&base, &head).await?;
                 output::remains(&remains);
                 if !remains.is_empty() && !yes {

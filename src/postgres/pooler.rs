@@ -13,22 +13,21 @@ pub(crate) const NAME_THE_SERVERS_PORT: &str =
     "name the port of the server itself (5432 unless it was changed; on Azure 5432, not 6432)";
 
 impl Server {
-    /// Refuses a server that is reached through a connection pooler: two sessions must have a
-    /// backend each and keep it, within a transaction and outside of one. That the settings of a
+    /// A session on a server that is not reached through a connection pooler: two sessions must have
+    /// a backend each and keep it, within a transaction and outside of one. That the settings of a
     /// session are in force is found out by [`Server::connect`].
     ///
     /// # Errors
     /// Refused; or as [`Server::connect`].
-    pub async fn refuse_pooler(&self) -> Result<()> {
-        let name = "deltacompare preflight";
+    pub async fn connect_unpooled(&self, name: &str) -> Result<Session> {
         let (one, other) = tokio::try_join!(self.connect(name), self.connect(name))?;
         let kept =
             async { Ok(keep_backends(&one, &other).await? && keep_backends(&other, &one).await?) };
         let kept = kept.await.map_err(|error: tokio_postgres::Error| {
             if is_from_pooler(&error) { self.pooled(&message(&error)) } else { error.into() }
         })?;
-        tokio::join!(one.close(), other.close());
-        if kept { Ok(()) } else { Err(self.pooled("a session has another backend each time")) }
+        other.close().await;
+        if kept { Ok(one) } else { Err(self.pooled("a session has another backend each time")) }
     }
 
     /// The refusal of a session that lacks settings that it was opened with.

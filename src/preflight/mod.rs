@@ -28,9 +28,9 @@ use jiff::Timestamp;
 use crate::catalog::{self, SameStorage, Selection, Storage, TablePair};
 use crate::diff::ReusedIds;
 use crate::error::{Error, Result};
-use crate::fdw::{self, FdwTarget};
+use crate::fdw::FdwTarget;
 use crate::model::{GapProof, History, Lsn, Recorded, Request};
-use crate::postgres::{Server, Side};
+use crate::postgres::{Server, Session, Side};
 
 /// The two servers of a recovery, as this process reaches them.
 #[derive(Clone, Debug)]
@@ -42,16 +42,16 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Refuses servers that are reached through a connection pooler.
+    /// Sessions on base and on head, neither of which is reached through a connection pooler.
     ///
     /// # Errors
     /// Refused, with both if it is so of both; or one cannot be reached.
-    pub async fn refuse_poolers(&self) -> Result<()> {
-        match tokio::join!(self.base.refuse_pooler(), self.head.refuse_pooler()) {
+    pub async fn connect_unpooled(&self, name: &str) -> Result<(Session, Session)> {
+        match tokio::join!(self.base.connect_unpooled(name), self.head.connect_unpooled(name)) {
             (Err(base), Err(head)) if base.kind() == head.kind() => {
                 Err(Error::new(base.kind(), format!("{base}\n{head}")))
             }
-            (base, head) => base.and(head),
+            (base, head) => Ok((base?, head?)),
         }
     }
 
@@ -160,12 +160,7 @@ pub(crate) const WRITTEN_TO: &str = "a restore was written to";
 /// # Errors
 /// Refused, with every reason found, one a line; or transient, if a server cannot be reached.
 pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<PreflightReport> {
-    servers.refuse_poolers().await?;
-    let (base, head) = tokio::try_join!(
-        servers.base.connect("deltacompare preflight"),
-        servers.head.connect("deltacompare preflight"),
-    )?;
-    let (mut base, mut head) = (base, head);
+    let (mut base, mut head) = servers.connect_unpooled("deltacompare preflight").await?;
     let mut findings = Findings::default();
     for session in [&base, &head] {
         if let Some(sentence) = login_triggers(session).await? {
@@ -286,11 +281,6 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Prefli
             None
         }
     };
-    if let Some(target) = target.as_ref().filter(|_| findings.refusals.is_empty())
-        && let Err(error) = fdw::probe(&mut head, target).await
-    {
-        findings.refuse(error.to_string());
-    }
     tokio::join!(base.close(), head.close());
     let warnings = findings.into_result()?;
     let target = target.ok_or_else(|| Error::refused("head has no way to base"))?;

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use super::{Servers, login_triggers, restore_ended, restore_id, same_restore};
 use crate::error::{Error, Result};
 use crate::model::{History, Record, Recorded};
-use crate::postgres::{Server, from_row};
+use crate::postgres::{Server, Session, from_row};
 
 pub(crate) use alterations::{RecordedRelations, altered_publications};
 pub(crate) use relations::{publications, relations};
@@ -52,9 +52,9 @@ impl Record {
     /// # Errors
     /// If a server cannot be reached, or is still being restored.
     pub async fn of(servers: &Servers) -> Result<Self> {
-        servers.refuse_poolers().await?;
+        let (base, head) = servers.connect_unpooled("deltacompare record").await?;
         let (base, head) =
-            tokio::try_join!(Recorded::of(&servers.base), Recorded::of(&servers.head))?;
+            tokio::try_join!(Recorded::of(&servers.base, base), Recorded::of(&servers.head, head))?;
         Ok(Self { base, head })
     }
 
@@ -123,8 +123,7 @@ impl Record {
 }
 
 impl Recorded {
-    async fn of(server: &Server) -> Result<Self> {
-        let connection = server.connect("deltacompare record").await?;
+    async fn of(server: &Server, connection: Session) -> Result<Self> {
         let row: ServerRow = connection.query_one(
 r#"
             select pg_is_in_recovery() as in_recovery,

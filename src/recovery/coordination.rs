@@ -82,7 +82,7 @@ impl Engine {
         worked.and(cleaned).map(|()| true)
     }
 
-    /// Sets the link up and stores the plan; of a recovery that has a plan, only the link.
+    /// Stores the plan, unless there is one, and sets the link up if tables are read through it.
     async fn plan(
         &self,
         recovery: &StoredRecovery,
@@ -109,13 +109,16 @@ impl Engine {
             Some(items) => items.iter().filter_map(|item| item.spec.foreign.clone()).collect(),
             None => foreign_tables_left(&self.store, recovery).await?,
         };
+        lock.assert_held().await?;
+        if planned.is_none() || !foreign.is_empty() {
+            // What an earlier process made, and its sessions.
+            remove_objects(&servers, id).await?;
+        }
         if !foreign.is_empty() {
             let tables = if foreign.len() == 1 { "table" } else { "tables" };
             self.progress.say(&format!("setting up {} foreign {tables}", foreign.len()));
+            set_up_link(&servers, &link, &foreign).await?;
         }
-        lock.assert_held().await?;
-        remove_objects(&servers, id).await?;
-        set_up_link(&servers, &link, &foreign).await?;
         match planned {
             Some(items) => Store::start(lock.session(), id, &checked.warnings, &items).await,
             None => Store::go_on(lock.session(), id).await,

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::coordinator_lock::CoordinatorLock;
 use super::deadline::Deadline;
-use super::plan::check_grants;
+use super::plan::check_link;
 use super::progress::Progress;
 use super::report::Report;
 use super::set_up::{are_restores, remove_objects, same_restores};
@@ -98,7 +98,7 @@ pub async fn check(
 ) -> Result<Approved> {
     let files = sinks::refuse_bad(request, event_hub).await?;
     let checked = preflight::check(servers, request).await?;
-    check_grants(servers, request, &checked).await?;
+    check_link(servers, request, &checked).await?;
     tracing::info!(gap = %checked.gap, "the restores are fit to be compared");
     Ok(Approved { checked, files })
 }
@@ -176,9 +176,9 @@ impl Engine {
     }
 
     /// Goes on with a recovery that nobody may be working on: it is checked once more, failures of
-    /// its items are forgotten, one that failed as a whole is tried again, and unless other processes
-    /// work on it, its link is set up again. Yields the result of the check for [`Engine::advance`];
-    /// `None` if it has ended.
+    /// its items are forgotten, and unless other processes work on it, its link is set up again. Of
+    /// one that failed, what had failed is tried again, as by [`Engine::retry`]. Yields the result of
+    /// the check for [`Engine::advance`]; `None` if it has completed or was cancelled.
     ///
     /// # Errors
     /// Refused, and nothing was changed; or the store cannot be reached.
@@ -188,7 +188,7 @@ impl Engine {
             self.store.keep_objects(id).await?;
         }
         self.progress.say(&format!("resuming recovery {id} ({})", recovery.state.as_str()));
-        let failed = recovery.state == RecoveryState::Failed && recovery.error.is_some();
+        let failed = recovery.state == RecoveryState::Failed;
         if recovery.state.is_end() && !failed {
             return Ok(None);
         }

@@ -6,6 +6,7 @@ use super::ranges::{
     BLOCK, block_range, block_ranges, bytes, bytes_a_second, key_ranges, range_blocks,
     rows_at_once, tables,
 };
+use super::set_up::connect_both;
 use super::strategy_choice::{Choice, choices, choose};
 use super::work_item::{PlannedItem, WorkItemSpec};
 use crate::catalog::{Key, TablePair};
@@ -21,7 +22,7 @@ use crate::preflight::{self, PreflightReport, Servers};
 /// As [`run`](super::run) would refuse the request.
 pub async fn plan(servers: &Servers, request: &Request) -> Result<Plan> {
     let checked = preflight::check(servers, request).await?;
-    check_grants(servers, request, &checked).await?;
+    check_link(servers, request, &checked).await?;
     let choices = choices(servers, &checked, request).await?;
     let tables: Vec<PlanTable> = checked
         .pairs
@@ -54,17 +55,25 @@ pub async fn plan(servers: &Servers, request: &Request) -> Result<Plan> {
     })
 }
 
-/// Whether head can be let read the tables that it must read. Changes nothing.
-pub(super) async fn check_grants(
+/// Whether head can reach base and be let read the tables that it must read, if there are any. Changes
+/// nothing.
+///
+/// # Errors
+/// Refused, if not.
+pub(super) async fn check_link(
     servers: &Servers,
     request: &Request,
     checked: &PreflightReport,
 ) -> Result<()> {
     let link = Link::new(Uuid::nil(), checked.target.clone());
     let foreign = foreign_tables(checked, request, &link);
-    let base = servers.base.connect("deltacompare preflight").await?;
+    if foreign.is_empty() {
+        return Ok(());
+    }
+    let (base, mut head) = connect_both(servers, "deltacompare preflight").await?;
+    fdw::probe(&mut head, &checked.target).await?;
     fdw::check_grants(&base, &foreign).await?;
-    base.close().await;
+    tokio::join!(base.close(), head.close());
     Ok(())
 }
 
@@ -84,7 +93,7 @@ pub(crate) async fn planned_items(
     link: &Link,
 ) -> Result<Vec<PlannedItem>> {
     let choices = choices(servers, checked, request).await?;
-    let head = servers.head.connect("deltacompare plan").await?;
+    let mut session = None;
     let mut items = Vec::new();
     for (pair, choice) in checked.pairs.iter().zip(choices) {
         let Choice { strategy, reason, storage } = choice;
@@ -129,7 +138,11 @@ pub(crate) async fn planned_items(
                 item(Scope::HashedKeys(AllRows { rows }), bytes(pair));
             }
             Strategy::Content => {
-                let ranges = key_ranges(&head, pair, &spec(Scope::Table).tables, in_range).await?;
+                let head = match &session {
+                    Some(head) => head,
+                    None => session.insert(servers.head.connect("deltacompare plan").await?),
+                };
+                let ranges = key_ranges(head, pair, &spec(Scope::Table).tables, in_range).await?;
                 let share = bytes(pair) / ranges.len() as u64;
                 for range in ranges {
                     item(Scope::Keys(range), share);
@@ -162,7 +175,9 @@ pub(crate) async fn planned_items(
             table.small = true;
         }
     }
-    head.close().await;
+    if let Some(head) = session {
+        head.close().await;
+    }
     items.sort_by_key(|item| std::cmp::Reverse((!item.small, item.bytes)));
     put_into_batches(&mut items, request.parallel);
     Ok(items)

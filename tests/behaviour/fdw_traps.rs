@@ -298,10 +298,34 @@ async fn rights_of_another_role() {
     assert!(!run.stderr.contains(gap.base.password(Role::Admin)));
 }
 
+/// Row versions and contents of tables with a key are read from each server by itself: head need not
+/// reach base, and no role is created there.
+async fn what_head_does_not_read_through_needs_no_link() {
+    let gap = Gap::between(
+        "create table t (id int primary key, v text); create table log (line text);
+         alter table log replica identity full; insert into log values ('l');
+         insert into t select i, 'v' from generate_series(1, 100) i;
+         create publication shop for all tables",
+        "update t set v = 'w' where id < 10; insert into log values ('m')",
+    )
+    .await;
+    // Nobody listens there.
+    let without_a_way = ["--fdw-port", "1"];
+    for strategy in ["row-versions", "content"] {
+        let keyed = ["--table", "public.t", "--strategy", strategy];
+        let run = run(&gap, &[&keyed[..], &without_a_way].concat()).await;
+        assert_counts(&run, &[("public.t", (0, 9, 0))]);
+    }
+    let both = deltacompare(&gap, &[&LANDING[..], &without_a_way].concat()).run().await;
+    assert_eq!(both.code, Some(2), "{}", both.stderr);
+    assert!(both.stderr.contains("port 1"), "{}", both.stderr);
+}
+
 tests! {
     [names, size, values]
     hostile_identifiers: own_servers,
     tables_of_every_shape,
     what_publications_let_through,
+    what_head_does_not_read_through_needs_no_link,
     rights_of_another_role: own_servers,
 }

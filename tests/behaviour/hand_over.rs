@@ -14,10 +14,8 @@ use crate::support::{
 
 /// A gap on whose head there is a status store already, and whose large table takes some steps.
 async fn gap() -> Gap {
-    let gap = Gap::between(&schema(60_000), &changes(7)).await;
-    let run = ["run", "--sink", "delta-table", "--table", "public.log"];
-    deltacompare(&gap, &run).run().await.assert_completed();
-    gap.head.sql("truncate deltacompare.recovery, deltacompare.delta cascade").await.unwrap();
+    let gap =
+        Gap::between(&schema(60_000), &changes(7)).await.with_status_store("public.log").await;
     slow_down(&gap, 0.4).await;
     gap
 }

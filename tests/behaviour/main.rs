@@ -59,6 +59,7 @@ mod small_tables;
 mod stopped_statements;
 mod telemetry;
 mod tls;
+mod transitions;
 mod unreadable;
 mod user_casts;
 mod value_roundtrip;
@@ -118,6 +119,7 @@ fn main() -> std::process::ExitCode {
             stopped_statements::tests(),
             telemetry::tests(),
             tls::tests(),
+            transitions::tests(),
             unreadable::tests(),
             user_casts::tests(),
             value_roundtrip::tests(),

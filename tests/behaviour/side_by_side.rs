@@ -22,19 +22,12 @@ const GAP: &str = "update one set v = 'w' where id < 10; delete from two";
 
 /// A gap on whose head there is a status store already.
 async fn gap() -> Gap {
-    with_store(Gap::between(SHOP, GAP).await).await
+    Gap::between(SHOP, GAP).await.with_status_store("public.one").await
 }
 
 /// The same on servers of its own.
 async fn own_gap() -> Gap {
-    with_store(Gap::own(Options::default(), SHOP, GAP).await).await
-}
-
-async fn with_store(gap: Gap) -> Gap {
-    let run = deltacompare(&gap, &["run", "--sink", "delta-table", "--table", "public.one"]);
-    run.run().await.assert_completed();
-    gap.head.sql("truncate deltacompare.recovery, deltacompare.delta cascade").await.unwrap();
-    gap
+    Gap::own(Options::default(), SHOP, GAP).await.with_status_store("public.one").await
 }
 
 /// A recovery whose events go to the delta table, and a file with what it says.

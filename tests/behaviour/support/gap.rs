@@ -2,7 +2,7 @@
 
 use deltacompare_testbed::{Options, Postgres, Production, Server};
 
-use super::Database;
+use super::{Database, deltacompare};
 
 /// The two restores of a production. Servers of a gap's own end when this is dropped.
 pub(crate) struct Gap {
@@ -61,6 +61,17 @@ impl Gap {
     pub(crate) async fn of(base: Server, head: Server) -> Self {
         head.allow_postgres_fdw().await.unwrap();
         Self { base, head }
+    }
+}
+
+impl Gap {
+    /// The same with a status store on head, which knows no recovery. The program makes it by
+    /// recovering this table.
+    pub(crate) async fn with_status_store(self, table: &str) -> Self {
+        let run = ["run", "--sink", "delta-table", "--table", table];
+        deltacompare(&self, &run).run().await.assert_completed();
+        self.head.sql("truncate deltacompare.recovery, deltacompare.delta cascade").await.unwrap();
+        self
     }
 }
 

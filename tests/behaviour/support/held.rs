@@ -6,20 +6,34 @@ use deltacompare_testbed::Connection;
 
 use super::Gap;
 
-/// Nobody can write to the delta table until this is closed: whoever has events in hand waits.
-pub(crate) async fn hold_the_sink(gap: &Gap) -> Connection {
+/// Nobody can write to this table of the status schema until this is closed.
+pub(crate) async fn hold(gap: &Gap, table: &str) -> Connection {
     let session = gap.head.connect().await.unwrap();
-    session.sql("begin; lock table deltacompare.delta in exclusive mode").await.unwrap();
+    let lock = format!(
+        "set application_name = 'deltacompare gate'; begin;
+         lock table deltacompare.{table} in exclusive mode"
+    );
+    session.sql(&lock).await.unwrap();
     session
+}
+
+/// So many sessions wait for [`hold`] to end; a condition for [`until`].
+pub(crate) fn waiting_for(table: &str, sessions: usize) -> String {
+    format!(
+        "select count(*) = {sessions} from pg_locks
+          where not granted and relation = to_regclass('deltacompare.{table}')
+            and database = (select oid from pg_database where datname = current_database())"
+    )
+}
+
+/// The same of the delta table: whoever has events in hand waits.
+pub(crate) async fn hold_the_sink(gap: &Gap) -> Connection {
+    hold(gap, "delta").await
 }
 
 /// So many sessions wait for [`hold_the_sink`] to end; a condition for [`until`].
 pub(crate) fn waiting_for_the_sink(workers: usize) -> String {
-    format!(
-        "select count(*) = {workers} from pg_locks
-          where not granted and relation = to_regclass('deltacompare.delta')
-            and database = (select oid from pg_database where datname = current_database())"
-    )
+    waiting_for("delta", workers)
 }
 
 /// Waits until a query on head is true, at most for a while.

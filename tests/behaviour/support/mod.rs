@@ -19,7 +19,7 @@ pub(crate) use deltacompare_judge::{
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use gap::{Gap, leftovers};
 pub(crate) use harness::{Test, main, say, skip};
-pub(crate) use held::{hold_the_sink, until, waiting_for_the_sink};
+pub(crate) use held::{hold, hold_the_sink, until, waiting_for, waiting_for_the_sink};
 pub(crate) use hosted::Hosted;
 pub(crate) use package::package;
 pub(crate) use program::{Program, Run, deltacompare, run_by, url};
