@@ -16,7 +16,9 @@ const GAP: &str = "update t set v = 'w' where id > 60";
 
 async fn nothing_is_removed_without_yes() {
     let gap = Gap::own(Options::default(), SCHEMA, GAP).await;
-    let run = ["run", "--sink", "delta-table", "--table", "public.t", "--keep-objects"];
+    let through_head = ["--strategy", "full", "--keep-objects"];
+    let run =
+        [&["run", "--sink", "delta-table", "--table", "public.t"], &through_head[..]].concat();
     for _ in 0..2 {
         deltacompare(&gap, &run).run().await.assert_completed();
     }

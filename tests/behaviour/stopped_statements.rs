@@ -16,7 +16,7 @@ async fn at_work(server: &Server) -> Vec<String> {
         .rows(
             "select query from pg_stat_activity
               where datname = current_database() and application_name like 'deltacompare%'
-                and state <> 'idle'",
+                and application_name <> 'deltacompare gate' and state <> 'idle'",
         )
         .await
         .unwrap();

@@ -161,7 +161,7 @@ async fn a_hub_that_vanishes_for_a_while_costs_time_only() {
 async fn a_hub_that_stays_away_stops_the_run_in_time() {
     let gap = gap().await;
     let hub = EventHubs::start(HubOptions::default()).await.unwrap();
-    let impatient = [&SLOWLY[..], &["--event-hub-patience-seconds", "1"]].concat();
+    let impatient = [&SLOWLY[..], &["--event-hub-patience-seconds", "4"]].concat();
     let (run, since) = tokio::join!(run(&gap, &hub, &impatient), async {
         has_some(&hub).await;
         hub.exists(false);

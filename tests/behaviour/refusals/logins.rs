@@ -71,24 +71,25 @@ async fn logins_that_cannot_work() {
 }
 
 async fn extensions_that_are_not_allowed() {
+    const FULL: [&str; 2] = ["--strategy", "full"];
     let gap = Gap::own(Options::default(), SHOP, GAP).await;
     gap.head.sql("drop extension postgres_fdw cascade").await.unwrap();
     // Allowed nowhere else, and a plain role may not create it: PostgreSQL's own refusal.
     let words =
         ["does not let this role set up postgres_fdw", "permission denied", "azure.extensions"];
-    assert_refused(&gap, run(&gap, &[]), &words).await;
+    assert_refused(&gap, run(&gap, &FULL), &words).await;
     for list in ["pgcrypto", "", "pg_cron,POSTGRES_FDW_X"] {
         gap.head.sql(format!("alter database shop set azure.extensions = '{list}'")).await.unwrap();
         let words =
             ["does not allow the extension postgres_fdw", "POSTGRES_FDW", "azure.extensions"];
-        assert_refused(&gap, run(&gap, &[]), &words).await;
+        assert_refused(&gap, run(&gap, &FULL), &words).await;
     }
     gap.head
         .sql("alter database shop set azure.extensions = 'pgcrypto, Postgres_FDW'")
         .await
         .unwrap();
     gap.head.allow_postgres_fdw().await.unwrap();
-    assert_runs(run(&gap, &[])).await;
+    assert_runs(run(&gap, &FULL)).await;
 }
 
 async fn rights_that_are_missing() {

@@ -132,6 +132,7 @@ async fn versions_that_nobody_knows() {
 }
 
 async fn base_out_of_heads_reach() {
+    const FULL: [&str; 2] = ["--strategy", "full"];
     let gap = Gap::own(Options::default(), SHOP, GAP).await;
     let port = gap.base.port();
     let own = format!("host 127.0.0.1, port {port}, database shop, sslmode disable");
@@ -141,7 +142,7 @@ async fn base_out_of_heads_reach() {
         (&["--fdw-sslmode", "require"], &["sslmode require", "does not support SSL"]),
         (&["--fdw-sslmode", "verify-ca"], &["--fdw-sslrootcert"]),
     ] {
-        assert_refused(&gap, run(&gap, arguments), words).await;
+        assert_refused(&gap, run(&gap, &[&FULL[..], arguments].concat()), words).await;
     }
     // Base lets us in but not the role of head.
     let hba = gap.base.data_dir().join("pg_hba.conf");
@@ -154,13 +155,16 @@ async fn base_out_of_heads_reach() {
         gap.base.sql("select pg_reload_conf()").await.unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
         let words = [own.as_str(), "pg_hba.conf", "firewall", "--fdw-host"];
-        assert_refused(&gap, run(&gap, &[]), &words).await;
+        assert_refused(&gap, run(&gap, &FULL), &words).await;
     }
     std::fs::write(&hba, everybody).unwrap();
     gap.base.sql("select pg_reload_conf()").await.unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     // Another way to the same server is fine.
-    deltacompare(&gap, &["plan", "--fdw-host", "localhost"]).run().await.assert_completed();
+    deltacompare(&gap, &["plan", "--strategy", "full", "--fdw-host", "localhost"])
+        .run()
+        .await
+        .assert_completed();
 }
 
 tests! {
