@@ -72,6 +72,29 @@ pub struct ServerSettings {
     identity_client_id: Option<String>,
 }
 
+/// Where production is. It is only ever looked at, so it has no part in a recovery's settings.
+#[derive(Clone, Debug, Args)]
+pub struct ProductionSettings {
+    /// The server whose slot was lost, any of its databases:
+    /// postgres://user@host:5432/database?sslmode=verify-full
+    #[arg(env = "DELTACOMPARE_PRODUCTION", hide_env_values = true, value_name = "URL")]
+    production: String,
+}
+
+impl ProductionSettings {
+    /// The server. Its password is in the URL, in `DELTACOMPARE_PRODUCTION_PASSWORD`, or in a `.pgpass`
+    /// file.
+    ///
+    /// # Errors
+    /// Refused if the URL cannot be used. The message holds no secret.
+    pub fn server(&self) -> Result<Server> {
+        let variable = Side::Production.password_variable();
+        let in_environment =
+            std::env::var(variable).ok().filter(|it| !it.is_empty()).map(SecretString::from);
+        from_password_file(Server::parse(Side::Production, &self.production, in_environment)?)
+    }
+}
+
 /// All that a process is told about where things are and who it is. No part of a request.
 #[derive(Clone, Debug, Parser)]
 pub struct Settings {

@@ -10,6 +10,7 @@
 //! [`crypto`], [`error`]. `tests/source/layers.rs` checks that.
 
 pub mod app;
+pub mod assessment;
 pub mod azure;
 pub mod catalog;
 pub mod config;

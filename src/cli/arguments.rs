@@ -337,7 +337,7 @@ fn absolute(sink: &SinkTarget) -> Result<SinkTarget> {
 /// password there is refused before it is used.
 pub(super) fn refuse_passwords_in_sight(matches: &ArgMatches) -> Result<()> {
     let Some((_, command)) = matches.subcommand() else { return Ok(()) };
-    for argument in ["base", "head"] {
+    for argument in ["base", "head", "production"] {
         if command.try_contains_id(argument).is_err() {
             continue;
         }

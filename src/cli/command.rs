@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use deltacompare::config::ServerSettings;
 
 use super::arguments::{RunArguments, SelectionArguments, ServeArguments};
+use super::assess::AssessArguments;
 use super::client::AppCommand;
 use super::event_hub::RateArguments;
 
@@ -34,6 +35,9 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say of production what a recovery needs to know before anything is restored or paid for: which
+    /// slots are lost, how long the others last, what is published, what is missing. Changes nothing.
+    Assess(AssessArguments),
     /// Answer the Azure Functions host, as its custom handler. Settings come from the environment.
     Serve(ServeArguments),
     /// Keep in a file what the two restores are, right after they were made, so that a recovery can

@@ -1,6 +1,7 @@
 //! `deltacompare <command>`: reads arguments, calls the library, prints, sets the exit code.
 
 mod arguments;
+mod assess;
 mod client;
 mod command;
 mod event_hub;
@@ -63,6 +64,10 @@ pub(crate) fn main() -> ExitCode {
                     .await
                     .map_err(nothing_changed)?;
                 output::plan(&plan, json)?;
+                Ok(COMPLETED)
+            }
+            Command::Assess(arguments) => {
+                arguments.run().await.map_err(nothing_changed)?;
                 Ok(COMPLETED)
             }
             Command::Serve(arguments) => {

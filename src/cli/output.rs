@@ -183,7 +183,7 @@ pub(super) fn write_report(report: &Report, path: &Path) -> Result<()> {
         .map_err(|error| report_failed(&report.recovery_id.to_string(), path, error))
 }
 
-fn to_json(value: &impl serde::Serialize) -> Result<String> {
+pub(super) fn to_json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string_pretty(value)
         .map_err(|error| Error::recovery("the result could not be written as JSON").because(error))
 }

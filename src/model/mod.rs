@@ -1,6 +1,7 @@
 //! The words that the other rooms share: what is asked for, what is known of the restores, what is
 //! found, how a recovery stands. No I/O.
 
+mod assessment;
 mod counts;
 mod event_format;
 mod event_hub;
@@ -17,6 +18,9 @@ mod status;
 mod strategy;
 mod table_name;
 
+pub use assessment::{
+    AssessedDatabase, AssessedSlot, AssessedWal, Assessment, Loss, Requirement, SlotState,
+};
 pub use counts::Counts;
 pub use event_format::{
     BeforeImage, BinaryMode, DebeziumOptions, DecimalMode, Format, HstoreMode, IntervalMode,

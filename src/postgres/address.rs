@@ -17,13 +17,15 @@ use crate::model::SslMode;
 /// How long one attempt to connect may take, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Which of the two restores a server is.
+/// What a server is to this program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The restore to the moment when the slot was lost.
     Base,
     /// The restore to the moment when the slot was back.
     Head,
+    /// The server whose slot was lost, which is only looked at.
+    Production,
 }
 
 impl Side {
@@ -32,6 +34,7 @@ impl Side {
         match self {
             Self::Base => "DELTACOMPARE_BASE_PASSWORD",
             Self::Head => "DELTACOMPARE_HEAD_PASSWORD",
+            Self::Production => "DELTACOMPARE_PRODUCTION_PASSWORD",
         }
     }
 }
@@ -41,6 +44,7 @@ impl fmt::Display for Side {
         f.write_str(match self {
             Self::Base => "base",
             Self::Head => "head",
+            Self::Production => "production",
         })
     }
 }

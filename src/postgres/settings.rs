@@ -4,8 +4,9 @@ use super::Literal;
 
 /// The names of our sessions in `pg_stat_activity`, besides those of work items, which have the name
 /// of their recovery's objects.
-pub(crate) const APPLICATION_NAMES: [&str; 13] = [
+pub(crate) const APPLICATION_NAMES: [&str; 14] = [
     "deltacompare account",
+    "deltacompare assess",
     "deltacompare clean-up",
     "deltacompare cleanup",
     "deltacompare coordinator",

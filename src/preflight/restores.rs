@@ -342,10 +342,9 @@ pub(super) fn unwritten(
     for (side, facts) in [(Side::Base, facts.0), (Side::Head, facts.1)] {
         let written: Vec<String> = pairs
             .iter()
-            .filter_map(|pair| match side {
-                Side::Head => Some(&pair.head),
-                Side::Base => pair.base.as_ref(),
-            })
+            .filter_map(
+                |pair| if side == Side::Head { Some(&pair.head) } else { pair.base.as_ref() },
+            )
             .filter(|relation| relation.written > 0)
             .map(|relation| format!("{} ({} rows)", relation.name, relation.written))
             .collect();

@@ -29,5 +29,7 @@ pub use plan::plan;
 pub use progress::Progress;
 pub use report::{Report, TableReport};
 pub use store::Due;
+
+pub(crate) use ranges::bytes_a_second;
 pub(crate) use store::{NewRecovery, Page, PendingMessages, Registration, Retried, Store};
 pub use work::Worked;

@@ -11,7 +11,7 @@ use crate::preflight::PreflightReport;
 
 /// Per strategy, a third of what was measured with both servers and the program on one machine of
 /// two cores and everything cached (docs/architecture.md, "How long it takes").
-pub(super) fn bytes_a_second(strategy: Strategy) -> f64 {
+pub(crate) fn bytes_a_second(strategy: Strategy) -> f64 {
     match strategy {
         Strategy::RowVersions => 250e6,
         Strategy::Content => 30e6,

@@ -11,6 +11,7 @@ mod support;
 
 mod account;
 mod altered_restores;
+mod assess;
 mod cleanup;
 mod client;
 mod content;
@@ -71,6 +72,7 @@ fn main() -> std::process::ExitCode {
         [
             account::tests(),
             altered_restores::tests(),
+            assess::tests(),
             cleanup::tests(),
             client::tests(),
             content::tests(),

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use crate::imports::{Import, Tree};
 
 /// From the top.
-const LAYERS: [&str; 17] = [
+const LAYERS: [&str; 18] = [
     "cli",
     "app",
     "config",
+    "assessment",
     "recovery",
     "preflight",
     "sink",
