@@ -19,12 +19,14 @@ use crate::postgres::Server;
 use server::Facts;
 
 /// What the server cannot say.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Known {
     /// Bytes of the server's disk.
     pub disk_bytes: Option<u64>,
     /// Days for which its backups are kept.
     pub retention_days: u16,
+    /// Slots that must be there.
+    pub slots: Vec<String>,
     /// When the slot was lost.
     pub lost_at: Option<Timestamp>,
     /// How long to look at the rate of WAL.
@@ -55,7 +57,8 @@ pub async fn assess(server: &Server, known: Known) -> Result<Assessment> {
         }
         None => None,
     };
-    let slots = slots::read(&session, &facts, wal.bytes_a_second(), free_bytes).await?;
+    let mut slots = slots::read(&session, &facts, wal.bytes_a_second(), free_bytes).await?;
+    slots::add_missing(&mut slots, &known.slots);
     let names = server::databases(&session).await?;
     let mut requirements = requirements::of(&facts);
     let mut wakes = server::subscriptions(&session).await?;
@@ -63,7 +66,7 @@ pub async fn assess(server: &Server, known: Known) -> Result<Assessment> {
 
     let mut databases = Vec::new();
     for (name, bytes) in &names {
-        let readers = slots.iter().filter(|slot| slot.database == *name);
+        let readers = slots.iter().filter(|slot| slot.database.as_ref() == Some(name));
         let readers: Vec<String> = readers.map(|slot| slot.name.clone()).collect();
         let found = database::read(server, name, *bytes, readers).await;
         wakes.extend(found.wakes);

@@ -75,6 +75,36 @@ pub(super) async fn read(
     Ok(slots)
 }
 
+/// Adds those of these names that are not there, in front: they are lost.
+pub(super) fn add_missing(slots: &mut Vec<AssessedSlot>, names: &[String]) {
+    for name in names {
+        if slots.iter().any(|slot| slot.name == *name) {
+            continue;
+        }
+        slots.insert(
+            0,
+            AssessedSlot {
+                name: name.clone(),
+                database: None,
+                plugin: None,
+                state: SlotState::Lost,
+                why: "there is no such slot: a failover, a change of the server's size or the server \
+                      itself has dropped it; what it had confirmed is in its consumer's stored \
+                      offset"
+                    .to_owned(),
+                active: false,
+                wal_status: None,
+                confirmed_flush_lsn: None,
+                restart_lsn: None,
+                retained_bytes: None,
+                inactive_since: None,
+                hours_left: None,
+                survives_failover: false,
+            },
+        );
+    }
+}
+
 /// Since when the slot is lost that was lost first, where the server knows it.
 pub(super) fn lost_since(slots: &[AssessedSlot]) -> Option<Timestamp> {
     slots
@@ -107,8 +137,8 @@ impl SlotRow {
             restart_lsn: lsn(self.restart_lsn)?,
             retained_bytes: self.retained.map(i64::unsigned_abs),
             name: self.name,
-            database: self.database,
-            plugin: self.plugin,
+            database: Some(self.database),
+            plugin: Some(self.plugin),
             active: self.active,
             wal_status: self.wal_status,
         })

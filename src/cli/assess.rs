@@ -26,6 +26,9 @@ pub(super) struct AssessArguments {
     #[arg(long, value_name = "N", default_value_t = 7,
           value_parser = clap::value_parser!(u16).range(1..=35))]
     retention_days: u16,
+    /// A slot that must be there; may be repeated
+    #[arg(long = "slot", value_name = "NAME")]
+    slots: Vec<String>,
     /// When the slot was lost, if that is known: 2026-01-31T09:30:00Z
     #[arg(long, value_name = "TIME")]
     lost_at: Option<Timestamp>,
@@ -39,10 +42,12 @@ pub(super) struct AssessArguments {
 }
 
 impl AssessArguments {
-    pub(super) async fn run(&self) -> Result<()> {
+    /// Yields whether no slot is lost or will be soon.
+    pub(super) async fn run(&self) -> Result<bool> {
         let known = Known {
             disk_bytes: self.disk_gib.map(|gib| gib << 30),
             retention_days: self.retention_days,
+            slots: self.slots.clone(),
             lost_at: self.lost_at,
             watch: Duration::from_secs(self.watch_seconds),
         };
@@ -52,7 +57,7 @@ impl AssessArguments {
         } else {
             print(&assessment);
         }
-        Ok(())
+        Ok(!assessment.needs_attention())
     }
 }
 
@@ -98,7 +103,7 @@ fn print_slots(slots: &[AssessedSlot]) {
     for slot in slots {
         table.add_row([
             Cell::new(&slot.name),
-            Cell::new(&slot.database),
+            Cell::new(slot.database.as_deref().unwrap_or("-")),
             Cell::new(slot.state.as_str().replace('_', " ")),
             Cell::new(slot.hours_left.map_or("-".to_owned(), |hours| format!("{hours:.1}"))),
             Cell::new(

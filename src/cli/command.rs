@@ -36,7 +36,8 @@ pub(super) enum Command {
         json: bool,
     },
     /// Say of production what a recovery needs to know before anything is restored or paid for: which
-    /// slots are lost, how long the others last, what is published, what is missing. Changes nothing.
+    /// slots are lost, how long the others last, what is published, what is missing. Changes nothing. Exits with 1 if a slot is lost or will be
+    /// within a day.
     Assess(AssessArguments),
     /// Answer the Azure Functions host, as its custom handler. Settings come from the environment.
     Serve(ServeArguments),

@@ -67,8 +67,8 @@ pub(crate) fn main() -> ExitCode {
                 Ok(COMPLETED)
             }
             Command::Assess(arguments) => {
-                arguments.run().await.map_err(nothing_changed)?;
-                Ok(COMPLETED)
+                let fine = arguments.run().await.map_err(nothing_changed)?;
+                Ok(if fine { COMPLETED } else { FAILED })
             }
             Command::Serve(arguments) => {
                 app::serve(arguments.port, arguments.options(), stop_signal()).await?;

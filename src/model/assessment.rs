@@ -23,7 +23,8 @@ pub struct Assessment {
     /// Bytes that are left until the server becomes read-only; null if the size of its disk was not
     /// given.
     pub free_bytes: Option<u64>,
-    /// The logical slots, of all databases. A failover may have taken slots of which nothing is left.
+    /// The logical slots of all databases, and those that were asked for and are not there, the worst
+    /// first. A failover may have taken slots of which nothing is left.
     pub slots: Vec<AssessedSlot>,
     /// The databases that have publications or logical slots.
     pub databases: Vec<AssessedDatabase>,
@@ -48,6 +49,13 @@ pub struct AssessedWal {
     pub bytes_a_second_on_average: Option<f64>,
 }
 
+impl Assessment {
+    /// Whether a slot is lost or will be soon.
+    pub fn needs_attention(&self) -> bool {
+        self.slots.iter().any(|slot| slot.state <= SlotState::AtRisk)
+    }
+}
+
 impl AssessedWal {
     /// The higher of the two rates, in bytes a second: what slots are judged by.
     pub fn bytes_a_second(&self) -> f64 {
@@ -61,10 +69,10 @@ impl AssessedWal {
 pub struct AssessedSlot {
     /// Its name.
     pub name: String,
-    /// Its database.
-    pub database: String,
-    /// Its output plugin.
-    pub plugin: String,
+    /// Its database; null if there is no such slot.
+    pub database: Option<String>,
+    /// Its output plugin; null if there is no such slot.
+    pub plugin: Option<String>,
     /// What is to be thought of it.
     pub state: SlotState,
     /// Why, in words, with the next step.
@@ -94,7 +102,7 @@ pub struct AssessedSlot {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum SlotState {
-    /// It is invalidated: what it had not sent is missing downstream.
+    /// It is invalidated or not there: what it had not sent is missing downstream.
     Lost,
     /// It will be lost soon.
     AtRisk,

@@ -23,7 +23,8 @@ async fn assess(url: &str, arguments: &[&str]) -> (Option<i32>, String, String) 
 async fn as_json(server: &Server, arguments: &[&str]) -> Value {
     let all = [&["--json"], arguments].concat();
     let (code, stdout, stderr) = assess(&server.url(Role::Superuser), &all).await;
-    assert_eq!(code, Some(0), "{stderr}");
+    // A slot is lost.
+    assert_eq!(code, Some(1), "{stderr}");
     serde_json::from_str(&stdout).unwrap()
 }
 
@@ -108,6 +109,27 @@ async fn every_database_and_every_slot_is_one_answer() {
     );
 }
 
+/// A scheduler's alert needs nothing but the exit code.
+async fn a_slot_that_is_gone_is_missed() {
+    let options = Options::default();
+    let production = Production::start(&Postgres::find(None).unwrap(), options).await.unwrap();
+    production
+        .sql("create table t (id int primary key); create publication p for table t")
+        .await
+        .unwrap();
+    production.create_logical_slot("downstream", "pgoutput").await.unwrap();
+    let admin = production.url(Role::Superuser);
+    let (code, stdout, stderr) = assess(&admin, &["--slot", "downstream"]).await;
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    production.sql("select pg_drop_replication_slot('downstream')").await.unwrap();
+    let (code, stdout, stderr) = assess(&admin, &["--slot", "downstream"]).await;
+    assert_eq!(code, Some(1), "{stdout}{stderr}");
+    assert!(stdout.contains("slot downstream: there is no such slot"), "{stdout}");
+    let (code, stdout, stderr) = assess(&admin, &[]).await;
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    assert!(stdout.contains("slots: none"), "{stdout}");
+}
+
 /// On Azure nothing but the disk limits how long a slot lasts.
 async fn a_full_disk_is_foreseen() {
     let production = production().await;
@@ -131,7 +153,7 @@ async fn what_is_missing_is_named_with_the_statement() {
     production.sql("alter system set track_counts = off").await.unwrap();
     production.sql("select pg_reload_conf()").await.unwrap();
     let (code, stdout, stderr) = assess(&url(&production, "looker", "pw"), &[]).await;
-    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(code, Some(1), "{stderr}");
     for words in [
         "missing: looker has REPLICATION",
         "alter role looker replication",
@@ -165,6 +187,7 @@ async fn passwords_stay_out_of_sight() {
 
 tests! {
     every_database_and_every_slot_is_one_answer: own_servers majors,
+    a_slot_that_is_gone_is_missed: own_servers,
     a_full_disk_is_foreseen: own_servers,
     what_is_missing_is_named_with_the_statement: own_servers,
     passwords_stay_out_of_sight: own_servers,
