@@ -79,6 +79,8 @@ create table work_item (
   done jsonb,
   -- A fingerprint of the changes up to the checkpoint, and of all once it is completed.
   digest text,
+  -- The sum of the hashes of the events that were sent for them, modulo 2^128 (docs/audit.md).
+  events_digest numeric,
   -- Inserts and deletes that were found, whether they are sent or not, and the rows that the
   -- strategy passed, if it counts them; up to the checkpoint, and in all once the item is completed.
   account jsonb,

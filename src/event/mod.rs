@@ -12,6 +12,7 @@ mod debezium;
 mod encoder;
 mod error;
 mod event_id;
+mod events_digest;
 mod json;
 mod landing;
 mod row;
@@ -25,4 +26,5 @@ mod testing;
 
 pub use encoder::{Encoder, Event};
 pub use error::EncodeError;
+pub use events_digest::EventsDigest;
 pub use settings::EncoderSettings;

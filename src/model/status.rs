@@ -182,6 +182,8 @@ pub struct TableStatus {
     pub rows_head: Option<u64>,
     /// Rows of head less rows of base, less inserts, and deletes added: 0 if the table balances.
     pub balance: Option<i64>,
+    /// The checksum of its events, a decimal number (docs/audit.md); null unless it completed.
+    pub events_digest: Option<String>,
     /// Time spent in the attempts that ended its parts, together; null before the first.
     pub seconds: Option<f64>,
     /// What an operator should know about it.

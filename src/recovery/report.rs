@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::store::{StoredRecovery, TableAccount};
 use super::work_item::{ItemState, WorkItem};
+use crate::event::EventsDigest;
 use crate::model::{Counts, GapProof, Lsn, RecoveryState, TableName};
 
 /// The outcome of a recovery; `--report` writes it as JSON.
@@ -58,6 +59,8 @@ pub struct TableReport {
     pub rows_head: Option<u64>,
     /// Rows of head less rows of base, less inserts, and deletes added: 0 if the table balances.
     pub balance: Option<i64>,
+    /// The checksum of its events, a decimal number (docs/audit.md); null unless it completed.
+    pub events_digest: Option<String>,
     /// Time spent in the attempts that ended its work items, together; null before the first.
     pub seconds: Option<f64>,
     /// What an operator should know about it.
@@ -74,8 +77,10 @@ impl Report {
     ) -> Self {
         let mut totals = Counts::default();
         let mut tables = BTreeMap::<TableName, TableReport>::new();
+        let mut digests = BTreeMap::<TableName, EventsDigest>::new();
         for item in items {
             totals += item.counts;
+            *digests.entry(item.spec.tables.table.name.clone()).or_default() += item.done.events;
             let part = TableReport::of(item);
             match tables.get_mut(&part.name) {
                 Some(table) => table.add(part),
@@ -83,6 +88,9 @@ impl Report {
                     tables.insert(part.name.clone(), part);
                 }
             }
+        }
+        for table in tables.values_mut().filter(|it| it.state == ItemState::Completed.as_str()) {
+            table.events_digest = digests.get(&table.name).map(ToString::to_string);
         }
         for (name, account) in accounts {
             if let Some(table) = tables.get_mut(name) {
@@ -128,6 +136,7 @@ impl TableReport {
             rows_base: None,
             rows_head: None,
             balance: None,
+            events_digest: None,
             seconds: item.seconds,
             warnings: item.warnings,
         }

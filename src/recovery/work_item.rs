@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::diff::{Checkpoint, Digest, RowChange, RowsPassed, Scope, Tables};
+use crate::event::EventsDigest;
 use crate::fdw::ForeignTable;
 use crate::model::{Counts, Strategy};
 use crate::sink::Held;
@@ -94,6 +95,8 @@ pub(crate) struct ItemProgress {
     pub(crate) counts: Counts,
     /// Of the changes so far.
     pub(crate) digest: Digest,
+    /// Of the events that were sent for them.
+    pub(crate) events: EventsDigest,
     pub(crate) account: ItemAccount,
     /// What the recovery's sinks then held, one after the other. Stored, and read again of all items
     /// together only.

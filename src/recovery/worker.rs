@@ -283,11 +283,11 @@ impl Worker {
                         now.account.add(&change.row);
                         now.counts.count(change);
                         now.digest.add(change);
-                        events.push(
-                            encoder
-                                .encode(change)
-                                .map_err(|error| Error::item(error.to_string()).because(error))?,
-                        );
+                        let event = encoder
+                            .encode(change)
+                            .map_err(|error| Error::item(error.to_string()).because(error))?;
+                        now.events.add(&event);
+                        events.push(event);
                     }
                     live.at_sinks(self.write(&events)).await?;
                 }

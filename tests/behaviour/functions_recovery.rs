@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use deltacompare_testbed::{Options, Postgres, Production, Role, Server};
 use reqwest::Method;
 use serde_json::{Value, json};
+use twox_hash::XxHash3_128;
 
 use crate::support::{
     Events, Gap, Hosted, assert_events_turn_base_into_head, deltacompare, hold_the_sink, until,
@@ -84,6 +85,10 @@ async fn instances_share_the_work_and_the_events_turn_base_into_head() {
     let orders = app.table(&id, "orders").await;
     assert_eq!(orders["state"], "completed");
     assert_eq!(orders["ranges_done"], orders["ranges"]);
+    let of_orders = events.0.iter().filter(|event| event.table == "orders");
+    let digest = of_orders
+        .fold(0u128, |sum, event| sum.wrapping_add(XxHash3_128::oneshot(event.line.as_bytes())));
+    assert_eq!(orders["events_digest"], digest.to_string());
     assert_eq!(value(&gap, "select count(distinct worker) from deltacompare.work_item").await, 2);
     assert_eq!(leftovers(&gap).await, Vec::<String>::new());
 }

@@ -116,6 +116,7 @@ async fn the_report_tells_what_was_found() {
             "balance",
             "deletes",
             "error",
+            "events_digest",
             "inserts",
             "rows_base",
             "rows_compared",

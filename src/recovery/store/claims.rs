@@ -263,7 +263,8 @@ impl Store {
             .execute(
                 r#"
             update deltacompare.work_item
-               set checkpoint = $4, done = $5, digest = $6, account = $7, held = $8, failures = 0
+               set checkpoint = $4, done = $5, digest = $6, account = $7, held = $8, failures = 0,
+                   events_digest = $9::text::numeric
              where recovery_id = $1 and number = $2 and attempt = $3 and state = 'running'
             "#,
                 &[
@@ -275,6 +276,7 @@ impl Store {
                     &done.digest.to_string(),
                     &Json(done.account),
                     &Json(&done.held),
+                    &done.events.to_string(),
                 ],
             )
             .await?;
@@ -304,11 +306,12 @@ impl Store {
                    inserts = it.inserts, updates = it.updates, deletes = it.deletes,
                    rows_compared = it.rows_compared,
                    warnings = i.warnings || it.warnings, digest = it.digest,
-                   account = it.account, held = it.held
+                   account = it.account, held = it.held,
+                   events_digest = it.events_digest::numeric
               from unnest($2::int4[], $3::int4[], $4::float8[], $5::int8[], $6::int8[], $7::int8[],
-                          $8::int8[], $9::jsonb[], $10::text[], $11::jsonb[], $12::jsonb[])
+                          $8::int8[], $9::jsonb[], $10::text[], $11::jsonb[], $12::jsonb[], $13::text[])
                      as it (number, attempt, seconds, inserts, updates, deletes, rows_compared,
-                            warnings, digest, account, held)
+                            warnings, digest, account, held, events_digest)
              where i.recovery_id = $1 and i.number = it.number and i.attempt = it.attempt
                and i.state = 'running'
             returning i.number
@@ -326,6 +329,7 @@ impl Store {
                     &each(items, |item| item.done.digest.to_string()),
                     &each(items, |item| Json(item.done.account)),
                     &each(items, |item| Json(&item.done.held)),
+                    &each(items, |item| item.done.events.to_string()),
                 ],
             )
             .await

@@ -210,7 +210,7 @@ impl Store {
                 r#"
             update deltacompare.work_item
                set state = 'pending', error = null, failures = 0, sent_at = null, lease_until = null,
-                   checkpoint = null, done = null, digest = null, account = null, verified = false,
+                   checkpoint = null, done = null, digest = null, events_digest = null, account = null, verified = false,
                    inserts = 0, updates = 0, deletes = 0, rows_compared = 0
              where recovery_id = $1 and state = 'failed'
             "#,

@@ -14,7 +14,8 @@ use crate::recovery::work_item::{ItemAccount, ItemProgress, ItemState, WorkItem,
 macro_rules! item_columns {
     () => {
         "number, strategy_reason, spec, bytes, rows, state, inserts, updates, deletes, \
-         rows_compared, checkpoint, done, digest, account, seconds, warnings, error, verified"
+         rows_compared, checkpoint, done, digest, \
+         events_digest::text as events_digest, account, seconds, warnings, error, verified"
     };
 }
 pub(super) use item_columns;
@@ -109,6 +110,7 @@ pub(super) struct ItemRow {
     checkpoint: Option<Json<Checkpoint>>,
     done: Option<Json<Counts>>,
     digest: Option<String>,
+    events_digest: Option<String>,
     account: Option<Json<ItemAccount>>,
     seconds: Option<f64>,
     warnings: Json<Vec<String>>,
@@ -130,6 +132,7 @@ from_row!(ItemRow {
     checkpoint,
     done,
     digest,
+    events_digest,
     account,
     seconds,
     warnings,
@@ -168,6 +171,7 @@ impl TryFrom<ItemRow> for WorkItem {
                 checkpoint: row.checkpoint.map(|checkpoint| checkpoint.0),
                 counts: row.done.map(|counts| counts.0).unwrap_or_default(),
                 digest: row.digest.and_then(|digest| digest.parse().ok()).unwrap_or_default(),
+                events: row.events_digest.and_then(|sum| sum.parse().ok()).unwrap_or_default(),
                 account: row.account.map(|account| account.0).unwrap_or_default(),
                 held: Vec::new(),
             },

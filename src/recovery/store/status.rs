@@ -101,6 +101,8 @@ select to_jsonb(t) || jsonb_build_object('warnings',
                count(*) as ranges,
                sum(bytes) as bytes, sum(inserts) as inserts, sum(updates) as updates,
                sum(deletes) as deletes, sum(rows_compared) as rows_compared,
+               case when bool_and(state = 'completed')
+                    then mod(sum(events_digest), 340282366920938463463374607431768211456)::text end as events_digest,
                sum(seconds) as seconds,
                jsonb_agg(warnings) as warnings, min(error) as error
           from deltacompare.item_standing
