@@ -6,6 +6,7 @@ mod event_hub;
 use std::sync::Arc;
 
 use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Args, Parser, ValueEnum};
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
@@ -14,6 +15,7 @@ use crate::azure::{
     AzureIdentity, AzureIdentityKind, EntraToken, KeyVault, SecretName, VaultSecret,
 };
 use crate::error::{Error, Result};
+use crate::model::option_group::SERVERS;
 use crate::postgres::{FixedPassword, Server, Side};
 use crate::preflight::Servers;
 use crate::secrets::{Origin, Password, Secret, SecretSource, find_in_pgpass};
@@ -24,51 +26,65 @@ pub use event_hub::EventHubSettings;
 /// How our own sessions log in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Login {
-    /// With a password: from the URL, the environment, the vault, or a `.pgpass` file.
+    /// With a password: from the URL, the environment, the vault, or a .pgpass file
     Password,
-    /// With a token of the program's own identity in Microsoft Entra.
+    /// With a token of the program's own identity in Microsoft Entra; head logs in to base with a
+    /// password of its own in either case
     Entra,
 }
 
 /// What tells where base and head are and how to log in.
 #[derive(Clone, Debug, Args)]
 pub struct ServerSettings {
-    /// The restore to the moment when the slot was lost:
-    /// postgres://user@host:5432/database?sslmode=verify-full&sslrootcert=ca.pem
+    /// The restore to when the slot was lost: postgres://user@host:5432/database
+    ///
+    /// With ?sslmode=… (libpq's; prefer if it is not given), &sslrootcert=<file>,
+    /// &connect_timeout=<seconds> and &options=…; one host only. A password in it is refused on the
+    /// command line, where others could see it.
     #[arg(
         long,
         env = "DELTACOMPARE_BASE",
         hide_env_values = true,
         value_name = "URL",
-        required_unless_present = "base_secret"
+        required_unless_present = "base_secret",
+        help_heading = SERVERS
     )]
     base: Option<String>,
-    /// The restore to the moment when the slot was back
+    /// The restore to when the slot was back
     #[arg(
         long,
         env = "DELTACOMPARE_HEAD",
         hide_env_values = true,
         value_name = "URL",
-        required_unless_present = "head_secret"
+        required_unless_present = "head_secret",
+        help_heading = SERVERS
     )]
     head: Option<String>,
     /// The Key Vault that has the secrets: https://<name>.vault.azure.net
-    #[arg(long, env = "DELTACOMPARE_VAULT", value_name = "URL")]
+    #[arg(long, env = "DELTACOMPARE_VAULT", value_name = "URL", help_heading = SERVERS)]
     vault: Option<String>,
-    /// The vault's secret with base's password, or with its whole URL; <name>/<version> pins one
-    #[arg(long, env = "DELTACOMPARE_BASE_SECRET", value_name = "NAME", requires = "vault")]
+    /// The vault's secret with base's password
+    ///
+    /// Or with its whole URL instead of --base; <name>/<version> pins one.
+    #[arg(long, env = "DELTACOMPARE_BASE_SECRET", value_name = "NAME", requires = "vault",
+          help_heading = SERVERS)]
     base_secret: Option<String>,
-    /// The vault's secret with head's password, or with its whole URL
-    #[arg(long, env = "DELTACOMPARE_HEAD_SECRET", value_name = "NAME", requires = "vault")]
+    /// The vault's secret with head's password
+    ///
+    /// Or with its whole URL instead of --head; <name>/<version> pins one.
+    #[arg(long, env = "DELTACOMPARE_HEAD_SECRET", value_name = "NAME", requires = "vault",
+          help_heading = SERVERS)]
     head_secret: Option<String>,
     /// How sessions log in to the two servers
-    #[arg(long, env = "DELTACOMPARE_LOGIN", value_enum, default_value_t = Login::Password)]
+    #[arg(long, env = "DELTACOMPARE_LOGIN", value_enum, default_value_t = Login::Password,
+          help_heading = SERVERS)]
     login: Login,
-    /// Who the program is to Azure: to the vault, to Entra logins and to Event Hubs
-    #[arg(long, env = "DELTACOMPARE_IDENTITY", value_enum, default_value_t = AzureIdentityKind::Auto)]
+    /// Who the program is to Azure: to the vault, to Entra and to Event Hubs
+    #[arg(long, env = "DELTACOMPARE_IDENTITY", value_enum, default_value_t = AzureIdentityKind::Auto,
+          help_heading = SERVERS)]
     identity: AzureIdentityKind,
-    /// The client id of a user-assigned managed identity [default: the system-assigned one]
-    #[arg(long, env = "DELTACOMPARE_IDENTITY_CLIENT_ID", value_name = "ID")]
+    /// A user-assigned managed identity [default: the system-assigned one]
+    #[arg(long, env = "DELTACOMPARE_IDENTITY_CLIENT_ID", value_name = "ID", help_heading = SERVERS)]
     identity_client_id: Option<String>,
 }
 
@@ -109,11 +125,14 @@ pub struct Settings {
 /// Arguments that are complete with what the environment says, as [`without_empty`] reads it.
 ///
 /// # Errors
-/// clap's.
-pub fn read_settings<P: Parser>(
-    arguments: impl IntoIterator<Item = &'static str>,
-) -> std::result::Result<P, clap::Error> {
-    P::from_arg_matches(&without_empty(P::command()).try_get_matches_from(arguments)?)
+/// Refused if a setting is missing or cannot be used; names it.
+pub fn read_settings<P: Parser>(arguments: impl IntoIterator<Item = &'static str>) -> Result<P> {
+    let command = without_empty(P::command());
+    command
+        .clone()
+        .try_get_matches_from(arguments)
+        .and_then(|matches| P::from_arg_matches(&matches))
+        .map_err(|error| setting_error(&command, &error))
 }
 
 /// The same command, to which an environment variable that is empty is not set: app settings often
@@ -131,32 +150,52 @@ pub fn without_empty(command: clap::Command) -> clap::Command {
         .mut_subcommands(without_empty)
 }
 
+/// What clap says of a setting, in the app's words: it has variables and no options.
+fn setting_error(command: &clap::Command, error: &clap::Error) -> Error {
+    let options: &[String] = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(option)) => std::slice::from_ref(option),
+        Some(ContextValue::Strings(options)) => options,
+        _ => &[],
+    };
+    // clap writes `--base <URL>`.
+    let names =
+        options.iter().filter_map(|option| option.trim_start_matches("--").split(' ').next());
+    let arguments = names.filter_map(|name| {
+        command.get_arguments().find(|argument| argument.get_long() == Some(name))
+    });
+    let variables = arguments.filter_map(clap::Arg::get_env).map(|it| it.to_string_lossy());
+    let variables = variables.collect::<Vec<_>>().join(" and ");
+    let missing = error.kind() == clap::error::ErrorKind::MissingRequiredArgument;
+    if missing && options.iter().all(|it| it.starts_with("--base ") || it.starts_with("--head ")) {
+        return Error::refused(format!(
+            "the setting {variables} is missing: set it to the server's URL, \
+             postgres://user@host:5432/database?sslmode=verify-full"
+        ));
+    }
+    if missing {
+        return Error::refused(format!("the setting {variables} is missing"));
+    }
+    let takes = match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(values)) => format!("it takes {}", values.join(", ")),
+        _ => {
+            let why = std::error::Error::source(error).map(ToString::to_string);
+            let why = why.unwrap_or_else(|| error.to_string());
+            let why = why.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            // An option of keys and values names itself.
+            let named = options.first().and_then(|option| why.strip_prefix(option.as_str()));
+            named.and_then(|why| why.strip_prefix(": ")).unwrap_or(why).to_owned()
+        }
+    };
+    Error::refused(format!("the setting {variables} cannot be used: {takes}"))
+}
+
 impl Settings {
     /// The settings of this process's environment, as the app has them.
     ///
     /// # Errors
     /// Refused if one is missing or is not what it must be; names it.
     pub fn from_environment() -> Result<Self> {
-        read_settings::<Self>(["deltacompare"]).map_err(|error| {
-            // clap speaks of options; the app has only variables.
-            let missing = [("--base", "DELTACOMPARE_BASE"), ("--head", "DELTACOMPARE_HEAD")];
-            let missing: Vec<&str> = missing
-                .into_iter()
-                .filter(|(option, _)| error.to_string().contains(&format!("{option} <")))
-                .map(|(_, variable)| variable)
-                .collect();
-            match missing.as_slice() {
-                [] => Error::refused(format!(
-                    "a setting cannot be used: {}",
-                    error.to_string().lines().next().unwrap_or_default()
-                )),
-                missing => Error::refused(format!(
-                    "the setting {} is missing: set it to the server's URL, \
-                         postgres://user@host:5432/database?sslmode=verify-full",
-                    missing.join(" and ")
-                )),
-            }
-        })
+        read_settings(["deltacompare"])
     }
 
     /// How event hubs are reached.
@@ -215,8 +254,7 @@ impl ServerSettings {
             (Some(name), Some(vault)) => Some(vault.secret(name.parse::<SecretName>()?)),
             (Some(_), None) => {
                 return Err(Error::refused(format!(
-                    "--{side}-secret names a secret, but no vault: set --vault \
-                     (DELTACOMPARE_VAULT)"
+                    "--{side}-secret names a secret, but no vault: set --vault"
                 )));
             }
             (None, _) => None,

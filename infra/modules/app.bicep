@@ -48,7 +48,7 @@ var serverSettings = empty(baseServerName) || empty(headServerName) || empty(dat
   DELTACOMPARE_BASE_SECRET: '${baseServerName}-password'
   DELTACOMPARE_HEAD: 'postgres://${administratorLogin}@${headServerName}.${postgresSuffix}:5432/${databaseName}?sslmode=verify-full'
   DELTACOMPARE_HEAD_SECRET: '${headServerName}-password'
-  DELTACOMPARE_FDW_SSLMODE: fdwSslMode
+  DELTACOMPARE_FDW: 'sslmode=${fdwSslMode}'
 }
 
 resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {

@@ -83,7 +83,7 @@ impl KeyVault {
         });
         if !https {
             return Err(Error::refused(
-                "--vault (DELTACOMPARE_VAULT) is not a vault's URL: it must look like \
+                "--vault is not a vault's URL: it must look like \
                  https://<name>.vault.azure.net",
             ));
         }

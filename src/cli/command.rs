@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use deltacompare::config::ServerSettings;
 
-use super::arguments::{RunArguments, SelectionArguments, ServeArguments};
+use super::arguments::{PlanArguments, RunArguments, ServeArguments};
 use super::assess::AssessArguments;
 use super::client::AppCommand;
-use super::event_hub::RateArguments;
 
 /// Recovers the changes that downstream missed while a PostgreSQL logical replication slot was
 /// lost, by comparing two point-in-time restores.
@@ -23,18 +22,9 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Find every change between base and head and send it to the sinks.
     Run(Box<RunArguments>),
-    /// Show what would be compared, how, how big, and every warning. Changes nothing.
-    Plan {
-        #[command(flatten)]
-        servers: ServerSettings,
-        #[command(flatten)]
-        selection: Box<SelectionArguments>,
-        #[command(flatten)]
-        rate: RateArguments,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Show what a run with these options would do: how long, how many events, every table and every
+    /// warning. Changes nothing.
+    Plan(Box<PlanArguments>),
     /// Say of production what a recovery needs to know before anything is restored or paid for: which
     /// slots are lost, how long the others last, what is published, what is missing. Changes nothing. Exits with 1 if a slot is lost or will be
     /// within a day.

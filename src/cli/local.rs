@@ -107,7 +107,7 @@ impl Run {
         }
         let (servers, hub) = (self.servers.clone(), self.event_hub.clone());
         let engine = Engine::open(servers, hub, self.limits(), self.progress.clone()).await?;
-        let id = engine.create(request, &approved, self.keep_objects).await?;
+        let id = engine.create(request, &approved).await?;
         self.progress.say(&format!("recovery {id}"));
         Ok((engine, id, Some(approved)))
     }

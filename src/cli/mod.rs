@@ -4,29 +4,29 @@ mod arguments;
 mod assess;
 mod client;
 mod command;
-mod event_hub;
+#[cfg(test)]
+mod documents;
+mod help;
 mod local;
 mod manual;
 mod output;
-#[cfg(test)]
-mod readme;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue};
-use clap::{CommandFactory, FromArgMatches};
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use deltacompare::app;
 use deltacompare::config;
 use deltacompare::error::{Error, ErrorKind, Result};
 use deltacompare::fdw::Remains;
-use deltacompare::model::{Record, Request};
+use deltacompare::model::{Record, StartOptions};
 use deltacompare::postgres::statements_stopped;
 use deltacompare::recovery::{self, Progress};
 use deltacompare::telemetry::{self, Log, Telemetry};
 use tracing::Instrument;
 
-use arguments::RunArguments;
+use arguments::{PlanArguments, RunArguments};
 use command::{Arguments, Command};
 use local::{Outcome, Run, Start};
 
@@ -37,10 +37,11 @@ const REFUSED: u8 = 2;
 const INTERRUPTED: u8 = 130;
 
 pub(crate) fn main() -> ExitCode {
-    let matches = config::without_empty(Arguments::command())
+    let matches = config::without_empty(help::with_help(Arguments::command()))
         .try_get_matches()
-        .unwrap_or_else(|error| without_sink(error).exit());
-    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        .unwrap_or_else(|error| without_secrets(error).exit());
+    let arguments =
+        Arguments::from_arg_matches(&matches).unwrap_or_else(|error| without_secrets(error).exit());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -58,14 +59,7 @@ pub(crate) fn main() -> ExitCode {
         arguments::refuse_changes_on_resume(&matches)?;
         match arguments.command {
             Command::Run(arguments) => run(*arguments).instrument(telemetry::root("run")).await,
-            Command::Plan { servers, selection, rate, json } => {
-                let request = Request { event_hub: rate.options(), ..selection.request()? };
-                let plan = recovery::plan(&servers.servers().await?, &request)
-                    .await
-                    .map_err(nothing_changed)?;
-                output::plan(&plan, json)?;
-                Ok(COMPLETED)
-            }
+            Command::Plan(arguments) => plan(&arguments, &matches).await,
             Command::Assess(arguments) => {
                 let fine = arguments.run().await.map_err(nothing_changed)?;
                 Ok(if fine { COMPLETED } else { FAILED })
@@ -101,7 +95,7 @@ pub(crate) fn main() -> ExitCode {
                 output::removed(&remains.remove(&base, &mut head).await?);
                 Ok(COMPLETED)
             }
-            Command::App(command) => client::run(command, &Arguments::command(), &matches).await,
+            Command::App(command) => client::run(command, given(&matches)).await,
             Command::Completions { shell } => {
                 manual::completions(shell);
                 Ok(COMPLETED)
@@ -130,17 +124,61 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// What is not a sink is not repeated: it may be a connection string in the wrong place.
-fn without_sink(mut error: clap::Error) -> clap::Error {
-    let of_sink = |argument: &ContextValue| argument.to_string().starts_with("--sink");
-    if error.get(ContextKind::InvalidArg).is_some_and(of_sink) {
+/// What may be a URL with a password, or a connection string, in the wrong place is not repeated.
+fn without_secrets(mut error: clap::Error) -> clap::Error {
+    let text = |error: &clap::Error, kind| error.get(kind).map(ToString::to_string);
+    let argument = text(&error, ContextKind::InvalidArg).unwrap_or_default();
+    if argument.starts_with("--sink") {
         error.insert(ContextKind::InvalidValue, ContextValue::String("…".to_owned()));
+        return error;
     }
-    error
+    let given = [
+        argument.clone(),
+        text(&error, ContextKind::InvalidValue).unwrap_or_default(),
+        text(&error, ContextKind::InvalidSubcommand).unwrap_or_default(),
+    ];
+    if !given.iter().any(|given| given.contains("://") || given.contains("SharedAccessKey")) {
+        return error;
+    }
+    let option = if argument.starts_with("--") {
+        format!(" of {}", argument.split(['=', ' ']).next().unwrap_or_default())
+    } else {
+        String::new()
+    };
+    clap::Error::raw(
+        error.kind(),
+        format!(
+            "a value{option} cannot be used where it stands; it is not repeated here, since it may \
+             hold a password\n"
+        ),
+    )
+}
+
+/// What was given to the command that was named.
+fn given(matches: &ArgMatches) -> &ArgMatches {
+    matches.subcommand().map_or(matches, |(_, given)| given)
+}
+
+async fn plan(arguments: &PlanArguments, matches: &ArgMatches) -> Result<u8> {
+    if arguments::is_plan_of_app(matches)? {
+        return client::plan(arguments, given(matches)).await;
+    }
+    if *arguments.start() != StartOptions::default() {
+        return Err(Error::refused(
+            "--database and --allow-concurrent are for a plan of the app: leave --base and --head \
+             out, or name the database in their URLs",
+        ));
+    }
+    arguments.request().check()?;
+    arguments.check_event_hub()?;
+    let servers = arguments.servers.servers().await?;
+    let plan = recovery::plan(&servers, arguments.request()).await.map_err(nothing_changed)?;
+    output::plan(&plan, arguments.json)?;
+    Ok(COMPLETED)
 }
 
 async fn run(arguments: RunArguments) -> Result<u8> {
-    let servers = arguments.settings.servers.servers().await?;
+    let servers = arguments.servers.servers().await?;
     if let Some(path) = &arguments.report {
         output::check_report(path)?;
     }
@@ -150,10 +188,10 @@ async fn run(arguments: RunArguments) -> Result<u8> {
     };
     let run = Run {
         servers,
-        event_hub: arguments.settings.event_hub_access()?,
+        event_hub: arguments.event_hub()?,
         progress: Progress::new(arguments.quiet),
-        lease: Duration::from_secs(arguments.lease_seconds),
-        keep_objects: arguments.keep_objects,
+        lease: arguments.lease(),
+        keep_objects: arguments.keep_objects(),
     };
     match run.run(start, stop_signal()).await? {
         Outcome::Finished(report) => {
@@ -203,4 +241,30 @@ fn report_failed(recovery: &str, path: &std::path::Path, error: std::io::Error) 
         ),
     )
     .because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_hold_a_password_is_not_repeated() {
+        for words in [
+            &["postgres://u:hunter2@h/db"][..],
+            &["run", "postgres://u:hunter2@h/db"],
+            &["run", "--bse", "postgres://u:hunter2@h/db"],
+            &["run", "--bse=postgres://u:hunter2@h/db"],
+            &["run", "--sink", "Endpoint=sb://x/;SharedAccessKey=hunter2"],
+            &["run", "--lost-at-lsn", "postgres://u:hunter2@h/db"],
+            &["run", "--strategy", "postgres://u:hunter2@h/db"],
+            &["run", "--resume", "postgres://u:hunter2@h/db"],
+            &["status", "postgres://u:hunter2@h/db"],
+        ] {
+            let words = ["deltacompare"].iter().chain(words);
+            let error = help::with_help(Arguments::command()).try_get_matches_from(words);
+            let error = without_secrets(error.unwrap_err());
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+            assert_eq!(error.exit_code(), i32::from(REFUSED));
+        }
+    }
 }

@@ -43,28 +43,7 @@ pub(super) fn plan(plan: &Plan, json: bool) -> Result<()> {
         );
     }
     println!("gap: {}", plan.gap);
-    println!(
-        "expected: {} with one worker, a rough estimate; a consumer that is held so long makes the \
-         new slot keep WAL: compare with its safe_wal_size{}",
-        HumanDuration(Duration::from_secs(plan.expected_seconds)),
-        plan.gap_wal_bytes.map_or(String::new(), |bytes| format!(
-            " (production wrote {} of WAL in the gap)",
-            HumanBytes(bytes)
-        )),
-    );
-    let hub = &plan.event_hub;
-    println!(
-        "into an event hub: at most {} events of about {}; {} throughput units {}",
-        HumanCount(hub.events),
-        HumanBytes(hub.event_bytes),
-        hub.units,
-        if hub.capped {
-            "at the most that was set, for each process"
-        } else {
-            "if they go as fast as they are found (with fewer the service throttles and it takes \
-             longer; --max-events-per-second leaves the live stream its share)"
-        },
-    );
+    forecast(plan);
     for warning in &plan.warnings {
         println!("warning: {warning}");
     }
@@ -74,6 +53,53 @@ pub(super) fn plan(plan: &Plan, json: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// How long, how many events, what the hub must take and what the slot will keep. All of it is rough.
+fn forecast(plan: &Plan) {
+    println!(
+        "expected: {} with {} at once",
+        HumanDuration(Duration::from_secs(plan.expected_seconds)),
+        plan.parallel,
+    );
+    let events = &plan.events;
+    println!(
+        "events: {}at most {}, of about {} each{}",
+        events
+            .as_a_rule
+            .map_or(String::new(), |some| format!("as a rule about {}, ", HumanCount(some))),
+        HumanCount(events.most),
+        HumanBytes(events.bytes),
+        plan.gap_wal_bytes.map_or(String::new(), |bytes| format!(
+            "; production wrote {} of WAL in the gap",
+            HumanBytes(bytes)
+        )),
+    );
+    if let Some(hub) = &plan.event_hub {
+        println!(
+            "event hub: {} throughput units {}",
+            hub.units,
+            if hub.capped {
+                "at the most that was set, for each process"
+            } else {
+                "if events go as fast as they are found (with fewer the service throttles and it \
+                 takes longer; --max-events-per-second leaves the live stream its share)"
+            },
+        );
+    }
+    match plan.slot_wal {
+        Some(slot) => println!(
+            "new slot: keeps about {} of WAL while its consumer is held so long ({}/s as in the \
+             gap): production's disk must have room for it",
+            HumanBytes(slot.bytes),
+            HumanBytes(slot.bytes_a_second),
+        ),
+        None => println!(
+            "new slot: how fast production writes WAL is not known here; while the consumer is \
+             held, watch on production: select slot_name, pg_size_pretty(pg_wal_lsn_diff(\
+             pg_current_wal_lsn(), restart_lsn)) from pg_replication_slots"
+        ),
+    }
 }
 
 pub(super) fn report(report: &Report) {

@@ -9,6 +9,7 @@ use clap::Args;
 use super::ServerSettings;
 use crate::azure::SecretName;
 use crate::error::{Error, Result};
+use crate::model::option_group::SINKS;
 use crate::secrets::{Fixed, Origin};
 use crate::sink::{ConnectionStringSource, EventHubAccess};
 
@@ -19,23 +20,33 @@ pub(crate) const CONNECTION_STRING: &str = "DELTACOMPARE_EVENT_HUB_CONNECTION_ST
 /// says.
 #[derive(Clone, Debug, Args)]
 pub struct EventHubSettings {
-    /// Where to connect to: amqps://<host>[:<port>], or amqp:// without TLS
-    #[arg(long, env = "DELTACOMPARE_EVENT_HUB_ENDPOINT", value_name = "URL")]
+    /// Event hub: where to connect to [default: the namespace]
+    ///
+    /// amqps://<host>[:<port>], or amqp:// without TLS. Tokens stay those for the namespace.
+    #[arg(long, env = "DELTACOMPARE_EVENT_HUB_ENDPOINT", value_name = "URL", help_heading = SINKS,
+          hide_short_help = true)]
     event_hub_endpoint: Option<String>,
-    /// An authority's certificates (PEM) to trust besides the public ones
-    #[arg(long, env = "DELTACOMPARE_EVENT_HUB_SSLROOTCERT", value_name = "FILE")]
+    /// Event hub: certificates (PEM) to trust besides the public ones
+    #[arg(long, env = "DELTACOMPARE_EVENT_HUB_SSLROOTCERT", value_name = "FILE",
+          help_heading = SINKS, hide_short_help = true)]
     event_hub_sslrootcert: Option<PathBuf>,
-    /// The vault's secret with the hub's connection string, instead of an identity
+    /// Event hub: the vault's secret with a connection string
+    ///
+    /// Of a shared access policy, instead of an identity; it is read again for every token. Without a
+    /// vault: DELTACOMPARE_EVENT_HUB_CONNECTION_STRING.
     #[arg(
         long,
         env = "DELTACOMPARE_EVENT_HUB_CONNECTION_STRING_SECRET",
         value_name = "NAME",
-        requires = "vault"
+        requires = "vault",
+        help_heading = SINKS,
+        hide_short_help = true
     )]
     event_hub_connection_string_secret: Option<String>,
     /// How long a partition may accept nothing before the table's attempt fails, in seconds
-    #[arg(long, env = "DELTACOMPARE_EVENT_HUB_PATIENCE_SECONDS", value_name = "S",
-          default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long, env = "DELTACOMPARE_EVENT_HUB_PATIENCE_SECONDS", value_name = "S", hide = true,
+          default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=600),
+          help_heading = SINKS)]
     event_hub_patience_seconds: u64,
 }
 
@@ -61,7 +72,7 @@ impl EventHubSettings {
                 let vault = servers.vault()?.ok_or_else(|| {
                     Error::refused(
                         "--event-hub-connection-string-secret names a secret, but no vault: set \
-                         --vault (DELTACOMPARE_VAULT)",
+                         --vault",
                     )
                 })?;
                 let secret = vault.secret(name.parse::<SecretName>()?);

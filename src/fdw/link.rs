@@ -41,8 +41,8 @@ impl FdwTarget {
             None if verifies => {
                 return Err(Error::refused(format!(
                     "sslmode {} for the connection from head to base needs the authority's \
-                     certificate on head: name its path there with --fdw-sslrootcert, or set \
-                     --fdw-sslmode require",
+                     certificate on head: give its path there with --fdw sslrootcert=…, or say \
+                     --fdw sslmode=require",
                     ssl_mode.as_str()
                 )));
             }
@@ -206,8 +206,8 @@ impl FdwTarget {
     fn unreachable(&self, error: Error) -> Error {
         Error::refused(format!(
             "head cannot read base over postgres_fdw ({self}): {error}; if head reaches base under \
-             another name, say --fdw-host and --fdw-port, and let base's firewall accept head; \
-             behind a connection pooler, {NAME_THE_SERVERS_PORT} with --fdw-port"
+             another name, say --fdw host=…,port=…, and let base's firewall accept head; behind a \
+             connection pooler, {NAME_THE_SERVERS_PORT} with --fdw port=…"
         ))
         .because(error)
     }
@@ -215,7 +215,7 @@ impl FdwTarget {
     fn pooled(&self, lacking: &[&str]) -> Error {
         Error::refused(format!(
             "head reaches base ({self}) through a connection pooler such as PgBouncer (these \
-             settings of a session are not in force: {}): {NAME_THE_SERVERS_PORT} with --fdw-port",
+             settings of a session are not in force: {}): {NAME_THE_SERVERS_PORT} with --fdw port=…",
             lacking.join(", ")
         ))
     }

@@ -4,8 +4,10 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// The format of an event's body.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "snake_case")]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum, utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// The envelope of Debezium's PostgreSQL connector without schema.
     #[default]
@@ -15,31 +17,16 @@ pub enum Format {
 }
 
 /// What events say of old rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "snake_case")]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum, utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
 pub enum BeforeImage {
     /// What the stream would have sent under the table's replica identity.
     #[default]
     ReplicaIdentity,
     /// The whole old row, always.
     Full,
-}
-
-/// Debezium's settings that decide how values look; the defaults are Debezium's own.
-/// <https://debezium.io/documentation/reference/stable/connectors/postgresql.html>
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DebeziumOptions {
-    /// `decimal.handling.mode`
-    pub decimal: DecimalMode,
-    /// `time.precision.mode`
-    pub time_precision: TimePrecision,
-    /// `binary.handling.mode`
-    pub binary: BinaryMode,
-    /// `interval.handling.mode`
-    pub interval: IntervalMode,
-    /// `hstore.handling.mode`
-    pub hstore: HstoreMode,
 }
 
 /// `decimal.handling.mode`: `numeric` and `money`.

@@ -7,28 +7,60 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use super::inline_schema::inlined;
+use super::option_group::SINKS;
 use crate::error::{Error, Result};
 
 /// How events are spread and dressed, and how fast they go.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::Args, utoipa::ToSchema,
+)]
 #[serde(default)]
 pub struct EventHubOptions {
-    /// What decides an event's partition.
+    /// Event hub: what decides an event's partition
+    #[arg(long, env = "DELTACOMPARE_PARTITION_BY", value_enum, value_name = "WHAT", default_value_t,
+          help_heading = SINKS)]
+    #[schema(schema_with = inlined::<PartitionBy>)]
     pub partition_by: PartitionBy,
-    /// Which string is the partition key, under [`PartitionBy::Key`].
+    /// Event hub: which string the partition key is
+    #[arg(long, env = "DELTACOMPARE_PARTITION_KEY_SOURCE", value_enum, value_name = "FORM",
+          default_value_t, help_heading = SINKS)]
+    #[schema(schema_with = inlined::<PartitionKeySource>)]
     pub partition_key_source: PartitionKeySource,
-    /// How a key becomes a partition.
+    /// Event hub: how a key becomes a partition
+    #[arg(long, env = "DELTACOMPARE_PARTITION_HASH", value_enum, value_name = "HASH",
+          default_value_t, help_heading = SINKS)]
+    #[schema(schema_with = inlined::<PartitionHash>)]
     pub partition_hash: PartitionHash,
-    /// Whether the properties are CloudEvents' as well (binary mode).
+    /// Event hub: add the properties of CloudEvents 1.0 (binary mode)
+    #[arg(long, env = "DELTACOMPARE_CLOUD_EVENTS", help_heading = SINKS)]
     pub cloud_events: bool,
-    /// The most that one process sends.
+    /// Event hub: the most bytes that one process sends in a second
+    ///
+    /// Leaves the live stream its share of the namespace.
+    #[arg(long, env = "DELTACOMPARE_MAX_BYTES_PER_SECOND", value_name = "N", help_heading = SINKS)]
+    #[schema(value_type = Option<u64>, minimum = 1)]
     pub max_bytes_per_second: Option<NonZeroU64>,
-    /// The most that one process sends.
+    /// Event hub: the most events that one process sends in a second
+    #[arg(long, env = "DELTACOMPARE_MAX_EVENTS_PER_SECOND", value_name = "N", help_heading = SINKS)]
+    #[schema(value_type = Option<u64>, minimum = 1)]
     pub max_events_per_second: Option<NonZeroU64>,
 }
 
-/// `--partition-by`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
+/// What decides an event's partition.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    ValueEnum,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum PartitionBy {
     /// The row's key: its recovered events are where its streamed ones are. Events without a key
@@ -41,8 +73,20 @@ pub enum PartitionBy {
     RoundRobin,
 }
 
-/// `--partition-key-source`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
+/// Which string the partition key is.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    ValueEnum,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum PartitionKeySource {
     /// The message key as it is, `{"id":3}`.
@@ -54,8 +98,20 @@ pub enum PartitionKeySource {
     Struct,
 }
 
-/// `--partition-hash`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
+/// How a key becomes a partition.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    ValueEnum,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum PartitionHash {
     /// The one that the service applies to a partition key.

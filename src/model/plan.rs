@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{GapProof, Lsn, Strategy, TableName};
 
-/// What `deltacompare plan` prints.
+/// What a run with a request would do.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Plan {
     /// What an operator should know about the recovery as a whole.
@@ -26,10 +26,18 @@ pub struct Plan {
     pub version: Option<Lsn>,
     /// WAL that production wrote in the gap, in bytes, if the ends are known.
     pub gap_wal_bytes: Option<u64>,
-    /// How long one worker would take, in seconds: a rough estimate by [`Strategy`] and size.
+    /// Tables, or parts of large ones, at once, as the request has it.
+    pub parallel: u16,
+    /// How long the run would take with that parallelism and what proves it, in seconds: a rough
+    /// estimate by [`Strategy`] and size.
     pub expected_seconds: u64,
-    /// What a run would send into an event hub.
-    pub event_hub: Throughput,
+    /// How many events it would send.
+    pub events: ExpectedEvents,
+    /// What it would send into its event hub; null if no sink is one.
+    pub event_hub: Option<Throughput>,
+    /// What the new slot keeps while its consumer is held for that long; null if it is not known how
+    /// fast production wrote WAL.
+    pub slot_wal: Option<SlotWal>,
     /// The tables, by name.
     pub tables: Vec<PlanTable>,
 }
@@ -56,16 +64,33 @@ pub struct PlanTable {
     pub warnings: Vec<String>,
 }
 
-/// What a run would send into an event hub. Upper bounds and rough: nothing is compared for a plan.
+/// How many events a run would send. Rough: nothing is compared for a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ExpectedEvents {
+    /// At most, by the tables' rows and the WAL of the gap.
+    pub most: u64,
+    /// As a rule, by the WAL of the gap; null if that is not known.
+    pub as_a_rule: Option<u64>,
+    /// About so many bytes each.
+    pub bytes: u64,
+}
+
+/// What a run would send into an event hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Throughput {
-    /// The most events, by the tables' rows and the WAL of the gap.
-    pub events: u64,
-    /// About so many bytes each.
-    pub event_bytes: u64,
     /// Throughput units that one process takes if events go as fast as they are found, or as fast
     /// as its caps let them.
     pub units: u64,
     /// Whether caps decide that.
     pub capped: bool,
+}
+
+/// WAL that production's new slot keeps while its consumer is held, if production writes as it did in
+/// the gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SlotWal {
+    /// In a second.
+    pub bytes_a_second: u64,
+    /// While the run takes its expected time.
+    pub bytes: u64,
 }

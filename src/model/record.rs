@@ -1,9 +1,13 @@
 //! What two restores are right after they were made, and what they say of their past.
 
+use std::fs::File;
+use std::io::BufReader;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{History, Lsn, TableName};
+use crate::error::{Error, Result};
 
 /// The record of a pair of restores. Holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -13,6 +17,22 @@ pub struct Record {
     pub base: Recorded,
     /// The restore to the moment when the slot was back.
     pub head: Recorded,
+}
+
+impl Record {
+    /// Reads the file that an option names.
+    ///
+    /// # Errors
+    /// Refused if there is none, or what is there is not a record.
+    pub(crate) fn read(path: &str) -> Result<Self> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Error::refused(format!(
+                "{path} is not a record: {error}; name the file that deltacompare record wrote"
+            ))
+        };
+        let file = File::open(path).map_err(|error| failed(&error))?;
+        serde_json::from_reader(BufReader::new(file)).map_err(|error| failed(&error))
+    }
 }
 
 /// The record of one restore.

@@ -1,162 +1,306 @@
-//! What an operator asks for. Stored with the recovery; holds no secret.
+//! What an operator asks for: every option of a recovery, defined once.
+//!
+//! Each field of [`Request`] is one option. Its definition says what it is called on the command line
+//! and in the environment (clap) and in the HTTP API and in the status store (serde, utoipa), what it
+//! may be, its default, and what it means. Help, manual, docs/cli.md, local.settings.example.json and
+//! the OpenAPI document come from there.
 
-use std::fmt;
-use std::path::PathBuf;
-use std::str::FromStr;
+use std::sync::LazyLock;
 
+use clap::{Args, Command, FromArgMatches, ValueEnum};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
+use super::inline_schema::inlined;
+use super::option_group::{CHECKS, FORMAT, SELECTION, SINKS, TUNING};
 use super::{
-    BeforeImage, DebeziumOptions, EventHubOptions, Format, HubAddress, Lsn, Record, SslMode,
-    StrategyChoice, TableName,
+    BeforeImage, DebeziumProperties, EventHubOptions, FdwOverrides, Format, Lsn, Record,
+    SinkTarget, StrategyChoice, TableName, table_name,
 };
-use crate::error::Error;
+use crate::error::{Error, Result};
 
-/// Everything about a recovery but how to log in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Everything about a recovery but how to log in. Stored with the recovery; holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Args, ToSchema)]
+#[serde(default)]
 pub struct Request {
-    /// Only these publications' tables; empty for those of every publication.
-    #[serde(default)]
+    /// Only this publication's tables [default: every table of every publication]
+    ///
+    /// May be repeated, as a slot may read several.
+    #[arg(long = "publication", env = "DELTACOMPARE_PUBLICATION", value_name = "NAME",
+          help_heading = SELECTION)]
     pub publications: Vec<String>,
-    /// Only these tables.
+    /// Only this table; may be repeated
+    ///
+    /// A table that is in no publication is compared whole.
+    #[arg(long = "table", value_name = "SCHEMA.TABLE", help_heading = SELECTION)]
+    #[serde(with = "table_name::as_text")]
+    #[schema(schema_with = table_name::list_schema)]
     pub tables: Vec<TableName>,
-    /// Not these tables.
+    /// Not this table; may be repeated
+    #[arg(long, value_name = "SCHEMA.TABLE", help_heading = SELECTION)]
+    #[serde(with = "table_name::as_text")]
+    #[schema(schema_with = table_name::list_schema)]
     pub exclude: Vec<TableName>,
-    /// Where the events go.
-    pub sinks: Vec<SinkTarget>,
-    /// How an event looks.
-    pub format: Format,
-    /// What an event says of the old row.
-    pub before: BeforeImage,
-    /// Follow each delete with its key and no event.
-    pub tombstones: bool,
-    /// Write the message key into NDJSON files.
-    pub ndjson_keys: bool,
-    /// Debezium's `topic.prefix`, which its events name as their source.
-    pub topic_prefix: String,
-    /// How Debezium's connector is set to encode values.
-    pub debezium: DebeziumOptions,
-    /// How events go into an event hub, if they do.
-    #[serde(default)]
-    pub event_hub: EventHubOptions,
-    /// How tables are diffed.
+    /// How tables are compared
+    ///
+    /// A table that does not allow what is asked for takes the next strategy in this order, and the
+    /// plan says why.
+    #[arg(long, env = "DELTACOMPARE_STRATEGY", value_enum, default_value_t = StrategyChoice::Auto,
+          help_heading = SELECTION)]
+    #[schema(schema_with = inlined::<StrategyChoice>)]
     pub strategy: StrategyChoice,
-    /// How results are proved.
-    pub verify: Verify,
-    /// For [`Verify::Sample`]: how much is compared, in percent.
-    pub sample_percent: u8,
-    /// Work items at once, in all processes together.
-    pub parallel: u16,
-    /// Blocks of a table in one work item, by which large tables are cut; by default as many as
-    /// take some seconds.
-    pub range_blocks: Option<u32>,
-    /// Compare what is there although a restore was written to.
-    pub accept_written: bool,
-    /// What the lost slot had confirmed (`confirmed_flush_lsn`).
+    /// Where events go: event-hub:<namespace>/<hub>, ndjson:<file> or delta-table
+    ///
+    /// May be repeated. A file must be new or empty.
+    #[arg(long = "sink", value_name = "SINK", help_heading = SINKS)]
+    #[schema(inline)]
+    pub sinks: Vec<SinkTarget>,
+    /// Lines of a file are {"key":…,"value":…}
+    ///
+    /// The message key, as the connector builds it, and the event.
+    #[arg(long, env = "DELTACOMPARE_NDJSON_KEYS", help_heading = SINKS)]
+    #[schema(ignore)]
+    pub ndjson_keys: bool,
+    /// How events go into an event hub, if they do.
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub event_hub: EventHubOptions,
+    /// How an event looks
+    #[arg(long, env = "DELTACOMPARE_FORMAT", value_enum, default_value_t, help_heading = FORMAT)]
+    #[schema(schema_with = inlined::<Format>)]
+    pub format: Format,
+    /// What an event says of the old row
+    #[arg(long, env = "DELTACOMPARE_BEFORE", value_enum, default_value_t, help_heading = FORMAT)]
+    #[schema(schema_with = inlined::<BeforeImage>)]
+    pub before: BeforeImage,
+    /// Properties of Debezium's connector, by their own names.
+    #[command(flatten)]
+    #[schema(schema_with = inlined::<DebeziumProperties>)]
+    pub debezium: DebeziumProperties,
+    /// What the lost slot had confirmed: its confirmed_flush_lsn
+    #[arg(long, env = "DELTACOMPARE_LOST_AT_LSN", value_name = "LSN", help_heading = CHECKS)]
+    #[schema(inline)]
     pub lost_at_lsn: Option<Lsn>,
-    /// The new slot's consistent point: its `confirmed_flush_lsn` as it was at creation.
+    /// Where the new slot begins: its confirmed_flush_lsn at creation
+    #[arg(long, env = "DELTACOMPARE_NEW_SLOT_LSN", value_name = "LSN", help_heading = CHECKS)]
+    #[schema(inline)]
     pub new_slot_lsn: Option<Lsn>,
-    /// The new slot's `restart_lsn` as it was at creation: the version of every event.
+    /// The new slot's restart_lsn at creation
+    ///
+    /// The version that every event carries, by which consumers tell recovered events from streamed
+    /// ones.
+    #[arg(long, env = "DELTACOMPARE_NEW_SLOT_RESTART_LSN", value_name = "LSN",
+          help_heading = CHECKS)]
+    #[schema(inline)]
     pub new_slot_restart_lsn: Option<Lsn>,
-    /// Recover what lies between the restores although they do not cover the gap.
-    pub accept_hole: bool,
-    /// Go on although both restores end at the same place.
-    #[serde(default)]
-    pub accept_empty_gap: bool,
-    /// Compare contents although a server is of a version or a make that nothing is known of.
-    #[serde(default)]
-    pub accept_unknown_version: bool,
-    /// What the restores were, and said of their past, when they were new.
-    #[serde(default)]
+    /// What the record command wrote of these two restores
+    ///
+    /// Shows that nobody altered them since then, and where they ended when their timeline histories
+    /// can no longer be read.
+    #[arg(long, env = "DELTACOMPARE_RECORDED", value_name = "FILE", help_heading = CHECKS,
+          value_parser = Record::read)]
     pub recorded: Option<Record>,
+    /// Go on although this is so; may be repeated
+    ///
+    /// The report says so.
+    #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',', help_heading = CHECKS)]
+    #[schema(inline)]
+    pub accept: Vec<Accept>,
+    /// How results are proved
+    #[arg(long, env = "DELTACOMPARE_VERIFY", value_enum, default_value_t, help_heading = CHECKS)]
+    #[schema(schema_with = inlined::<Verify>)]
+    pub verify: Verify,
+    /// Percent of the equal blocks that verify sample compares
+    #[arg(long, env = "DELTACOMPARE_SAMPLE_PERCENT", value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..=100), help_heading = CHECKS)]
+    #[schema(minimum = 1, maximum = 100)]
+    pub sample_percent: u8,
     /// How head reaches base.
+    #[command(flatten)]
+    #[schema(schema_with = inlined::<FdwOverrides>)]
     pub fdw: FdwOverrides,
+    /// Tables, or parts of large ones, at once, in all processes together: 1 to 256
+    ///
+    /// Each takes a session on either server.
+    #[arg(long, env = "DELTACOMPARE_PARALLEL", value_name = "N", default_value_t = 4,
+          value_parser = clap::value_parser!(u16).range(1..=256), help_heading = TUNING)]
+    #[schema(minimum = 1, maximum = 256)]
+    pub parallel: u16,
+    /// Keep foreign tables, helper views and the role on base when it has ended
+    #[arg(long, help_heading = TUNING)]
+    pub keep_objects: bool,
+    /// Blocks of 8 kB in one part of a large table [default: as many as take about 10 s]
+    #[arg(long, env = "DELTACOMPARE_RANGE_BLOCKS", value_name = "N", hide = true,
+          value_parser = clap::value_parser!(u32).range(1..), help_heading = TUNING)]
+    #[schema(ignore)]
+    pub range_blocks: Option<u32>,
 }
+
+/// What a recovery of the app is told besides. No part of the recovery: it decides where and whether
+/// one begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Args, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct StartOptions {
+    /// This database of the two servers [default: the one of the app's settings]
+    #[arg(long, value_name = "NAME", requires = "app")]
+    #[schema(min_length = 1, max_length = 63)]
+    pub database: Option<String>,
+    /// Begin although another recovery of the database is live
+    #[arg(long, requires = "app")]
+    pub allow_concurrent: bool,
+}
+
+/// What would be refused otherwise.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum, utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Accept {
+    /// A restore was written to or altered; what is there is compared, and the result is not proved
+    Written,
+    /// The restores do not cover the gap; what they leave out stays lost
+    Hole,
+    /// Both restores end at the same place, so that no change lies between them
+    EmptyGap,
+    /// A server is of a version or a make that nothing is known of; contents are compared
+    UnknownVersion,
+}
+
+/// How results are proved.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum, utoipa::ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verify {
+    /// Trust the strategy, and the account of each table
+    #[default]
+    None,
+    /// Count the rows of every table on both sides, and fail it if its account does not balance
+    Count,
+    /// Compare the contents of some of the blocks that row-versions called equal, chosen by chance,
+    /// and fail the table if they differ
+    Sample,
+    /// Compare every table once more by reading everything, count its rows, and fail it if the
+    /// results differ
+    Full,
+}
+
+/// The defaults, which the definitions of the options have.
+static DEFAULT: LazyLock<Request> = LazyLock::new(|| {
+    let command = Request::augment_args(Command::new("defaults").no_binary_name(true));
+    let command = command.mut_args(|argument| argument.env(clap::builder::Resettable::Reset));
+    let defaults = command
+        .try_get_matches_from([""; 0])
+        .and_then(|matches| Request::from_arg_matches(&matches));
+    defaults.unwrap_or_else(|error| unreachable!("every option has a default: {error}"))
+});
+
+impl Default for Request {
+    fn default() -> Self {
+        DEFAULT.clone()
+    }
+}
+
+/// What is laid over the defaults key by key; other fields are replaced as a whole.
+const KEY_BY_KEY: [&str; 2] = ["debezium", "fdw"];
 
 impl Request {
     /// The same without what was recorded of the restores.
     pub(crate) fn without_record(&self) -> Self {
         Self { recorded: None, ..self.clone() }
     }
-}
 
-/// Where head finds base, if not where this process finds it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FdwOverrides {
-    /// Base's host name as head knows it.
-    pub host: Option<String>,
-    /// Base's port as head knows it.
-    pub port: Option<u16>,
-    /// libpq's `sslmode` from head to base.
-    pub ssl_mode: Option<SslMode>,
-    /// The authority's certificate, as a path on head.
-    pub ssl_root_cert: Option<String>,
-}
+    /// Whether the operator accepts this.
+    pub(crate) fn accepts(&self, what: Accept) -> bool {
+        self.accept.contains(&what)
+    }
 
-/// `--verify`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum Verify {
-    /// Trust the strategy, and the account of each table.
-    None,
-    /// Count the rows of every table on both sides for its account, also where row versions were
-    /// counted.
-    Count,
-    /// Compare the contents of a share of the blocks that `row-versions` called equal, chosen by
-    /// chance, and fail the table if they differ.
-    Sample,
-    /// Diff every table once more with `full` and fail it if the results differ.
-    Full,
-}
+    /// The names of the fields, as the API has them.
+    pub fn field_names() -> Vec<String> {
+        let fields = serde_json::to_value(Self::default()).unwrap_or_default();
+        fields.as_object().into_iter().flat_map(Map::keys).cloned().collect()
+    }
 
-/// Where events go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum SinkTarget {
-    /// A file, one event a line.
-    Ndjson(PathBuf),
-    /// `deltacompare.delta` in the control database.
-    DeltaTable,
-    /// A hub of Azure Event Hubs.
-    EventHub(HubAddress),
-}
+    /// Lays what somebody said, by the names of [`Request::field_names`], over this. Other names are
+    /// not looked at.
+    ///
+    /// # Errors
+    /// A field cannot be used.
+    pub fn overlaid(&self, said: &Map<String, Value>) -> serde_json::Result<Self> {
+        let mut fields = serde_json::to_value(self)?;
+        for (name, value) in said {
+            match (&mut fields[name], value) {
+                (Value::Object(known), Value::Object(more))
+                    if KEY_BY_KEY.contains(&name.as_str()) =>
+                {
+                    known.extend(more.clone());
+                }
+                (field, value) => *field = value.clone(),
+            }
+        }
+        serde_json::from_value(fields)
+    }
 
-impl fmt::Display for SinkTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ndjson(path) => write!(f, "ndjson:{}", path.display()),
-            Self::DeltaTable => f.write_str("delta-table"),
-            Self::EventHub(address) => write!(f, "event-hub:{address}"),
+    /// Whether its fields go together.
+    ///
+    /// # Errors
+    /// Refused; names the options.
+    pub fn check(&self) -> Result<()> {
+        match self.tables.iter().find(|table| self.exclude.contains(table)) {
+            Some(both) => Err(Error::refused(format!(
+                "{both} is both in --table and in --exclude: take it out of one"
+            ))),
+            None => Ok(()),
         }
     }
 }
 
-impl FromStr for SinkTarget {
-    type Err = Error;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DebeziumOptions, PartitionBy};
 
-    fn from_str(text: &str) -> Result<Self, Error> {
-        match text.split_once(':') {
-            Some(("ndjson", path)) if !path.is_empty() => Ok(Self::Ndjson(path.into())),
-            Some(("event-hub", address)) => address.parse().map(Self::EventHub),
-            None if text == "delta-table" => Ok(Self::DeltaTable),
-            // Not repeated: it may be a connection string in the wrong place.
-            _ => Err(Error::refused(
-                "this is not a sink: use event-hub:<namespace>/<hub>, ndjson:<file> or delta-table",
-            )),
-        }
+    fn over(defaults: &Request, said: Value) -> Request {
+        defaults.overlaid(said.as_object().unwrap()).unwrap()
     }
-}
 
-impl TryFrom<String> for SinkTarget {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Error> {
-        text.parse()
+    #[test]
+    fn what_is_not_said_is_as_the_defaults_have_it() {
+        let defaults = over(
+            &Request::default(),
+            serde_json::json!({
+                "parallel": 7, "partition_by": "table", "max_events_per_second": 10,
+                "debezium": {"topic.prefix": "shop", "decimal.handling.mode": "string"},
+                "fdw": {"host": "a", "port": 1}, "tables": ["s.t"], "accept": ["hole"],
+            }),
+        );
+        assert_eq!(over(&defaults, serde_json::json!({})), defaults);
+        let said = serde_json::json!({
+            "debezium": {"decimal.handling.mode": "double"}, "fdw": {"port": 2}, "tables": [],
+            "max_events_per_second": null,
+        });
+        let request = over(&defaults, said);
+        let DebeziumOptions { topic_prefix, decimal, .. } = request.debezium.options();
+        assert_eq!((topic_prefix.as_str(), decimal), ("shop", crate::model::DecimalMode::Double));
+        assert_eq!((request.fdw.host.as_deref(), request.fdw.port), (Some("a"), Some(2)));
+        assert_eq!((request.parallel, request.event_hub.partition_by), (7, PartitionBy::Table));
+        assert!(request.tables.is_empty() && request.event_hub.max_events_per_second.is_none());
+        assert!(request.accepts(Accept::Hole) && !request.accepts(Accept::Written));
     }
-}
 
-impl From<SinkTarget> for String {
-    fn from(sink: SinkTarget) -> Self {
-        sink.to_string()
+    #[test]
+    fn what_is_stored_is_read_again() {
+        let request = Request {
+            sinks: vec![SinkTarget::DeltaTable],
+            exclude: vec!["\"S\".t".parse().unwrap()],
+            lost_at_lsn: Some(Lsn(1)),
+            ..Request::default()
+        };
+        let stored = serde_json::to_string(&request).unwrap();
+        assert_eq!(serde_json::from_str::<Request>(&stored).unwrap(), request);
+        // Fields of a later version have their defaults in what an earlier one stored.
+        assert_eq!(serde_json::from_str::<Request>("{}").unwrap(), Request::default());
     }
 }

@@ -28,16 +28,19 @@ impl Strategy {
     }
 }
 
-/// `--strategy`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+/// How tables are to be compared.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum, utoipa::ToSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum StrategyChoice {
-    /// The best that each table allows.
+    /// The best that each table allows, in the order that follows
     Auto,
-    /// Compare row versions where that is sound, as auto does.
+    /// Compare row versions; reads little more than what changed
     RowVersions,
-    /// Compare checksums of key ranges.
+    /// Compare checksums of key ranges, or of all rows of a table without a key; reads everything,
+    /// ships what differs
     Content,
-    /// Read every row of both sides.
+    /// Bring every row of both sides together on head
     Full,
 }

@@ -5,6 +5,7 @@ use std::iter::Peekable;
 use std::str::{Chars, FromStr};
 
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::schema::{Array, ArrayBuilder, ObjectBuilder, Type};
 
 use crate::error::Error;
 
@@ -72,6 +73,36 @@ fn identifier(chars: &mut Peekable<Chars<'_>>) -> Option<String> {
         }
     }
     (!name.is_empty()).then_some(name)
+}
+
+/// Lists of names as text, as requests have them.
+pub(super) mod as_text {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    use super::TableName;
+
+    pub(in crate::model) fn serialize<S: Serializer>(
+        names: &[TableName],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(names.iter().map(ToString::to_string))
+    }
+
+    pub(in crate::model) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<TableName>, D::Error> {
+        let names = Vec::<String>::deserialize(from)?;
+        names.iter().map(|name| name.parse().map_err(de::Error::custom)).collect()
+    }
+}
+
+/// `schema.table`; parts are quoted where they must be.
+const PATTERN: &str = r#"^("([^"\u0000]|"")+"|[^."\u0000]+)\.("([^"\u0000]|"")+"|[^."\u0000]+)$"#;
+
+/// The schema of such a list.
+pub(super) fn list_schema() -> Array {
+    let name = ObjectBuilder::new().schema_type(Type::String).pattern(Some(PATTERN));
+    ArrayBuilder::new().items(name.build()).build()
 }
 
 #[cfg(test)]

@@ -81,6 +81,12 @@ impl Server {
                  postgres://user@host:5432/database?sslmode=verify-full"
             ))
         };
+        if !ends_its_password_once(url) {
+            return Err(bad(
+                "has an @, /, ? or # in its user or password, or an @ or # after the host, that is \
+                 not percent-encoded: write %40, %2F, %3F or %23",
+            ));
+        }
         if names_several_hosts(url) {
             return Err(bad(
                 "names more than one host. Each session could reach another server then, and a \
@@ -140,9 +146,12 @@ impl Server {
                 "options" => options = Some(value.into_owned()),
                 "application_name" => {}
                 other => {
+                    // Not what may be a part of a password that has a ? in it.
+                    let is_name = other.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+                    let name = if is_name { format!(" {other}") } else { String::new() };
                     return Err(bad(&format!(
-                        "has the parameter {other:?}, which is not supported (sslmode, \
-                         sslrootcert, connect_timeout and options are)"
+                        "has a parameter{name} that is not supported (sslmode, sslrootcert, \
+                         connect_timeout and options are)"
                     )));
                 }
             }
@@ -238,6 +247,16 @@ impl Server {
     }
 }
 
+/// Whether it is clear where user and password end: at the only @, which stands before the first of
+/// /, ? and #. Elsewhere a part of the password would be taken for host, path or parameter, and be
+/// repeated in messages.
+fn ends_its_password_once(url: &str) -> bool {
+    let Some((_, address)) = url.split_once("://") else { return true };
+    let authority = address.split(['/', '?', '#']).next().unwrap_or_default();
+    let ats = |text: &str| text.matches('@').count();
+    !address.contains('#') && ats(address) == ats(authority) && ats(authority) <= 1
+}
+
 /// Whether there is a comma in the host: libpq then takes it for a list.
 fn names_several_hosts(url: &str) -> bool {
     let Some((_, address)) = url.split_once("://") else { return false };
@@ -298,6 +317,30 @@ mod tests {
             let error = parse(url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Refused, "{url}");
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+        }
+        // A password that was not encoded ends too early.
+        for url in [
+            "postgres://u:p@hunter2@h/db",
+            "postgres://u:p@hunter2/w@h/db",
+            "postgres://u:p@ss/hunter2@h",
+            "postgres://u:p@ss/hunter2@h/db",
+            "postgres://u:1/hunter2@h/db",
+            "postgres://u:1?hunter2@h/db",
+            "postgres://u:p@ss?hunter2=1@h/db",
+            "postgres://u:p@h/db?a@hunter2=1",
+            "postgres://u:p@h/db?Hunter2-hunter2=1",
+            "postgres://u:1#hunter2@h/db",
+            "postgres://u:p@ss#hunter2",
+            "postgres://u:p@h/db#hunter2",
+            "postgres://hunter2@ss/w@h",
+        ] {
+            let error = parse(url).map(|server| server.to_string()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Refused, "{url}");
+            let said = format!("{error} {error:?}").to_lowercase();
+            assert!(!said.contains("hunter2"), "{url}: {said}");
+        }
+        for url in ["postgres://u:p%40ss%2Fw@h/db", "postgres://u@h/d%40b?options=-c%20a%3D%40"] {
+            assert!(parse(url).is_ok(), "{url}");
         }
         let both = Server::parse(Side::Head, "postgres://u:a@h/db", Some("hunter2".into()));
         assert!(both.unwrap_err().to_string().contains("keep one"));

@@ -20,6 +20,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 
+/// What is to be done where the server says no.
+const CHECK: &str = "check user, password and database, and the server's access rules";
+
 /// How an attempt to log in failed.
 enum LoginFailure {
     /// The server did not accept the password.
@@ -88,7 +91,7 @@ impl Server {
             Ok(Err(error)) if pooler::is_from_pooler(&error) => {
                 Err(LoginFailure::Failed(self.pooled(&message(&error))))
             }
-            Ok(Err(error)) => Err(self.failed(error)),
+            Ok(Err(error)) => Err(self.failed(error, password)),
             Err(_) => Err(LoginFailure::Failed(Error::new(
                 ErrorKind::Transient,
                 format!(
@@ -101,7 +104,11 @@ impl Server {
     }
 
     /// What a failed login means and what is to be done.
-    fn failed(&self, error: tokio_postgres::Error) -> LoginFailure {
+    fn failed(
+        &self,
+        error: tokio_postgres::Error,
+        password: Option<&SecretString>,
+    ) -> LoginFailure {
         let code = error.code().map(SqlState::code);
         let (kind, advice) = match code {
             // Starting up, shutting down, or a standby that may not be read.
@@ -132,10 +139,7 @@ impl Server {
                  password; on Azure that is the server's firewall, and a new rule may take five \
                  minutes to hold",
             ),
-            Some(_) => (
-                ErrorKind::Refused,
-                "check user, password and database, and the server's access rules",
-            ),
+            Some(_) => (ErrorKind::Refused, CHECK),
             None if is_about_tls(&error) => {
                 (ErrorKind::Refused, "check sslmode and sslrootcert in the URL")
             }
@@ -146,9 +150,28 @@ impl Server {
         };
         // invalid_password, invalid_authorization_specification
         let of_password = matches!(code, Some("28P01" | "28000"));
+        let advice = match password.filter(|_| of_password && advice == CHECK) {
+            None if code == Some("28P01") => self.set_password(),
+            Some(empty) if empty.expose_secret().is_empty() => self.set_password(),
+            Some(torn) if torn.expose_secret().ends_with(['\n', '\r']) => format!(
+                "the password that {} has ends in a newline: store it without one (printf %s, not \
+                 echo)",
+                self.password_source().map(ToString::to_string).unwrap_or_default()
+            ),
+            _ => advice.to_owned(),
+        };
         let sentence = format!("cannot log in to {self}: {}; {advice}", message(&error));
         let error = Error::new(kind, sentence).because(error);
         if of_password { LoginFailure::Refused(error) } else { LoginFailure::Failed(error) }
+    }
+
+    /// There is no password, and the server wants one.
+    fn set_password(&self) -> String {
+        format!(
+            "no password was given: set {}, or name a secret of a vault with --{}-secret",
+            self.side().password_variable(),
+            self.side()
+        )
     }
 
     /// What the driver is told of this server.

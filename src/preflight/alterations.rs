@@ -71,7 +71,7 @@ pub(super) async fn since_recorded(
                 findings.refuse(format!(
                     "{side} was altered since it was recorded at {at}: {altered}; restore it again \
                      and keep everybody away from it, leave the tables out with --exclude, or \
-                     compare what is there with --accept-written"
+                     compare what is there with --accept written"
                 ));
             }
         }

@@ -29,7 +29,7 @@ use crate::catalog::{self, SameStorage, Selection, Storage, TablePair};
 use crate::diff::ReusedIds;
 use crate::error::{Error, Result};
 use crate::fdw::FdwTarget;
-use crate::model::{GapProof, History, Lsn, Recorded, Request};
+use crate::model::{Accept, GapProof, History, Lsn, Recorded, Request};
 use crate::postgres::{Server, Session, Side};
 
 /// The two servers of a recovery, as this process reaches them.
@@ -173,7 +173,12 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Prefli
     }
     let base_facts = restores::facts(&base).await?;
     let head_facts = restores::facts(&head).await?;
-    restores::comparable(&base_facts, &head_facts, request.accept_unknown_version, &mut findings);
+    restores::comparable(
+        &base_facts,
+        &head_facts,
+        request.accepts(Accept::UnknownVersion),
+        &mut findings,
+    );
     if restores::same_server(&base, &head).await? {
         findings.refuse(
             "base and head are the same server: name the restore to the moment when the slot was \
@@ -226,7 +231,7 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Prefli
         coverage::pairs(&base, &head, head_facts.version(), &selection, one_lineage, &mut findings)
             .await?;
     let facts = (&base_facts, &head_facts);
-    restores::unwritten(&pairs, facts, request.accept_written, &mut findings);
+    restores::unwritten(&pairs, facts, request.accepts(Accept::Written), &mut findings);
     let written = |pair: &TablePair| {
         pair.head.written > 0 || pair.base.as_ref().is_some_and(|base| base.written > 0)
     };
@@ -259,7 +264,7 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Prefli
         compared(Side::Base, &mut base, &base_facts, oids(&base_storage, base_oids)),
         compared(Side::Head, &mut head, &head_facts, oids(&head_storage, head_oids)),
         &selection,
-        request.accept_written,
+        request.accepts(Accept::Written),
         &mut findings,
     )
     .await?;
@@ -366,11 +371,11 @@ fn gap(
     }
     let gap = GapProof::judge(lost_at, new_slot, history.as_ref().map_err(String::as_str));
     match &gap {
-        GapProof::Violated { .. } if request.accept_hole => {
+        GapProof::Violated { .. } if request.accepts(Accept::Hole) => {
             findings.warn(format!("the restores do not cover the gap: {gap}"));
         }
         GapProof::Violated { .. } => findings.refuse(format!(
-            "the restores do not cover the gap: {gap}; --accept-hole recovers what is between \
+            "the restores do not cover the gap: {gap}; --accept hole recovers what is between \
              them and leaves the rest lost"
         )),
         GapProof::NotProvable { .. } if lost_at.or(new_slot).is_some() => {
@@ -398,13 +403,13 @@ fn refuse_empty_gap(
         _ => None,
     };
     let Some(end) = end.filter(|_| !matches!(gap, GapProof::Proven { .. })) else { return };
-    if request.accept_empty_gap {
+    if request.accepts(Accept::EmptyGap) {
         findings.warn(format!("both restores end at {end}: no change lies between them"));
     } else {
         findings.refuse(format!(
             "both restores end at {end}: no change lies between them, so none would be found; \
              restore base to the moment when the slot was lost and head to the one when it was \
-             back, or say --accept-empty-gap"
+             back, or say --accept empty-gap"
         ));
     }
 }

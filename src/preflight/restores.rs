@@ -227,7 +227,7 @@ pub(super) fn comparable(
             Some(unknown) => findings.refuse(format!(
                 "{side} runs {unknown}: nothing vouches for what this program would make of it; \
                  look for a newer version of deltacompare, or compare contents all the same with \
-                 --accept-unknown-version"
+                 --accept unknown-version"
             )),
             None => {}
         }
@@ -369,13 +369,13 @@ pub(super) fn unwritten(
                 "{side} is no point-in-time restore (it is on timeline 1, and each recovery begins \
                  a new one): it is a copy of production's disk, or production itself, and \
                  production's own writes are counted: {tables}; make it anew by a point-in-time \
-                 restore, or compare what is there with --accept-written"
+                 restore, or compare what is there with --accept written"
             ));
         } else {
             findings.refuse(format!(
                 "{side} was written to since its restore: {tables}{ended}; restore it again and \
                  keep applications away, leave the tables out with --exclude, or compare what is \
-                 there with --accept-written"
+                 there with --accept written"
             ));
         }
     }

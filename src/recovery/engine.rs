@@ -146,18 +146,12 @@ impl Engine {
     ///
     /// # Errors
     /// One of its files was taken meanwhile, or the store cannot be reached.
-    pub async fn create(
-        &self,
-        request: &Request,
-        approved: &Approved,
-        keep_objects: bool,
-    ) -> Result<Uuid> {
+    pub async fn create(&self, request: &Request, approved: &Approved) -> Result<Uuid> {
         sinks::reserve_files(&approved.files)?;
         let new = NewRecovery {
             request,
             servers: &self.servers,
             checked: Some(&approved.checked),
-            keep_objects,
             allow_concurrent: true,
             key: None,
             body: None,

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::forecast::{self, Timed};
 use super::ranges::{
     BLOCK, block_range, block_ranges, bytes, bytes_a_second, key_ranges, range_blocks,
     rows_at_once, tables,
@@ -13,7 +14,9 @@ use crate::catalog::{Key, TablePair};
 use crate::diff::{AllRows, Scope};
 use crate::error::Result;
 use crate::fdw::{self, ForeignTable, Link};
-use crate::model::{Plan, PlanTable, Request, Strategy, Throughput, Verify};
+use crate::model::{
+    ExpectedEvents, Plan, PlanTable, Request, SlotWal, Strategy, Throughput, Verify,
+};
 use crate::preflight::{self, PreflightReport, Servers};
 
 /// What would be compared, how, how big, and every warning. Changes nothing on either server.
@@ -40,7 +43,10 @@ pub async fn plan(servers: &Servers, request: &Request) -> Result<Plan> {
         })
         .collect();
     let gap_wal_bytes = checked.ends.map(|(base, head)| head.0 - base.0);
-    let seconds = tables.iter().map(expected_seconds).sum::<f64>();
+    let events = ExpectedEvents::of(&tables, gap_wal_bytes);
+    let timed = checked.pairs.iter().zip(&tables);
+    let timed = timed.map(|(pair, table)| Timed { table, is_cut: is_cut(pair, table.strategy) });
+    let seconds = forecast::seconds(&timed.collect::<Vec<_>>(), request, &events);
     Ok(Plan {
         warnings: checked.warnings,
         ends: checked.ends,
@@ -49,10 +55,23 @@ pub async fn plan(servers: &Servers, request: &Request) -> Result<Plan> {
         gap: checked.gap,
         version: request.new_slot_restart_lsn,
         gap_wal_bytes,
+        parallel: request.parallel,
         expected_seconds: seconds.ceil() as u64,
-        event_hub: Throughput::of(&tables, gap_wal_bytes, seconds, &request.event_hub),
+        events,
+        event_hub: Throughput::of(request, &events, seconds),
+        slot_wal: SlotWal::of(gap_wal_bytes, checked.last_commits, seconds),
         tables,
     })
+}
+
+/// Whether a table becomes several work items, as [`planned_items`] cuts it.
+fn is_cut(pair: &TablePair, strategy: Strategy) -> bool {
+    let keyless = pair.table.key == Key::WholeRow;
+    match strategy {
+        Strategy::Full => false,
+        Strategy::Content => !keyless && pair.same_order().is_ok(),
+        Strategy::RowVersions => !keyless && pair.sound_index().is_ok(),
+    }
 }
 
 /// Whether head can reach base and be let read the tables that it must read, if there are any. Changes
@@ -75,11 +94,6 @@ pub(super) async fn check_link(
     fdw::check_grants(&base, &foreign).await?;
     tokio::join!(base.close(), head.close());
     Ok(())
-}
-
-/// A rough estimate.
-fn expected_seconds(table: &PlanTable) -> f64 {
-    table.bytes as f64 / bytes_a_second(table.strategy)
 }
 
 /// The work items of a checked request, largest first, so that the longest does not start last.

@@ -15,7 +15,7 @@ use super::work_item::{ItemState, WorkItem};
 use super::{diagnosis, sinks};
 use crate::diff::{self, DiffItem, Digest, Scope, Sessions, Tables};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{GapProof, Strategy, Verify};
+use crate::model::{Accept, GapProof, Strategy, Verify};
 use crate::postgres::{Session, Side};
 use crate::preflight::{self, Servers};
 use crate::telemetry::metrics;
@@ -118,7 +118,7 @@ async fn look_for_writes(
     store: &Store,
     recovery: &StoredRecovery,
 ) -> Result<()> {
-    let accepted = recovery.request.accept_written;
+    let accepted = recovery.request.accepts(Accept::Written);
     let record = store.recorded(recovery.id).await?;
     let last_read = Instant::now();
     let completed: Vec<WorkItem> = store

@@ -15,18 +15,20 @@ use crate::sink::{DeltaTable, EventHub, EventHubAccess, FileContent, Held, Lines
 pub(super) async fn refuse_bad(request: &Request, access: &EventHubAccess) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let has_file = request.sinks.iter().any(|sink| matches!(sink, SinkTarget::Ndjson(_)));
-    if request.tombstones && has_file && !request.ndjson_keys {
+    let tombstones = request.debezium.options().tombstones;
+    if tombstones && has_file && !request.ndjson_keys {
         return Err(Error::refused(
             "a tombstone is a key without an event, and lines of an NDJSON file have no key: add \
-             --ndjson-keys, or leave --tombstones out",
+             --ndjson-keys, or leave --debezium tombstones.on.delete=true out",
         ));
     }
     for sink in &request.sinks {
         match sink {
             SinkTarget::Ndjson(path) if Ndjson::check(path)? => files.push(path.clone()),
-            SinkTarget::EventHub(_) if request.tombstones => {
+            SinkTarget::EventHub(_) if tombstones => {
                 return Err(Error::refused(
-                    "an event hub takes no tombstones: leave --tombstones out, or use another sink",
+                    "an event hub takes no tombstones: leave --debezium tombstones.on.delete=true out, \
+                     or use another sink",
                 ));
             }
             SinkTarget::EventHub(address) => {
@@ -87,7 +89,7 @@ pub(super) async fn open(
     access: &EventHubAccess,
 ) -> Result<Vec<Arc<dyn Sink>>> {
     let lines = if recovery.request.ndjson_keys {
-        Lines::Keyed { tombstones: recovery.request.tombstones }
+        Lines::Keyed { tombstones: recovery.request.debezium.options().tombstones }
     } else {
         Lines::Events
     };

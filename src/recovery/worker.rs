@@ -111,16 +111,17 @@ impl Worker {
         lease: Duration,
         event_hub: &EventHubAccess,
     ) -> Result<Arc<Self>> {
+        let debezium = recovery.request.debezium.options();
         Ok(Arc::new(Self {
             sinks: sinks::open(recovery, store, event_hub).await?,
             settings: EncoderSettings {
                 recovery_id: recovery.id,
                 database: servers.head.database().to_owned(),
-                server_name: recovery.request.topic_prefix.clone(),
+                server_name: debezium.topic_prefix.clone(),
                 format: recovery.request.format,
                 recovered_at: recovery.created_at,
                 before: recovery.request.before,
-                debezium: recovery.request.debezium,
+                debezium,
                 version: recovery.request.new_slot_restart_lsn.map(|lsn| lsn.0),
             },
             store: store.clone(),

@@ -277,7 +277,7 @@ async fn rows_that_vanish_behind_the_comparison_do_not_balance() {
         "update second set v = 'w' where id < 10",
     )
     .await;
-    let more = ["--sink", "delta-table", "--accept-written", "--strategy", "content"];
+    let more = ["--sink", "delta-table", "--accept", "written", "--strategy", "content"];
     // So that there is a delta table.
     program(&gap, &[&more[..], &["--table", "public.second"]].concat())
         .run()

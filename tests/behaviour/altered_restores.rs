@@ -314,7 +314,7 @@ async fn what_was_altered_since_it_was_recorded_is_refused_by_name() {
         });
         assert!(said, "{side}: {says}: {}", refused.stderr);
     }
-    for says in ["publication \"p\" was altered", "publication \"q\" is gone", "--accept-written"] {
+    for says in ["publication \"p\" was altered", "publication \"q\" is gone", "--accept written"] {
         assert!(refused.stderr.contains(says), "{says}: {}", refused.stderr);
     }
     for innocent in ["kept", "scratch", "leaf_dropped_2", "bound_1"] {
@@ -329,7 +329,7 @@ async fn what_was_altered_since_it_was_recorded_is_refused_by_name() {
     assert_eq!(alone.counts("report", "public.kept"), (0, 5, 0));
     assert_events_turn_base_into_head(&gap, &["kept"], &alone.events("events")).await;
 
-    let accepted = planned(&plan(&gap, &with(&["--accept-written"])).await);
+    let accepted = planned(&plan(&gap, &with(&["--accept", "written"])).await);
     assert_eq!(accepted["gap"]["verdict"], "not_provable", "{accepted:#}");
     assert!(accepted["gap"]["why"].as_str().unwrap().contains("altered"), "{accepted:#}");
     assert!(accepted["warnings"].to_string().contains("public.truncated has another file"));

@@ -65,13 +65,33 @@ async fn a_recovery_is_begun_watched_retried_and_cancelled_from_a_terminal() {
     let (url, key) = (app.host.url(), app.host.host_key().to_owned());
     let say = async |arguments: &[&str]| say(&url, &key, arguments).await;
     assert_eq!(say(&["status", "--json"]).await.json(), json!({"recoveries": []}));
-    let plan = say(&["preview", "--table", "public.orders", "--json"]).await.json();
+    let plan = say(&["plan", "--table", "public.orders", "--json"]).await.json();
     assert_eq!(plan["tables"].as_array().unwrap().len(), 1, "{plan:#}");
-    let shown = say(&["preview"]).await;
+    let shown = say(&["plan"]).await;
     assert_eq!(shown.code, Some(0), "{}", shown.stderr);
-    for part in ["public.orders", "public.customers", "2 tables", "gap: not provable"] {
+    for part in [
+        "public.orders",
+        "public.customers",
+        "2 tables",
+        "gap: not provable",
+        "with 4 at once",
+        "events: as a rule about ",
+        "new slot: ",
+    ] {
         assert!(shown.stdout.contains(part), "{part}: {}", shown.stdout);
     }
+    assert!(!shown.stdout.contains("throughput units"), "{}", shown.stdout);
+    // A plan takes what start takes, and is of that recovery.
+    let hub = ["plan", "--parallel", "8", "--sink", "event-hub:shop/orders", "--json"];
+    let of_hub = say(&hub).await.json();
+    assert_eq!(of_hub["parallel"], 8);
+    assert!(of_hub["event_hub"]["units"].as_u64().is_some(), "{of_hub:#}");
+    assert!(plan["event_hub"].is_null(), "{plan:#}");
+    assert!(of_hub["events"]["most"].as_u64().unwrap() > 0, "{of_hub:#}");
+    let both = ["plan", "--app", &url, "--base", "postgres://u@h/d"];
+    let refused = say(&both).await;
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("say on the command line which one"), "{}", refused.stderr);
 
     // One table fails.
     gap.head
@@ -158,29 +178,29 @@ async fn every_option_of_start_is_one_of_the_app() {
         .as_object()
         .unwrap()
         .clone();
-    let help = say(&app.host.url(), app.host.host_key(), &["start", "--help"]).await.stdout;
     // What the API has in the plural may be said again and again.
+    let help = say(&app.host.url(), app.host.host_key(), &["start", "--help"]).await.stdout;
     let said: Vec<String> = help
         .lines()
         .filter_map(|line| line.trim().strip_prefix("--")?.split([' ', '=']).next())
-        .filter(|name| !["app", "json", "watch", "idempotency-key"].contains(name))
+        .filter(|name| !["app", "json", "watch", "idempotency-key", "ndjson-keys"].contains(name))
         .map(|name| name.replace('-', "_"))
         .map(|name| match name.as_str() {
             "publication" | "table" | "sink" => format!("{name}s"),
             _ => name,
         })
         .collect();
-    assert!(said.len() > 30, "{said:?}");
+    assert!(said.len() > 25, "{said:?}");
     for name in &said {
         assert!(known.contains_key(name), "--{name} is nothing to the app");
     }
-    for name in known.keys().filter(|name| *name != "dry_run") {
+    for name in known.keys() {
         assert!(said.contains(name), "{name} cannot be said to start");
     }
     // And they arrive: a record is read here, and compared there.
     let file = record.to_str().unwrap();
-    let preview = say(&app.host.url(), app.host.host_key(), &["preview", "--recorded", file]).await;
-    assert_eq!(preview.code, Some(0), "{}", preview.stderr);
+    let plan = say(&app.host.url(), app.host.host_key(), &["plan", "--recorded", file]).await;
+    assert_eq!(plan.code, Some(0), "{}", plan.stderr);
 }
 
 async fn what_cannot_work_is_said_with_the_next_step() {
@@ -228,7 +248,7 @@ async fn shells_and_man_know_the_program() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let completions = say("http://localhost", KEYLESS, &["completions", shell]).await;
         assert_eq!(completions.code, Some(0));
-        for word in ["preview", "idempotency-key"] {
+        for word in ["retry", "idempotency-key"] {
             assert!(completions.stdout.contains(word), "{shell}: {word}");
         }
     }

@@ -133,7 +133,7 @@ async fn downstream_ends_equal_to_production_however_often_it_is_told() {
             "--sink",
             "ndjson:{dir}/events",
             "--ndjson-keys",
-            "--tombstones",
+            "--debezium=tombstones.on.delete=true",
         ],
     )
     .run()

@@ -310,7 +310,7 @@ async fn what_head_does_not_read_through_needs_no_link() {
     )
     .await;
     // Nobody listens there.
-    let without_a_way = ["--fdw-port", "1"];
+    let without_a_way = ["--fdw", "port=1"];
     for strategy in ["row-versions", "content"] {
         let keyed = ["--table", "public.t", "--strategy", strategy];
         let run = run(&gap, &[&keyed[..], &without_a_way].concat()).await;

@@ -216,7 +216,7 @@ async fn a_gap_that_is_not_covered_is_refused_and_named_to_the_byte() {
         let refused = run(&gap, &story.lost_at, &story.new_slot, &[]).await;
         let said = format!("VIOLATED by {missing} bytes");
         assert_eq!(refused.code, Some(2), "{}", refused.stderr);
-        for expected in [said.as_str(), words, "--accept-hole"] {
+        for expected in [said.as_str(), words, "--accept hole"] {
             assert!(refused.stderr.contains(expected), "{expected}: {}", refused.stderr);
         }
         assert!(!refused.file("events").exists());
@@ -224,7 +224,7 @@ async fn a_gap_that_is_not_covered_is_refused_and_named_to_the_byte() {
         before.0.assert_same(&after.0, "base");
         before.1.assert_same(&after.1, "head");
 
-        let accepted = run(&gap, &story.lost_at, &story.new_slot, &["--accept-hole"]).await;
+        let accepted = run(&gap, &story.lost_at, &story.new_slot, &["--accept", "hole"]).await;
         accepted.assert_completed();
         let proof = assert_verdict(&gap, &accepted, "violated").await;
         assert_eq!(proof["bytes"], missing);
@@ -296,7 +296,7 @@ async fn a_restore_that_was_written_to_proves_nothing() {
     while gap.base.value::<i64>(counted).await.unwrap() == 0 {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-    let run = run(&gap, &story.lost_at, &story.new_slot, &["--accept-written"]).await;
+    let run = run(&gap, &story.lost_at, &story.new_slot, &["--accept", "written"]).await;
     run.assert_completed();
     let proof = assert_verdict(&gap, &run, "not_provable").await;
     assert!(proof["why"].as_str().unwrap().contains("written to"), "{proof}");

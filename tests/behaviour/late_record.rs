@@ -115,14 +115,14 @@ async fn two_restores_to_one_place_are_refused() {
     };
     let assert_refused = |run: &Run| {
         assert_eq!(run.code, Some(2), "{}{}", run.stdout, run.stderr);
-        for says in [lost.lsn.as_str(), "both restores end at", "--accept-empty-gap"] {
+        for says in [lost.lsn.as_str(), "both restores end at", "--accept empty-gap"] {
             assert!(run.stderr.contains(says), "{says}: {}", run.stderr);
         }
         assert!(!run.file("events").exists());
     };
     assert_refused(&run(&[]).await);
     assert_refused(&run(&["--lost-at-lsn", &lost.lsn]).await);
-    let accepted = run(&["--accept-empty-gap"]).await;
+    let accepted = run(&["--accept", "empty-gap"]).await;
     accepted.assert_completed();
     assert_eq!(accepted.counts("report", "public.t"), (0, 0, 0));
     assert!(accepted.stderr.contains("both restores end at"), "{}", accepted.stderr);

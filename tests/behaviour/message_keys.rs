@@ -56,7 +56,7 @@ async fn keys_stand_beside_events_and_tombstones_behind_deletes() {
         arguments.push("--ndjson-keys");
         let keyed = deltacompare(&gap, &arguments).run().await;
         keyed.assert_completed();
-        arguments.push("--tombstones");
+        arguments.push("--debezium=tombstones.on.delete=true");
         let run = deltacompare(&gap, &arguments).run().await;
         run.assert_completed();
 
@@ -115,7 +115,8 @@ async fn keys_stand_beside_events_and_tombstones_behind_deletes() {
         written.sort();
         assert_eq!(stored, written);
     }
-    let arguments = ["run", "--sink", "ndjson:{dir}/events", "--tombstones"];
+    let arguments =
+        ["run", "--sink", "ndjson:{dir}/events", "--debezium=tombstones.on.delete=true"];
     let refused = deltacompare(&gap, &arguments).run().await;
     assert_eq!(refused.code, Some(2), "{}", refused.stderr);
     assert!(refused.stderr.contains("--ndjson-keys"), "{}", refused.stderr);

@@ -88,13 +88,14 @@ async fn a_pooler_between_head_and_base_is_refused() {
         let options = PoolerOptions { mode, one_user, ..PoolerOptions::default() };
         let pooler = PgBouncer::before(&gap.base, &options).unwrap();
         let port = pooler.port().to_string();
-        let arguments = ["run", "--sink", "delta-table", "--strategy", "full", "--fdw-port", &port];
+        let fdw = format!("port={port}");
+        let arguments = ["run", "--sink", "delta-table", "--strategy", "full", "--fdw", &fdw];
         // postgres_fdw lets nobody else log in where no password is asked for.
         let role = if one_user { Role::Superuser } else { Role::Admin };
         let program = deltacompare(&gap, &arguments).env("DELTACOMPARE_HEAD", &gap.head.url(role));
         let run = program.run().await;
         assert_eq!(run.code, Some(2), "{mode:?}: {}", run.stderr);
-        for word in [why, "pooler", "--fdw-port", &port, "5432, not 6432"] {
+        for word in [why, "pooler", "--fdw port=", &port, "5432, not 6432"] {
             assert!(run.stderr.contains(word), "{word}: {}", run.stderr);
         }
         // It keeps the session that head had.

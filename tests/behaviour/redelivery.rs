@@ -351,7 +351,7 @@ async fn a_recovery_of_another_version_is_refused() {
     let gap =
         Gap::between("create table t (id int primary key); create publication p for table t", "")
             .await;
-    let run = ["run", "--sink", "delta-table", "--accept-empty-gap"];
+    let run = ["run", "--sink", "delta-table", "--accept", "empty-gap"];
     deltacompare(&gap, &run).run().await.assert_completed();
     let id: String = gap.head.value("select id::text from deltacompare.recovery").await.unwrap();
     // A word that this version does not know, in what was asked for.

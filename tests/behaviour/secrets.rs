@@ -358,7 +358,7 @@ async fn failures_show_no_password() {
     assert_eq!(two.code, Some(2));
     assert_none_printed(&two);
     // A failure in the middle: base vanishes from under the diff.
-    let refused = traced(&gap, &[&run[..], &["--fdw-port", "1"]].concat()).run().await;
+    let refused = traced(&gap, &[&run[..], &["--fdw", "port=1"]].concat()).run().await;
     assert_eq!(refused.code, Some(2));
     assert_none_printed(&refused);
 }

@@ -62,7 +62,9 @@ async fn every_mode_between_all_three() {
     let gap = gap(Tls::Offered).await;
     let authority = gap.base.ca_pem_path().unwrap().to_owned();
     let ca = Some(authority.as_path());
-    let on_head = ["--fdw-sslrootcert", authority.to_str().unwrap()];
+    let on_head = format!("sslrootcert={}", authority.display());
+    let on_head = ["--fdw", on_head.as_str()];
+    let verified = format!("host=localhost,sslmode=verify-full,{}", on_head[1]);
     for (host, mode, with_ca, fdw, encrypted) in [
         ("127.0.0.1", "disable", None, &[][..], false),
         ("127.0.0.1", "prefer", None, &[], true),
@@ -70,20 +72,13 @@ async fn every_mode_between_all_three() {
         ("127.0.0.1", "verify-ca", ca, &on_head, true),
         ("localhost", "verify-full", ca, &on_head, true),
         // Between the servers it need not be as between us and them.
-        ("127.0.0.1", "verify-full", ca, &["--fdw-sslmode", "disable"], false),
+        ("127.0.0.1", "verify-full", ca, &["--fdw", "sslmode=disable"], false),
         (
             "127.0.0.1",
             "disable",
             None,
-            &[
-                // libpq 14 knows no addresses in certificates.
-                "--fdw-host",
-                "localhost",
-                "--fdw-sslmode",
-                "verify-full",
-                "--fdw-sslrootcert",
-                authority.to_str().unwrap(),
-            ],
+            // libpq 14 knows no addresses in certificates.
+            &["--fdw", &verified],
             true,
         ),
     ] {
@@ -108,6 +103,8 @@ async fn certificates_that_are_not_trusted() {
     let gap = gap(Tls::Required).await;
     let authority = gap.base.ca_pem_path().unwrap().to_owned();
     let ca = Some(authority.as_path());
+    let on_head = format!("sslrootcert={}", authority.display());
+    let on_head = ["--fdw", on_head.as_str()];
     let other = tempfile::tempdir().unwrap();
     let stranger = other.path().join("ca.pem");
     let certificate = std::process::Command::new("openssl")
@@ -143,22 +140,22 @@ async fn certificates_that_are_not_trusted() {
         let tried = format!("host 127.0.0.1, port {port}, database shop, sslmode {mode}");
         if mode == "verify-ca" || deltacompare_testbed::Postgres::find(None).unwrap().major() < 16 {
             let none = program(&gap, "127.0.0.1", mode, ca, &[]);
-            let words = [mode, "--fdw-sslrootcert", "--fdw-sslmode require"];
+            let words = [mode, "--fdw sslrootcert=…", "--fdw sslmode=require"];
             assert_refused(&gap, none, &words).await;
         }
-        let fdw = ["--fdw-sslrootcert", stranger.to_str().unwrap()];
+        let fdw = format!("sslrootcert={}", stranger.display());
+        let fdw = ["--fdw", fdw.as_str()];
         let wrong = program(&gap, "127.0.0.1", mode, ca, &fdw);
         assert_refused(&gap, wrong, &[&tried, "certificate verify failed"]).await;
-        let fdw = ["--fdw-sslrootcert", "/nosuch/ca.pem"];
+        let fdw = ["--fdw", "sslrootcert=/nosuch/ca.pem"];
         let missing = program(&gap, "127.0.0.1", mode, ca, &fdw);
         assert_refused(&gap, missing, &[&tried, "/nosuch/ca.pem"]).await;
     }
-    let fdw = ["--fdw-sslmode", "disable"];
+    let fdw = ["--fdw", "sslmode=disable"];
     let plain = program(&gap, "127.0.0.1", "verify-full", ca, &fdw);
     assert_refused(&gap, plain, &["sslmode disable", "pg_hba.conf"]).await;
     // As it should be, it works, and the sessions are encrypted.
-    let fdw = ["--fdw-sslrootcert", authority.to_str().unwrap()];
-    program(&gap, "localhost", "verify-full", ca, &fdw).run().await.assert_completed();
+    program(&gap, "localhost", "verify-full", ca, &on_head).run().await.assert_completed();
 }
 
 /// With `require` anybody's certificate will do, so somebody in between could read along and log in:

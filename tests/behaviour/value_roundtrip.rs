@@ -29,24 +29,30 @@ const MODES: [(&str, &[&str]); 6] = [
     (
         "double",
         &[
-            "--decimal-handling-mode=double",
-            "--time-precision-mode=adaptive_time_microseconds",
-            "--binary-handling-mode=base64",
-            "--interval-handling-mode=string",
-            "--hstore-handling-mode=map",
+            "--debezium=decimal.handling.mode=double",
+            "--debezium=time.precision.mode=adaptive_time_microseconds",
+            "--debezium=binary.handling.mode=base64",
+            "--debezium=interval.handling.mode=string",
+            "--debezium=hstore.handling.mode=map",
         ],
     ),
     (
         "string",
         &[
-            "--decimal-handling-mode=string",
-            "--time-precision-mode=connect",
-            "--binary-handling-mode=hex",
+            "--debezium=decimal.handling.mode=string",
+            "--debezium=time.precision.mode=connect",
+            "--debezium=binary.handling.mode=hex",
         ],
     ),
-    ("isostring", &["--time-precision-mode=isostring", "--binary-handling-mode=base64-url-safe"]),
-    ("micros", &["--time-precision-mode=microseconds"]),
-    ("nanos", &["--time-precision-mode=nanoseconds"]),
+    (
+        "isostring",
+        &[
+            "--debezium=time.precision.mode=isostring",
+            "--debezium=binary.handling.mode=base64-url-safe",
+        ],
+    ),
+    ("micros", &["--debezium=time.precision.mode=microseconds"]),
+    ("nanos", &["--debezium=time.precision.mode=nanoseconds"]),
 ];
 
 /// Values for which docs/events.md ("Deviations from the connector") promises something else.

@@ -191,6 +191,7 @@ async fn each_trouble_with_the_vault_names_the_next_step() {
     azure.vault.delete("gone");
     azure.vault.set("off", "x");
     azure.vault.disable("off");
+    azure.vault.set("torn", "head-password-Walrus9\n");
     let refused = async |secret: &str, trouble: Option<Trouble>| {
         azure.vault.set_trouble(trouble);
         let run = azure.program(&gap, &RUN).env("DELTACOMPARE_HEAD_SECRET", secret).run().await;
@@ -202,6 +203,7 @@ async fn each_trouble_with_the_vault_names_the_next_step() {
         ("missing", None, "check the name"),
         ("gone", None, "az keyvault secret recover --name gone"),
         ("off", None, "enable it"),
+        ("torn", None, "ends in a newline: store it without one"),
         ("base-password", Some(Trouble::Forbidden), "Key Vault Secrets User"),
         ("base-password", Some(Trouble::Firewall), "network rules"),
         ("base-password", Some(Trouble::Throttled), "try again in a minute"),

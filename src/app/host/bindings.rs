@@ -51,7 +51,7 @@ pub const FUNCTIONS: &[Function] = &[
     http("ListTables", "get", "recoveries/{id}/tables"),
     http("CancelRecovery", "post", "recoveries/{id}/cancel"),
     http("RetryRecovery", "post", "recoveries/{id}/retry"),
-    http("PreviewPlan", "post", "plan"),
+    http("Plan", "post", "plan"),
     http("OpenApi", "get", "openapi.json"),
     open("Health", "health"),
     // A page without data; what it shows, it asks the functions above for, with the operator's key.

@@ -2,14 +2,16 @@
 
 mod cancel_recovery;
 mod dashboard;
+mod field;
 mod health;
 mod openapi;
-mod preview_plan;
+mod plan;
 pub(super) mod problem;
 mod recoveries;
 mod request;
 mod retry_recovery;
 mod start_recovery;
+mod words;
 
 use std::sync::Arc;
 
@@ -29,6 +31,6 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/api/recoveries/{id}/tables", get(recoveries::tables))
         .route("/api/recoveries/{id}/cancel", post(cancel_recovery::cancel))
         .route("/api/recoveries/{id}/retry", post(retry_recovery::retry))
-        .route("/api/plan", post(preview_plan::preview))
+        .route("/api/plan", post(plan::show))
         .route("/api/openapi.json", get(openapi::describe))
 }

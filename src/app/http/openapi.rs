@@ -6,9 +6,7 @@ use utoipa::openapi::ResponseBuilder;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{
-    cancel_recovery, dashboard, health, preview_plan, recoveries, retry_recovery, start_recovery,
-};
+use super::{cancel_recovery, dashboard, health, plan, recoveries, retry_recovery, start_recovery};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -24,7 +22,7 @@ use super::{
         recoveries::tables,
         cancel_recovery::cancel,
         retry_recovery::retry,
-        preview_plan::preview,
+        plan::show,
         health::health,
         dashboard::show,
         dashboard::show_recovery,

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::words;
 use crate::error::{Error, ErrorKind};
 use crate::model::ProblemDocument;
 
@@ -17,6 +18,11 @@ pub(in crate::app) struct Problem {
 impl Problem {
     pub(in crate::app) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into() }
+    }
+
+    #[cfg(test)]
+    pub(in crate::app) fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// There is no recovery with this id.
@@ -35,7 +41,7 @@ impl From<Error> for Problem {
             ErrorKind::Transient => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self::new(status, error.to_string())
+        Self::new(status, words::of_api(&error.to_string()))
     }
 }
 

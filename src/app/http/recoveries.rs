@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -14,8 +15,8 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::problem::Problem;
+use super::words;
 use crate::app::state::App;
-use crate::error::Error;
 use crate::model::{ProblemDocument, RecoveryStatus, RecoverySummary, TableStatus};
 use crate::recovery::Page;
 
@@ -182,8 +183,8 @@ pub(in crate::app) fn recovery_id(text: &str) -> Result<Uuid, Problem> {
 
 /// The document with its tag, or 304 if the caller has it.
 fn tagged(headers: &HeaderMap, document: &impl Serialize) -> Result<Response, Problem> {
-    let body = serde_json::to_vec(document)
-        .map_err(|error| Error::recovery(format!("the status cannot be written: {error}")))?;
+    let Json(document) = words::answer(document)?;
+    let body = document.to_string();
     let digest = Sha1::digest(&body);
     let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     let tag = format!("\"{hex}\"");

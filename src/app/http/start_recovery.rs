@@ -9,11 +9,10 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::preview_plan;
 use super::problem::Problem;
 use super::request::{self, RecoveryRequest};
 use crate::app::state::App;
-use crate::model::{Begun, Plan, ProblemDocument};
+use crate::model::{Begun, ProblemDocument};
 use crate::recovery::{NewRecovery, Registration};
 use crate::telemetry::trace;
 
@@ -30,7 +29,6 @@ use crate::telemetry::trace;
         min_length = 1, max_length = 255, pattern = "^[!-~]+$"
     )),
     responses(
-        (status = 200, description = "With `dry_run`: the plan.", body = Plan),
         (status = 202, description = "It is begun, or was by a request with the same key.",
          body = Begun, headers(("Location" = String, description = "Where its status is."))),
         (status = 400, description = "The body or the key is not such a one.",
@@ -53,27 +51,22 @@ pub(in crate::app) async fn start(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let (said, body) = request::read(&headers, body)?;
-    if body.dry_run {
-        return preview_plan::plan(&app, body).await;
-    }
     let key = idempotency_key(&headers)?;
-    let (allow_concurrent, keep_objects) = (body.allow_concurrent, body.keep_objects);
     // What can be known to be missing is said now, before anything is stored.
     app.queues().await?;
     let servers = body.servers(app.servers().await?);
-    let request = body.request(app.defaults()?.request)?;
+    let request = body.request(&app.defaults()?.request)?;
     if request.sinks.is_empty() {
         return Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
-            "sinks is missing: say where events go, for example [\"delta-table\"]",
+            "`sinks` is missing: say where events go, for example [\"delta-table\"]",
         ));
     }
     let new = NewRecovery {
         request: &request,
         servers: &servers,
         checked: None,
-        keep_objects,
-        allow_concurrent,
+        allow_concurrent: body.start.allow_concurrent,
         key,
         body: Some(&said),
     };

@@ -1,85 +1,47 @@
-//! The body of a request, made of what was said on the command line and in the environment.
+//! The body of a request to the app, made of what was said on the command line and in the
+//! environment.
 
-use std::any::TypeId;
-use std::num::NonZeroU64;
-use std::path::PathBuf;
-
+use clap::ArgMatches;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command};
 use deltacompare::error::{Error, Result};
-use deltacompare::model::Record;
+use deltacompare::model::{Request, StartOptions};
 use serde_json::{Map, Value};
-
-/// What concerns this program alone.
-const NOT_ASKED: [&str; 5] = ["app", "json", "watch", "idempotency_key", "help"];
 
 /// Every option that was given, by its name in the API, which is the name of its argument. What was
 /// not given is left out, so that the app's own settings hold.
 ///
 /// # Errors
-/// Refused if a file that an option names cannot be used.
-pub(super) fn of(program: &Command, matches: &ArgMatches) -> Result<Value> {
+/// An option cannot be sent.
+pub(super) fn of(request: &Request, start: &StartOptions, given: &ArgMatches) -> Result<Value> {
     let mut body = Map::new();
-    let Some((name, given)) = matches.subcommand() else { return Ok(Value::Object(body)) };
-    let command = program.find_subcommand(name);
-    for argument in command.into_iter().flat_map(|command| command.get_arguments()) {
-        let id = argument.get_id().as_str();
-        if NOT_ASKED.contains(&id) || !is_given(given, id) {
-            continue;
-        }
-        let value = if id == "recorded" {
-            let file = given.get_one::<PathBuf>(id).map(|file| Record::read(file));
-            let record = file.transpose()?;
-            serde_json::to_value(record).map_err(|error| Error::refused(error.to_string()))?
-        } else {
-            value(argument, given)
-        };
-        body.insert(id.to_owned(), value);
+    for said in [serde_json::to_value(request), serde_json::to_value(start)] {
+        let said = said.map_err(|error| Error::refused(error.to_string()))?;
+        let Value::Object(fields) = said else { continue };
+        body.extend(fields.into_iter().filter(|(name, _)| is_given(given, name)));
     }
     Ok(Value::Object(body))
 }
 
-fn is_given(given: &ArgMatches, id: &str) -> bool {
-    matches!(given.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
-}
-
-fn value(argument: &Arg, given: &ArgMatches) -> Value {
-    let id = argument.get_id().as_str();
-    if matches!(argument.get_action(), ArgAction::SetTrue) {
-        return given.get_flag(id).into();
-    }
-    let mut texts =
-        given.get_raw(id).into_iter().flatten().map(|text| text.to_string_lossy().into_owned());
-    if matches!(argument.get_action(), ArgAction::Append) {
-        return texts.collect::<Vec<_>>().into();
-    }
-    let text = texts.next().unwrap_or_default();
-    let of = argument.get_value_parser().type_id();
-    let numbers = [
-        TypeId::of::<u8>(),
-        TypeId::of::<u16>(),
-        TypeId::of::<u32>(),
-        TypeId::of::<u64>(),
-        TypeId::of::<NonZeroU64>(),
-    ];
-    match text.parse::<u64>() {
-        Ok(number) if numbers.iter().any(|number| of == *number) => number.into(),
-        _ => text.into(),
-    }
+fn is_given(given: &ArgMatches, name: &str) -> bool {
+    matches!(given.value_source(name), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, FromArgMatches};
     use serde_json::json;
 
     use super::*;
-    use crate::cli::command::Arguments;
+    use crate::cli::client::{AppCommand, StartArguments};
+    use crate::cli::command::{Arguments, Command};
 
     fn body(words: &[&str]) -> Value {
         let words = ["deltacompare", "start", "--app", "https://a.example"].iter().chain(words);
-        let program = Arguments::command();
-        of(&program, &program.clone().get_matches_from(words)).unwrap()
+        let matches = Arguments::command().get_matches_from(words);
+        let command = Arguments::from_arg_matches(&matches).unwrap().command;
+        let Command::App(AppCommand::Start(start)) = command else { panic!("not start") };
+        let StartArguments { request, start, .. } = *start;
+        of(&request, &start, matches.subcommand().unwrap().1).unwrap()
     }
 
     #[test]
@@ -99,9 +61,12 @@ mod tests {
             "public.\"B\"",
             "--parallel",
             "7",
-            "--fdw-port",
-            "5433",
-            "--accept-written",
+            "--fdw",
+            "port=5433",
+            "--accept",
+            "written",
+            "--accept",
+            "hole",
             "--strategy",
             "content",
             "--lost-at-lsn",
@@ -110,15 +75,18 @@ mod tests {
             "1000000",
             "--watch",
             "--json",
-            "--topic-prefix",
-            "12",
+            "--debezium",
+            "topic.prefix=12",
+            "--database",
+            "shop",
         ]);
         assert_eq!(
             said,
             json!({
                 "sinks": ["delta-table"], "tables": ["public.a", "public.\"B\""], "parallel": 7,
-                "fdw_port": 5433, "accept_written": true, "strategy": "content",
-                "lost_at_lsn": "0/3000148", "max_bytes_per_second": 1000000, "topic_prefix": "12",
+                "fdw": {"port": 5433}, "accept": ["written", "hole"], "strategy": "content",
+                "lost_at_lsn": "0/3000148", "max_bytes_per_second": 1000000,
+                "debezium": {"topic.prefix": "12"}, "database": "shop",
             })
         );
     }

@@ -83,6 +83,7 @@ fn options(name: &str) -> DebeziumOptions {
             binary: BinaryMode::Base64,
             interval: IntervalMode::String,
             hstore: HstoreMode::Map,
+            ..options
         },
         "string" => DebeziumOptions {
             decimal: DecimalMode::String,

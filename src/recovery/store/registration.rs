@@ -17,8 +17,6 @@ pub(crate) struct NewRecovery<'a> {
     pub(crate) servers: &'a Servers,
     /// What a check of its restores has found out, if there was one.
     pub(crate) checked: Option<&'a PreflightReport>,
-    /// Leave the recovery's objects on the servers when it has ended.
-    pub(crate) keep_objects: bool,
     /// Register it although another recovery of the same database is live.
     pub(crate) allow_concurrent: bool,
     /// A key and what came with it, to know a repetition by.
@@ -51,8 +49,7 @@ pub(crate) enum Retried {
 impl Store {
     /// Registers a recovery in the state `planning`, unless one of its database is live.
     pub(crate) async fn register(&self, new: NewRecovery<'_>) -> Result<Registration> {
-        let NewRecovery { request, servers, checked, keep_objects, allow_concurrent, key, body } =
-            new;
+        let NewRecovery { request, servers, checked, allow_concurrent, key, body } = new;
         let transaction = self.pool.begin().await?;
         lock_registration(&transaction).await?;
         if let Some(key) = key {
@@ -109,7 +106,7 @@ impl Store {
                     &Json(gap),
                     &key,
                     &body.map(Json),
-                    &keep_objects,
+                    &request.keep_objects,
                     &request.recorded.as_ref().map(Json),
                 ],
             )

@@ -19,7 +19,7 @@ async fn restores_that_were_written_to() {
         session.close().await.unwrap();
     }
 
-    let accept = "--accept-written";
+    let accept = "--accept written";
     write(&gap.head, "insert into customer values (1000, 'rogue')").await;
     let words =
         ["head was written to since its restore: public.customer (1 rows)", accept, "--exclude"];
@@ -30,7 +30,7 @@ async fn restores_that_were_written_to() {
     write(&gap.base, "update invoice set amount = 0 where id = 10").await;
     let words = ["base was written to since its restore: public.invoice (1 rows)", accept];
     assert_refused(&gap, run(&gap, &[]), &words).await;
-    let run = assert_runs(run(&gap, &[accept])).await;
+    let run = assert_runs(run(&gap, &["--accept", "written"])).await;
     let warnings = run.report("report")["warnings"].to_string();
     for word in ["base was written to", "head was written to", "not proved"] {
         assert!(warnings.contains(word), "{warnings}");

@@ -60,6 +60,20 @@ async fn logins_that_cannot_work() {
         assert!(!refused.stderr.contains("wrong-secret"), "{}", refused.stderr);
         assert!(refused.stderr.contains(&format!("127.0.0.1:{port}")), "{}", refused.stderr);
     }
+    // Nothing says the password; or what says it has one that no one typed.
+    let none = url(&gap.base, "azure_admin", "").replace(":@", "@");
+    let words = ["no password was given: set DELTACOMPARE_BASE_PASSWORD", "--base-secret"];
+    assert_refused(&gap, run_with(&gap, "BASE", &none, &[]), &words).await;
+    let torn = format!("{}\n", gap.base.password(Role::Admin));
+    let program = run_with(&gap, "BASE", &none, &[]).env("DELTACOMPARE_BASE_PASSWORD", &torn);
+    let words = ["the password that DELTACOMPARE_BASE_PASSWORD has ends in a newline"];
+    assert_refused(&gap, program, &words).await;
+    // A part of a password is never taken for something that may be repeated.
+    for url in ["postgres://u:p@ss/w@127.0.0.1", "postgres://u:p@ss/w@127.0.0.1/shop"] {
+        let words = ["not percent-encoded", "%40"];
+        let refused = assert_refused(&gap, run_with(&gap, "BASE", url, &[]), &words).await;
+        assert!(!refused.stderr.contains("ss/w"), "{}", refused.stderr);
+    }
     // `plan` and `cleanup` refuse alike.
     for command in ["plan", "cleanup"] {
         let program =

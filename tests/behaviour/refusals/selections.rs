@@ -34,7 +34,11 @@ async fn selections_of_nothing() {
         (&["--format", "avro"], &["--format", "debezium, landing"]),
         (&["--strategy", "magic"], &["--strategy", "full"]),
         (&["--parallel", "0"], &["--parallel", "1..=256"]),
-        (&["--fdw-port", "70000"], &["--fdw-port"]),
+        (&["--fdw", "port=70000"], &["--fdw", "port is a number up to 65535"]),
+        (&["--fdw", "hosts=x"], &["--fdw", "\"hosts\"", "did you mean host?", "sslrootcert"]),
+        (&["--debezium", "decimal.handling.mode=text"], &["--debezium", "precise, double, string"]),
+        (&["--debezium", "snapshot.mode=never"], &["snapshot.mode", "topic.prefix"]),
+        (&["--sink", "delta_table"], &["did you mean delta-table?", "event-hub:<namespace>/<hub>"]),
         (&["--no-such-flag"], &["--no-such-flag"]),
         (
             &["--sink", "ndjson:{dir}/nosuch/events"],

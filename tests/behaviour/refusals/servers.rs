@@ -108,9 +108,9 @@ async fn versions_that_nobody_knows() {
     }
     let words =
         ["base runs \"PostgreSQL 15.4 (EnterpriseDB", "head runs", "no released PostgreSQL"];
-    assert_refused(&gap, run(&gap, &[]), &[&words[..], &["--accept-unknown-version"]].concat())
+    assert_refused(&gap, run(&gap, &[]), &[&words[..], &["--accept unknown-version"]].concat())
         .await;
-    let run = run(&gap, &["--accept-unknown-version", "--strategy", "row-versions"]).run().await;
+    let run = run(&gap, &["--accept", "unknown-version", "--strategy", "row-versions"]).run().await;
     run.assert_completed();
     let warnings = run.report("report")["warnings"].to_string();
     assert!(warnings.contains("row versions are not compared"), "{warnings}");
@@ -127,7 +127,7 @@ async fn versions_that_nobody_knows() {
     for server in [&gap.base, &gap.head] {
         server.sql(NINETEEN).await.unwrap();
     }
-    let words = ["head runs PostgreSQL 19, and 18 is the newest", "--accept-unknown-version"];
+    let words = ["head runs PostgreSQL 19, and 18 is the newest", "--accept unknown-version"];
     assert_refused(&gap, self::run(&gap, &[]), &words).await;
 }
 
@@ -137,10 +137,10 @@ async fn base_out_of_heads_reach() {
     let port = gap.base.port();
     let own = format!("host 127.0.0.1, port {port}, database shop, sslmode disable");
     for (arguments, words) in [
-        (&["--fdw-port", "1"][..], &["port 1,", "--fdw-host and --fdw-port", "firewall"][..]),
-        (&["--fdw-host", "nosuch.invalid"], &["host nosuch.invalid,", "--fdw-host"]),
-        (&["--fdw-sslmode", "require"], &["sslmode require", "does not support SSL"]),
-        (&["--fdw-sslmode", "verify-ca"], &["--fdw-sslrootcert"]),
+        (&["--fdw", "port=1"][..], &["port 1,", "--fdw host=…,port=…", "firewall"][..]),
+        (&["--fdw", "host=nosuch.invalid"], &["host nosuch.invalid,", "--fdw host="]),
+        (&["--fdw", "sslmode=require"], &["sslmode require", "does not support SSL"]),
+        (&["--fdw", "sslmode=verify-ca"], &["--fdw sslrootcert="]),
     ] {
         assert_refused(&gap, run(&gap, &[&FULL[..], arguments].concat()), words).await;
     }
@@ -154,14 +154,14 @@ async fn base_out_of_heads_reach() {
         std::fs::write(&hba, format!("{only_us}{rule}")).unwrap();
         gap.base.sql("select pg_reload_conf()").await.unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let words = [own.as_str(), "pg_hba.conf", "firewall", "--fdw-host"];
+        let words = [own.as_str(), "pg_hba.conf", "firewall", "--fdw host="];
         assert_refused(&gap, run(&gap, &FULL), &words).await;
     }
     std::fs::write(&hba, everybody).unwrap();
     gap.base.sql("select pg_reload_conf()").await.unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     // Another way to the same server is fine.
-    deltacompare(&gap, &["plan", "--strategy", "full", "--fdw-host", "localhost"])
+    deltacompare(&gap, &["plan", "--strategy", "full", "--fdw", "host=localhost"])
         .run()
         .await
         .assert_completed();

@@ -154,7 +154,7 @@ async fn a_base_that_was_written_to_is_refused_or_compared_by_content() {
         );
     }
     for strategy in ["auto", "row-versions"] {
-        let run = program(&gap, strategy, &["--accept-written"]).run().await;
+        let run = program(&gap, strategy, &["--accept", "written"]).run().await;
         assert_read_by_content(&gap, &run, "written to", "not proved").await;
         assert_eq!(run.counts("report", "public.t"), (0, 1, 0));
     }
@@ -190,7 +190,7 @@ async fn a_write_that_is_counted_late_is_accepted_where_contents_are_compared() 
     session.sql("select count(*) from t").await.unwrap();
     session.sql("insert into t values (501, 'rogue')").await.unwrap();
     assert_trap_is_set(&gap).await;
-    let accepted = ["--accept-written", "--verify", "none"];
+    let accepted = ["--accept", "written", "--verify", "none"];
     let run = program(&gap, "auto", &accepted).run().await;
     assert_eq!(run.code, Some(1), "{}", run.stderr);
     if Postgres::find(None).unwrap().major() >= 15 {

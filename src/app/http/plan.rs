@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
@@ -11,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::problem::Problem;
 use super::request::{self, RecoveryRequest};
+use super::words;
 use crate::app::state::App;
 use crate::model::{Plan, ProblemDocument};
 use crate::recovery;
@@ -21,7 +21,7 @@ use crate::recovery;
 #[utoipa::path(
     post,
     path = "/api/plan",
-    operation_id = "PreviewPlan",
+    operation_id = "Plan",
     request_body = RecoveryRequest,
     responses(
         (status = 200, description = "The plan.", body = Plan),
@@ -37,18 +37,14 @@ use crate::recovery;
          content_type = "application/problem+json"),
     )
 )]
-pub(in crate::app) async fn preview(
+pub(in crate::app) async fn show(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let (_, body) = request::read(&headers, body)?;
-    plan(&app, body).await
-}
-
-/// The plan of a request.
-pub(in crate::app) async fn plan(app: &App, body: RecoveryRequest) -> Result<Response, Problem> {
     let servers = body.servers(app.servers().await?);
-    let request = body.request(app.defaults()?.request)?;
-    Ok(Json(recovery::plan(&servers, &request).await?).into_response())
+    let request = body.request(&app.defaults()?.request)?;
+    let plan = recovery::plan(&servers, &request).await?;
+    Ok(words::answer(&plan)?.into_response())
 }
