@@ -131,6 +131,10 @@ pub struct Request {
     /// Keep foreign tables, helper views and the role on base when it has ended
     #[arg(long, help_heading = TUNING)]
     pub keep_objects: bool,
+    /// What this recovery is for, such as an incident's number; stands in report and status
+    #[arg(long, value_name = "TEXT")]
+    #[schema(min_length = 1, max_length = 200)]
+    pub note: Option<String>,
     /// Blocks of 8 kB in one part of a large table [default: as many as take about 10 s]
     #[arg(long, env = "DELTACOMPARE_RANGE_BLOCKS", value_name = "N", hide = true,
           value_parser = clap::value_parser!(u32).range(1..), help_heading = TUNING)]

@@ -16,6 +16,8 @@ use crate::model::{Counts, GapProof, Lsn, RecoveryState, TableName};
 pub struct Report {
     /// The recovery.
     pub recovery_id: Uuid,
+    /// What the operator says that it is for.
+    pub note: Option<String>,
     /// `completed`, `failed` (at least one table failed), or how far it came.
     pub state: &'static str,
     /// When it was registered.
@@ -102,6 +104,7 @@ impl Report {
         let (base_end_lsn, head_end_lsn) = recovery.ends.unzip();
         Self {
             recovery_id: recovery.id,
+            note: recovery.request.note,
             state: recovery.state.as_str(),
             started_at: recovery.created_at,
             finished_at: recovery.finished_at,

@@ -55,6 +55,8 @@ async fn run_while(gap: &Gap, happens: impl AsyncFnOnce()) -> Run {
         "1",
         "--report",
         "{dir}/report",
+        "--note",
+        "incident 7",
     ];
     let (run, ()) = tokio::join!(deltacompare(gap, &arguments).run(), async {
         until_working(gap).await;
@@ -96,6 +98,7 @@ async fn the_report_tells_what_was_found() {
     let run = run_while(&gap, async || ()).await;
     run.assert_completed();
     let report = run.report("report");
+    assert_eq!(report["note"], "incident 7");
 
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     let without = |all: Vec<String>, also: &[&str]| -> Vec<String> {
@@ -105,7 +108,17 @@ async fn the_report_tells_what_was_found() {
     fields.sort();
     assert_eq!(
         fields,
-        ["finished_at", "gap", "recovery_id", "started_at", "state", "tables", "totals", "version"],
+        [
+            "finished_at",
+            "gap",
+            "note",
+            "recovery_id",
+            "started_at",
+            "state",
+            "tables",
+            "totals",
+            "version"
+        ],
         "{report:#}"
     );
     let mut fields = without(keys(&report["tables"][0]), &["strategy_reason"]);
