@@ -149,3 +149,19 @@ create table delta (
   created_at timestamptz not null default clock_timestamp(),
   primary key (recovery_id, event_id)
 );
+
+-- Plans that took longer than their caller waited, for whoever asks for them next.
+create table asked_plan (
+  -- Made of what was asked, and of which servers.
+  id uuid primary key,
+  -- The request's body.
+  body text not null,
+  asked_at timestamptz not null default clock_timestamp(),
+  -- The process that makes it, and until when it counts as being at it.
+  worker uuid not null,
+  lease_until timestamptz not null,
+  -- The answer, once it is made: an HTTP status, and the plan or why there is none.
+  ended_at timestamptz,
+  status int,
+  answer text
+);

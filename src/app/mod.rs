@@ -6,6 +6,7 @@
 
 mod host;
 mod http;
+mod plans;
 mod queue;
 mod queues;
 mod state;

@@ -7,6 +7,7 @@ use tokio::sync::{OnceCell, watch};
 use uuid::Uuid;
 
 use super::host::host_json;
+use super::plans::Plans;
 use super::queues::Queues;
 use crate::config::ServerSettings;
 use crate::error::{Error, Result};
@@ -48,6 +49,8 @@ pub(super) struct App {
     servers: OnceCell<Servers>,
     engine: OnceCell<Engine>,
     queues: OnceCell<Queues>,
+    /// Plans that are being made.
+    pub(super) plans: Plans,
     /// Becomes true when the process is to end.
     pub(super) stop: watch::Receiver<bool>,
 }
@@ -59,6 +62,7 @@ impl App {
             servers: OnceCell::new(),
             engine: OnceCell::new(),
             queues: OnceCell::new(),
+            plans: Plans::default(),
             stop,
         }
     }
@@ -124,6 +128,11 @@ impl App {
     /// As [`App::engine`].
     pub(super) async fn store(&self) -> Result<&Store> {
         Ok(self.engine().await?.store())
+    }
+
+    /// The status store, if it was opened before.
+    pub(super) fn opened_store(&self) -> Option<&Store> {
+        self.engine.get().map(Engine::store)
     }
 
     /// The queues.

@@ -22,7 +22,7 @@ pub(crate) use names::{names_of, oids};
 pub(crate) use pairing::{Sides, TablePair};
 pub(crate) use partition::partitions;
 pub(crate) use publication::{
-    Selected, Selection, partitions_among, publications, published, select,
+    Selected, Selection, UNREADABLE_FILTER, partitions_among, publications, published, select,
 };
 pub use published_table::Operations;
 pub(crate) use published_table::PublishedTable;

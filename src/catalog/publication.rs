@@ -135,6 +135,7 @@ pub(crate) async fn publications(connection: &Session) -> Result<Vec<String>> {
 
 struct PublicationRow {
     oid: i64,
+    name: String,
     for_all_tables: bool,
     pubviaroot: bool,
     generated: bool,
@@ -146,6 +147,7 @@ struct PublicationRow {
 
 from_row!(PublicationRow {
     oid,
+    name,
     for_all_tables,
     pubviaroot,
     generated,
@@ -177,10 +179,14 @@ from_row!(RelationRow {
     generated
 });
 
+/// Stands, with the publication's name, for a row filter that has text that is no UTF-8. It is no SQL.
+pub(crate) const UNREADABLE_FILTER: &str = "\u{fffd} not UTF-8, in publication ";
+
 struct MemberRow {
     publication: i64,
     relation: i64,
-    filter: Option<String>,
+    /// In UTF-8, unless the database has the encoding SQL_ASCII.
+    filter: Option<Vec<u8>>,
     columns: Option<Vec<String>>,
 }
 
@@ -196,7 +202,7 @@ pub(crate) async fn published(
     let publication_rows: Vec<PublicationRow> = connection
         .query(
             r#"
-        select p.oid::int8, p.puballtables as for_all_tables, p.pubviaroot,
+        select p.oid::int8, p.pubname::text as name, p.puballtables as for_all_tables, p.pubviaroot,
                coalesce(to_jsonb(p) ->> 'pubgencols' = 's', false) as generated,
                p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate
           from pg_publication p
@@ -241,14 +247,18 @@ pub(crate) async fn published(
     let since_15 = server_version >= 150_000;
     let (filter, columns) = match since_15 {
         true => (
-            "pg_get_expr(m.prqual, m.prrelid)",
+            r#"
+               convert_to(pg_get_expr(m.prqual, m.prrelid),
+                          case getdatabaseencoding()::text
+                               when 'SQL_ASCII' then 'SQL_ASCII'::name else 'UTF8'::name end)
+            "#,
             r#"
                case when m.prattrs is not null then
                  array(select a.attname::text from pg_attribute a
                         where a.attrelid = m.prrelid and a.attnum = any (m.prattrs)) end
             "#,
         ),
-        false => ("null::text", "null::text[]"),
+        false => ("null::bytea", "null::text[]"),
     };
     let member_rows: Vec<MemberRow> = connection
         .query(
@@ -308,7 +318,11 @@ fn catalog(
         let at = publications.iter().position(|publication| publication.oid == row.publication);
         if let (Some(at), Some(relation)) = (at, relations.get_mut(&(row.relation as u32))) {
             let columns = row.columns.map(|columns| columns.into_iter().collect());
-            relation.members.insert(at, Member { filter: row.filter, columns });
+            let filter = row.filter.map(|filter| {
+                String::from_utf8(filter)
+                    .unwrap_or_else(|_| format!("{UNREADABLE_FILTER}{:?}", publications[at].name))
+            });
+            relation.members.insert(at, Member { filter, columns });
         }
     }
     for (at, publication) in publications.iter().enumerate() {

@@ -22,6 +22,7 @@ mod multiset;
 use std::collections::BTreeMap;
 
 use async_stream::try_stream;
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
@@ -153,7 +154,7 @@ impl RangeReader<'_> {
             return Ok(None);
         }
         let (old, new) = merge::unequal(&old, &new);
-        let images = |lines: Vec<&[u8]>| -> Result<Vec<Image>> {
+        let images = |lines: Vec<&Bytes>| -> Result<Vec<Image>> {
             let columns = self.tables.head.columns.len();
             lines.into_iter().map(|line| Image::from_copied(line, columns)).collect()
         };
@@ -186,9 +187,13 @@ impl RangeReader<'_> {
                 return Ok(Found { base_rows, head_rows, old: Vec::new(), new: Vec::new() });
             }
             if base_rows.max(head_rows) <= scanner.most_rows() {
+                let in_differing = |side: &BTreeMap<i64, (u64, i64)>| -> u64 {
+                    differing.iter().filter_map(|bucket| side.get(bucket)).map(|it| it.0).sum()
+                };
+                let (old, new) = (in_differing(&on_base), in_differing(&on_head));
                 let (old, new) = tokio::try_join!(
-                    images(base, tables, base_source, key, bounds, &buckets, &differing),
-                    images(head, tables, &tables.head, key, bounds, &buckets, &differing),
+                    images(base, tables, base_source, key, bounds, &buckets, (&differing, old)),
+                    images(head, tables, &tables.head, key, bounds, &buckets, (&differing, new)),
                 )?;
                 if let Some((old, new)) = old.zip(new) {
                     return Ok(Found { base_rows, head_rows, old, new });
@@ -274,7 +279,8 @@ async fn checksums(
     Ok(rows.into_iter().map(|(bucket, count, xor)| (bucket, (count as u64, xor))).collect())
 }
 
-/// The images of a step's rows in some buckets; `None` if they are too large to be held at once.
+/// The images of a step's rows in some buckets, which have so many rows; `None` if they are too large
+/// to be held at once.
 async fn images(
     connection: &Session,
     tables: &Tables,
@@ -282,9 +288,10 @@ async fn images(
     key: &[usize],
     bounds: &Bounds,
     buckets: &Buckets,
-    differing: &[i64],
+    (differing, rows): (&[i64], u64),
 ) -> Result<Option<Vec<Image>>> {
     let row = copy::row(source, "r");
+    let at_most = usize::try_from(rows).unwrap_or(usize::MAX);
     let rows = source.rows("r");
     let query = match buckets.ranges(differing) {
         Some(ranges) => {
@@ -313,7 +320,7 @@ async fn images(
             )
         }
     };
-    copy::images(connection, &query, source.columns.len()).await
+    copy::images(connection, &query, source.columns.len(), Some(at_most)).await
 }
 
 fn int8_array(numbers: &[i64]) -> String {

@@ -42,7 +42,16 @@ pub(super) fn of_image(image: &Image, seed: u64) -> u128 {
         bounds.extend_from_slice(&length.to_le_bytes());
     }
     let seed = XxHash3_128::oneshot_with_seed(seed, &bounds) as u64;
-    XxHash3_128::oneshot_with_seed(seed, image.text().as_bytes())
+    let mut pieces = image.pieces();
+    match (pieces.next(), pieces.next()) {
+        (whole, None) => XxHash3_128::oneshot_with_seed(seed, whole.unwrap_or_default().as_bytes()),
+        (first, second) => {
+            let mut hasher = XxHash3_128::with_seed(seed);
+            let pieces = first.into_iter().chain(second).chain(pieces);
+            pieces.for_each(|piece| hasher.write(piece.as_bytes()));
+            hasher.finish_128()
+        }
+    }
 }
 
 impl AddAssign for Digest {

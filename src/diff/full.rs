@@ -48,7 +48,7 @@ pub(super) fn changes<'a>(
         let mut deletes = 0;
         while let Some(row) = rows.try_next().await? {
             keys_with_copies = row.try_get::<_, i64>(4)? as u64;
-            let Copies { row, copies, first } = read(&row, table)?;
+            let Copies { row, copies, first } = read(row, table)?;
             let row_bytes = match &row {
                 RowChange::Insert(image) | RowChange::Delete(image) => image.bytes(),
                 RowChange::Update { before, after } => before.bytes() + after.bytes(),
@@ -56,8 +56,11 @@ pub(super) fn changes<'a>(
             if matches!(row, RowChange::Delete(_)) {
                 deletes += copies;
             }
-            for ordinal in first..first + copies {
-                batch.push(Change::new(row.clone(), ordinal));
+            let mut left = Some(row);
+            for (more, ordinal) in (0..copies).rev().zip(first..) {
+                // The last one is the row itself.
+                let Some(row) = (if more > 0 { left.clone() } else { left.take() }) else { break };
+                batch.push(Change::new(row, ordinal));
                 bytes += row_bytes;
                 if batch.len() >= STEP_CHANGES || bytes >= STEP_BYTES {
                     bytes = 0;
@@ -250,7 +253,8 @@ struct Copies {
     first: u64,
 }
 
-fn read(row: &Row, table: &Table) -> Result<Copies> {
+/// The row is dropped with it: its images are copied.
+fn read(row: Row, table: &Table) -> Result<Copies> {
     let image = |at: usize| -> Result<Option<Image>> {
         let array: Option<Binary> = row.try_get(at)?;
         array.map(|array| Image::from_text_array(array.0, table.columns.len())).transpose()

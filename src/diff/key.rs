@@ -51,7 +51,7 @@ pub(super) async fn rows_by_key(
         return Ok(Some(Vec::new()));
     }
     let query = join(key, source, wanted, &copy::row(source, "r"));
-    copy::images(connection, &query, source.columns.len()).await
+    copy::images(connection, &query, source.columns.len(), Some(wanted.len())).await
 }
 
 /// Those keys of these images to which a side has an `=` one, as they print in the images: images
@@ -66,7 +66,7 @@ pub(super) async fn keys_present(
         return Ok(Some(Vec::new()));
     }
     // Numbers, not the keys: what was printed and read need not print in the same way again.
-    let numbers = copy::images(connection, &join(key, source, wanted, "w.number"), 1).await?;
+    let numbers = copy::images(connection, &join(key, source, wanted, "w.number"), 1, None).await?;
     let Some(numbers) = numbers else { return Ok(None) };
     let present = numbers.iter().map(|number| {
         let number = number.get(0).and_then(|number| number.parse::<usize>().ok());

@@ -72,7 +72,7 @@ async fn partitions_of(
     let mut found = Vec::with_capacity(keys.len());
     for (part, keys) in keys.chunks(KEYS_AT_ONCE).enumerate() {
         let query = key::join(&key, source, keys, "w.number, r.tableoid");
-        let Some(images) = copy::images(base, &query, 2).await? else {
+        let Some(images) = copy::images(base, &query, 2, None).await? else {
             return Err(Error::item("numbers of partitions take more memory than there is"));
         };
         for image in images {

@@ -17,7 +17,7 @@ pub(super) async fn images(
         return Ok(Some(Vec::new()));
     }
     let query = format!("select {} {}", copy::row(source, "r"), rows_at(source, relation, places));
-    copy::images(connection, &query, source.columns.len()).await
+    copy::images(connection, &query, source.columns.len(), Some(places.len())).await
 }
 
 /// The end of a query of the published rows `r` at these places.

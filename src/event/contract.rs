@@ -46,7 +46,7 @@ fn update() -> Change {
 }
 
 fn encode(settings: &EncoderSettings, table: &Table, change: &Change) -> (Event, Value) {
-    let event = Encoder::new(settings, table, &table.columns).encode(change).unwrap();
+    let event = Encoder::new(settings, table, &table.columns).encode(change.clone()).unwrap();
     assert!(!event.body.contains(&b'\n'));
     let body = serde_json::from_slice(&event.body).unwrap();
     (event, body)
@@ -182,11 +182,11 @@ fn the_same_change_is_the_same_bytes() {
     for format in [Format::Landing, Format::Debezium] {
         let (settings, table) = (settings(format), keyed(ReplicaIdentity::Full));
         let mut encoder = Encoder::new(&settings, &table, &table.columns);
-        let first = encoder.encode(&update()).unwrap();
-        encoder.encode(&delete()).unwrap();
-        assert_eq!(encoder.encode(&update()).unwrap(), first);
+        let first = encoder.encode(update()).unwrap();
+        encoder.encode(delete()).unwrap();
+        assert_eq!(encoder.encode(update()).unwrap(), first);
         assert_eq!(
-            Encoder::new(&settings, &table, &table.columns).encode(&update()).unwrap(),
+            Encoder::new(&settings, &table, &table.columns).encode(update()).unwrap(),
             first
         );
     }
@@ -212,13 +212,13 @@ fn errors_name_the_place_and_not_the_value() {
     let settings = settings(Format::Landing);
     let mut encoder = Encoder::new(&settings, &keyed(ReplicaIdentity::Default), &columns());
     let secret = image(&[Some("secret"), Some("2"), Some("x"), None]);
-    let message = encoder.encode(&change(RowChange::Insert(secret))).unwrap_err().to_string();
+    let message = encoder.encode(change(RowChange::Insert(secret))).unwrap_err().to_string();
     assert!(message.starts_with("public.t, column b of type int4: the value is not an integer;"));
     assert!(!message.contains("secret"));
     let short = image(&[Some("1")]);
-    let message = encoder.encode(&change(RowChange::Insert(short))).unwrap_err().to_string();
+    let message = encoder.encode(change(RowChange::Insert(short))).unwrap_err().to_string();
     assert!(message.contains("a row of 1 values for 4 columns"), "{message}");
-    assert!(encoder.encode(&update()).is_ok());
+    assert!(encoder.encode(update()).is_ok());
 }
 
 #[test]
@@ -233,17 +233,17 @@ fn old_rows_are_told_by_the_types_that_they_had() {
     for format in [Format::Landing, Format::Debezium] {
         let settings = settings(format);
         let mut encoder = Encoder::new(&settings, &table, &base);
-        let delete = encoder.encode(&change(RowChange::Delete(old()))).unwrap();
+        let delete = encoder.encode(change(RowChange::Delete(old()))).unwrap();
         let key: Value = serde_json::from_slice(&delete.key.unwrap()).unwrap();
         assert_eq!(key, json!({"a": 2, "b": "one"}));
         let update = change(RowChange::Update { before: old(), after: new() });
-        let update: Value = serde_json::from_slice(&encoder.encode(&update).unwrap().body).unwrap();
+        let update: Value = serde_json::from_slice(&encoder.encode(update).unwrap().body).unwrap();
         assert_eq!(update["before"], json!({"b": "one", "a": 2, "t": "[1,5)", "n": "{}"}));
         assert_eq!(update["after"], json!({"b": 1, "a": 2, "t": "new", "n": null}));
     }
     let settings = settings(Format::Debezium);
     let mut encoder = Encoder::new(&settings, &keyed(ReplicaIdentity::Default), &base);
-    let delete = encoder.encode(&change(RowChange::Delete(old()))).unwrap();
+    let delete = encoder.encode(change(RowChange::Delete(old()))).unwrap();
     let delete: Value = serde_json::from_slice(&delete.body).unwrap();
     assert_eq!(delete["before"], json!({"b": "one", "a": 2, "t": null, "n": null}));
 }
@@ -268,7 +268,7 @@ fn columns_that_debezium_does_not_know_are_left_out_with_a_warning() {
     let row = image(&[Some("1"), Some("{[1,5)}"), Some("me")]);
     let insert = change(RowChange::Insert(row));
     let mut encoder = Encoder::new(&settings(Format::Debezium), &table, &table.columns);
-    let event = encoder.encode(&insert).unwrap();
+    let event = encoder.encode(insert.clone()).unwrap();
     let sent: Value = serde_json::from_slice(&event.body).unwrap();
     assert_eq!(sent["after"], json!({"id": 1, "owner": null}));
     assert_eq!(encoder.warnings().len(), 2);

@@ -33,6 +33,9 @@ pub struct Event {
     pub body: Bytes,
 }
 
+/// Events from this size on are not copied out of the buffer that they were written to.
+const GIVEN_AWAY: usize = 1 << 20;
+
 /// Turns the changes of one table into events.
 pub struct Encoder {
     table: Table,
@@ -128,28 +131,36 @@ impl Encoder {
         self.lost
     }
 
-    /// The event of a change.
+    /// The event of a change. Images are dropped as soon as they are written, so that a large row is
+    /// not in memory in two forms for longer than it takes to write it.
     ///
     /// # Errors
     /// [`EncodeError::Malformed`] if a value's text is not what its type prints;
     /// [`EncodeError::Shape`] if an image is not one of this table. The encoder remains usable.
-    pub fn encode(&mut self, change: &Change) -> Result<Event, EncodeError> {
-        let (op, old, new, identifying) = match &change.row {
-            RowChange::Insert(after) => (Op::Insert, None, Some(after), after),
-            RowChange::Update { before, after } => (Op::Update, Some(before), Some(after), after),
-            RowChange::Delete(before) => (Op::Delete, Some(before), None, before),
+    pub fn encode(&mut self, change: Change) -> Result<Event, EncodeError> {
+        let (op, identifying, other) = match &change.row {
+            RowChange::Insert(after) => (Op::Insert, after, None),
+            RowChange::Update { before, after } => (Op::Update, after, Some(before)),
+            RowChange::Delete(before) => (Op::Delete, before, None),
         };
         let expected = self.table.columns.len();
-        for image in [old, new].into_iter().flatten() {
+        for image in std::iter::once(identifying).chain(other) {
             if image.len() != expected {
                 let found = image.len();
                 return Err(EncodeError::Shape { table: self.table.name.clone(), expected, found });
             }
         }
+        let id = self.id.of(op, identifying, change.ordinal);
         let of_partition = change.partition.and_then(|oid| self.before_of.get(&oid));
         let before = *of_partition.unwrap_or(&self.before);
-        let row = Row { op, old, new, identifying, before };
-        let id = self.id.of(op, identifying, change.ordinal);
+        let (old, new) = match change.row {
+            RowChange::Insert(after) => (None, Some(after)),
+            RowChange::Update { before: old, after } => {
+                (Some(old).filter(|_| matches!(before, Before::Whole)), Some(after))
+            }
+            RowChange::Delete(before) => (Some(before), None),
+        };
+        let mut row = Row { op, old, new, before };
         self.buffer.clear();
         let written = match &self.body {
             Body::Landing(envelope, columns) => {
@@ -160,15 +171,19 @@ impl Encoder {
             }
         };
         let key = written.map_err(|at| self.malformed(at))?;
+        let end = match (&self.body, key) {
+            (Body::Debezium(..), Some((start, _))) => start,
+            _ => self.buffer.len(),
+        };
         Ok(Event {
             id,
             op,
             table: Arc::clone(&self.name),
             key: key.map(|(start, end)| Bytes::copy_from_slice(&self.buffer[start..end])),
-            body: Bytes::copy_from_slice(match (&self.body, key) {
-                (Body::Debezium(..), Some((start, _))) => &self.buffer[..start],
-                _ => &self.buffer,
-            }),
+            body: match self.buffer.len() {
+                GIVEN_AWAY.. => Bytes::from(std::mem::take(&mut self.buffer)).slice(..end),
+                _ => Bytes::copy_from_slice(&self.buffer[..end]),
+            },
         })
     }
 
@@ -184,21 +199,25 @@ impl Encoder {
 }
 
 /// A change as the envelopes see it.
-struct Row<'a> {
+struct Row {
     op: Op,
-    old: Option<&'a Image>,
-    new: Option<&'a Image>,
-    /// The image whose key names the row.
-    identifying: &'a Image,
+    /// Until it is written, if it is.
+    old: Option<Image>,
+    new: Option<Image>,
     before: Before,
 }
 
 /// Where the key lies in what was written.
 type KeyAt = Option<(usize, usize)>;
 
-impl Row<'_> {
+impl Row {
+    /// The image whose key names the row.
+    fn identifying(&self) -> Option<&Image> {
+        if self.op == Op::Delete { self.old.as_ref() } else { self.new.as_ref() }
+    }
+
     fn landing(
-        &self,
+        &mut self,
         envelope: &LandingEnvelope,
         columns: &Columns<LandingValue>,
         id: &Uuid,
@@ -207,31 +226,27 @@ impl Row<'_> {
     ) -> Result<KeyAt, MalformedAt> {
         envelope.open(self.op, out);
         let start = out.len();
-        let key = match &columns.key {
-            Some(fields) => {
-                fields.write(self.key_writers(columns), self.identifying, |_| true, lost, out)?;
-                Some((start, out.len()))
-            }
-            None => {
-                out.extend_from_slice(b"null");
-                None
-            }
-        };
+        let key = self.write_key(columns, lost, out)?;
+        if key.is_none() {
+            out.extend_from_slice(b"null");
+        }
+        let end = out.len();
         out.extend_from_slice(b",\"before\":");
-        match (self.old, self.before, &columns.key) {
-            (Some(old), Before::KeyOfDeletes, Some(fields)) if self.op == Op::Delete => {
+        match (self.op, self.before, &columns.key, &self.old) {
+            (Op::Delete, Before::KeyOfDeletes, Some(fields), Some(old)) => {
                 fields.write(&columns.old_writers, old, |_| true, lost, out)?;
             }
             _ => self.write_before(columns, lost, out)?,
         }
+        self.old = None;
         self.write_after(columns, lost, out)?;
         envelope.close(id, out);
-        Ok(key)
+        Ok(key.map(|()| (start, end)))
     }
 
     /// The key comes last, after the body.
     fn debezium(
-        &self,
+        &mut self,
         envelope: &DebeziumEnvelope,
         columns: &Columns<DebeziumValue>,
         id: &Uuid,
@@ -240,17 +255,28 @@ impl Row<'_> {
     ) -> Result<KeyAt, MalformedAt> {
         out.extend_from_slice(b"{\"before\":");
         self.write_before(columns, lost, out)?;
+        if self.op != Op::Delete {
+            self.old = None;
+        }
         self.write_after(columns, lost, out)?;
         envelope.close(self.op, id, out);
-        let Some(fields) = &columns.key else { return Ok(None) };
         let start = out.len();
-        fields.write(self.key_writers(columns), self.identifying, |_| true, &mut 0, out)?;
-        Ok(Some((start, out.len())))
+        let key = self.write_key(columns, &mut 0, out)?;
+        Ok(key.map(|()| (start, out.len())))
     }
 
-    /// The row that names a delete is the old one.
-    fn key_writers<'c, W>(&self, columns: &'c Columns<W>) -> &'c [W] {
-        if self.op == Op::Delete { &columns.old_writers } else { &columns.writers }
+    /// The row that names a delete is the old one. `None` for a table without a key.
+    fn write_key<W: WriteValue>(
+        &self,
+        columns: &Columns<W>,
+        lost: &mut u64,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<()>, MalformedAt> {
+        let (Some(fields), Some(image)) = (&columns.key, self.identifying()) else {
+            return Ok(None);
+        };
+        let writers = if self.op == Op::Delete { &columns.old_writers } else { &columns.writers };
+        fields.write(writers, image, |_| true, lost, out).map(Some)
     }
 
     fn write_before<W: WriteValue>(
@@ -260,7 +286,7 @@ impl Row<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), MalformedAt> {
         let writers = &columns.old_writers;
-        match (self.old, self.before, self.op) {
+        match (&self.old, self.before, self.op) {
             (Some(old), Before::Whole, _) | (Some(old), Before::WholeOfDeletes, Op::Delete) => {
                 columns.row.write(writers, old, |_| true, lost, out)
             }
@@ -281,7 +307,7 @@ impl Row<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), MalformedAt> {
         out.extend_from_slice(b",\"after\":");
-        match self.new {
+        match &self.new {
             Some(new) => columns.row.write(&columns.writers, new, |_| true, lost, out),
             None => {
                 out.extend_from_slice(b"null");

@@ -41,7 +41,7 @@ pub use history::{Ancestor, History};
 pub use lsn::Lsn;
 pub(crate) use nearest::nearest;
 pub use op::Op;
-pub use plan::{ExpectedEvents, Plan, PlanTable, SlotWal, Throughput};
+pub use plan::{ExpectedEvents, Plan, PlanPending, PlanTable, SlotWal, Throughput};
 pub use problem::ProblemDocument;
 pub use record::{Record, Recorded, RecordedPublication, RecordedRelation};
 pub use request::{Accept, Request, StartOptions, Verify};

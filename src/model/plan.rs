@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{GapProof, Lsn, Strategy, TableName};
 
@@ -40,6 +41,15 @@ pub struct Plan {
     pub slot_wal: Option<SlotWal>,
     /// The tables, by name.
     pub tables: Vec<PlanTable>,
+}
+
+/// A plan that is still being made.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PlanPending {
+    /// What to ask for: `GET /api/plan/<plan_id>`.
+    pub plan_id: Uuid,
+    /// After which time.
+    pub retry_after_seconds: u64,
 }
 
 /// One table of a [`Plan`].

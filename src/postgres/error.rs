@@ -106,10 +106,11 @@ fn cause(error: &tokio_postgres::Error) -> Option<&io::Error> {
 fn is_transient(error: &tokio_postgres::Error) -> bool {
     if let Some(code) = error.code() {
         // 08 connection, 40 serialization or deadlock, 53 out of resources, 57P0x shutdown or
-        // starting up, 55P03 lock not available, HV00N foreign server cannot be reached.
+        // starting up, 57014 a statement that somebody cancelled, 55P03 lock not available, HV00N
+        // foreign server cannot be reached.
         let code = code.code();
         return ["08", "40", "53", "57P"].iter().any(|class| code.starts_with(class))
-            || ["55P03", "HV00N"].contains(&code);
+            || ["55P03", "57014", "HV00N"].contains(&code);
     }
     let malformed = |cause: &io::Error| {
         matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)

@@ -8,6 +8,7 @@ mod parameter;
 mod password;
 mod pool;
 mod pooler;
+mod read_ahead;
 mod row;
 mod session;
 mod settings;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use deadpool::Runtime;
 use deadpool::managed::{self, Metrics, Object, PoolError, RecycleError, RecycleResult, Timeouts};
 
@@ -75,6 +76,14 @@ impl Pool {
 
     pub(crate) async fn execute(&self, sql: &str, parameters: Parameters<'_>) -> Result<u64> {
         self.session().await?.execute(sql, parameters).await
+    }
+
+    pub(crate) async fn copy_in(
+        &self,
+        sql: &str,
+        pieces: impl IntoIterator<Item = Bytes>,
+    ) -> Result<u64> {
+        self.session().await?.copy_in(sql, pieces).await
     }
 
     pub(crate) async fn begin(&self) -> Result<Transaction<Pooled>> {

@@ -1,19 +1,21 @@
 //! A session: statements, streams of rows, COPY, transactions.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::ops::Deref;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures_util::{FutureExt, Stream, TryStreamExt};
+use futures_util::{FutureExt, SinkExt, Stream, TryStreamExt};
 use tokio::task::JoinHandle;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, CopyOutStream, RowStream, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::parameter::Parameters;
+use super::read_ahead::{ReadAhead, poll_rows};
 use super::row::FromRow;
 use super::{Side, stop};
 use crate::error::{Error, Result};
@@ -36,6 +38,7 @@ pub struct Session {
     tls: MakeRustlsConnect,
     /// Statements that were begun and whose end was not seen.
     under_way: AtomicUsize,
+    read_ahead: ReadAhead,
 }
 
 impl Session {
@@ -45,15 +48,20 @@ impl Session {
         config: &Config,
         tls: MakeRustlsConnect,
     ) -> Result<Self, tokio_postgres::Error> {
-        let (client, connection) = config.connect(tls.clone()).await?;
+        let (client, mut connection) = config.connect(tls.clone()).await?;
+        let read_ahead = ReadAhead::default();
+        let held_up = read_ahead.clone();
         let connection = tokio::spawn(async move {
+            let ended = poll_fn(|context| {
+                held_up.poll(context, |context| Pin::new(&mut connection).poll(context))
+            });
             // Whoever waits for an answer hears of it too.
-            if let Err(error) = connection.await {
+            if let Err(error) = ended.await {
                 tracing::debug!(%error, "a session broke");
             }
         });
         let under_way = AtomicUsize::new(0);
-        Ok(Self { side, client, connection: Some(connection), tls, under_way })
+        Ok(Self { side, client, connection: Some(connection), tls, under_way, read_ahead })
     }
 
     /// All rows. For results that are known to be small; see [`Session::query_stream`].
@@ -94,7 +102,10 @@ impl Session {
     ) -> Result<Rows<'_, T>> {
         let mut statement = self.begin_statement();
         match self.client.query_typed_raw(sql, typed(parameters)).await {
-            Ok(rows) => Ok(Rows { rows: Box::pin(rows), statement, read: T::from_row }),
+            Ok(rows) => {
+                let read_ahead = HoldsUp(&self.read_ahead);
+                Ok(Rows { rows: Box::pin(rows), statement, read_ahead, read: T::from_row })
+            }
             Err(error) => Err(statement.failed(error)),
         }
     }
@@ -116,9 +127,30 @@ impl Session {
     pub(crate) async fn copy_out(&self, sql: &str) -> Result<CopiedRows<'_>> {
         let mut statement = self.begin_statement();
         match self.client.copy_out(sql).await {
-            Ok(rows) => Ok(CopiedRows { rows: Box::pin(rows), statement }),
+            Ok(rows) => {
+                let read_ahead = HoldsUp(&self.read_ahead);
+                Ok(CopiedRows { rows: Box::pin(rows), statement, read_ahead })
+            }
             Err(error) => Err(statement.failed(error)),
         }
+    }
+
+    /// Runs `copy … from stdin` with these pieces of its data, each of which is sent before the next
+    /// one is taken. Yields the number of rows that it wrote.
+    pub(crate) async fn copy_in(
+        &self,
+        sql: &str,
+        pieces: impl IntoIterator<Item = Bytes>,
+    ) -> Result<u64> {
+        let statement = self.begin_statement();
+        let copied = async {
+            let mut copy = pin!(self.client.copy_in::<_, Bytes>(sql).await?);
+            for piece in pieces {
+                copy.send(piece).await?;
+            }
+            copy.finish().await
+        };
+        statement.ended_with(copied.await)
     }
 
     /// The first column of the first row, as text, by the simple protocol: it leaves nothing behind
@@ -251,10 +283,20 @@ impl Statement<'_> {
     }
 }
 
+/// Lets a session go on when the stream of rows that held it up is dropped.
+struct HoldsUp<'a>(&'a ReadAhead);
+
+impl Drop for HoldsUp<'_> {
+    fn drop(&mut self) {
+        self.0.go_on();
+    }
+}
+
 /// Rows as they come.
 pub(crate) struct Rows<'a, T> {
     rows: Pin<Box<RowStream>>,
     statement: Statement<'a>,
+    read_ahead: HoldsUp<'a>,
     read: fn(super::Row) -> Result<T>,
 }
 
@@ -262,7 +304,11 @@ impl<T> Stream for Rows<'_, T> {
     type Item = Result<T>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<T>>> {
-        let next = ready!(self.rows.as_mut().poll_next(context));
+        let read_ahead = self.read_ahead.0;
+        let bytes_of =
+            |row: &Result<super::Row, _>| row.as_ref().map_or(0, |row| row.raw_size_bytes());
+        let next =
+            ready!(poll_rows(read_ahead, bytes_of, || self.rows.as_mut().poll_next(context)));
         Poll::Ready(match next {
             Some(Ok(row)) => Some((self.read)(row)),
             Some(Err(error)) => Some(Err(self.statement.failed(error))),
@@ -278,13 +324,17 @@ impl<T> Stream for Rows<'_, T> {
 pub(crate) struct CopiedRows<'a> {
     rows: Pin<Box<CopyOutStream>>,
     statement: Statement<'a>,
+    read_ahead: HoldsUp<'a>,
 }
 
 impl Stream for CopiedRows<'_> {
     type Item = Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let next = ready!(self.rows.as_mut().poll_next(context));
+        let read_ahead = self.read_ahead.0;
+        let bytes_of = |line: &Result<Bytes, _>| line.as_ref().map_or(0, Bytes::len);
+        let next =
+            ready!(poll_rows(read_ahead, bytes_of, || self.rows.as_mut().poll_next(context)));
         Poll::Ready(match next {
             Some(Ok(line)) => Some(Ok(line)),
             Some(Err(error)) => Some(Err(self.statement.failed(error))),

@@ -135,6 +135,16 @@ async fn refuse_bad_filters(
         let on_head = pair.published.filter.as_ref().map(|filter| (&pair.head, filter));
         for (side, session, asked) in [(Side::Base, base, on_base), (Side::Head, head, on_head)] {
             let Some((relation, filter)) = asked else { continue };
+            if let Some((_, behind)) = filter.split_once(catalog::UNREADABLE_FILTER) {
+                let publication = behind.split(") or (").next().unwrap_or(behind);
+                let (table, publication) = (&pair.table.name, publication.trim_end_matches(')'));
+                findings.refuse(format!(
+                    "the row filter of {table} in publication {publication} on {side} has text that \
+                     is no UTF-8, though all clients here speak UTF-8: leave the table out with \
+                     --exclude {table}, or write the filter without that text on production"
+                ));
+                break;
+            }
             if let Some(error) = cannot_filter(session, relation, filter).await? {
                 let table = &pair.table.name;
                 findings.refuse(format!(

@@ -1,12 +1,10 @@
-//! Nothing on a copy may act by itself, and nobody may write to it: it believes that it is production.
+//! Nothing on a copy may act by itself: it believes that it is production.
 
 use super::Findings;
-use super::restores::writers;
 use crate::error::Result;
 use crate::postgres::{Server, Session, Side};
 
-/// Refuses enabled subscriptions, active jobs, event triggers and other writers; warns of foreign
-/// servers.
+/// Refuses enabled subscriptions, active jobs and event triggers; warns of foreign servers.
 pub(super) async fn quiet(
     side: Side,
     server: &Server,
@@ -26,14 +24,6 @@ pub(super) async fn quiet(
     jobs(side, server, connection, findings).await?;
     event_triggers(side, connection, findings).await?;
     foreign_servers(side, connection, findings).await?;
-    let writers: Vec<i32> = writers(connection).await?;
-    if !writers.is_empty() {
-        findings.refuse(format!(
-            "{side} is being written to by other sessions (pids {}): keep applications away from \
-             the restores and end these sessions",
-            writers.iter().map(i32::to_string).collect::<Vec<_>>().join(", ")
-        ));
-    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Findings;
+use super::restores::writers;
 use crate::catalog::Selection;
 use crate::error::Result;
 use crate::model::TableName;
@@ -58,8 +59,8 @@ pub(crate) async fn locked_tables(connection: &Session) -> Result<Vec<Locked>> {
         .await
 }
 
-/// Refuses tables of the selection that are locked. Yields whether there are any: whoever asks
-/// anything about them waits.
+/// Refuses tables of the selection that are locked, and then sessions that may be writing. Yields
+/// whether any of these tables is locked: whoever asks anything about it waits.
 pub(super) async fn refuse_locked(
     side: Side,
     server_version: u32,
@@ -67,6 +68,20 @@ pub(super) async fn refuse_locked(
     selection: &Selection,
     findings: &mut Findings,
 ) -> Result<bool> {
+    let locked = locked_for_long(server_version, connection, selection).await?;
+    for table in &locked {
+        findings.refuse(table.sentence(side));
+    }
+    refuse_writers(side, connection, &locked, findings).await?;
+    Ok(!locked.is_empty())
+}
+
+/// The tables of the selection that stay locked.
+async fn locked_for_long(
+    server_version: u32,
+    connection: &Session,
+    selection: &Selection,
+) -> Result<Vec<Locked>> {
     let mut locked = Vec::new();
     for look in 0..LOOKS {
         if look > 0 {
@@ -75,13 +90,45 @@ pub(super) async fn refuse_locked(
         locked = concerned(connection, server_version, selection, locked_tables(connection).await?)
             .await?;
         if locked.is_empty() {
-            return Ok(false);
+            break;
         }
     }
-    for table in &locked {
-        findings.refuse(table.sentence(side));
+    Ok(locked)
+}
+
+/// Refuses sessions that have a transaction id. One that holds a lock on a table got it for that, and
+/// may have written, too; which lock that is tells more about it. Those of `told` were refused already.
+async fn refuse_writers(
+    side: Side,
+    connection: &Session,
+    told: &[Locked],
+    findings: &mut Findings,
+) -> Result<()> {
+    let writers: Vec<i32> = writers(connection).await?;
+    if writers.is_empty() {
+        return Ok(());
     }
-    Ok(true)
+    let held = locked_tables(connection).await?;
+    let holds = |pid: &i32| told.iter().chain(&held).any(|table| table.pid == *pid);
+    let (holding, writing): (Vec<i32>, Vec<i32>) = writers.into_iter().partition(holds);
+    for pid in holding.iter().filter(|pid| told.iter().all(|table| table.pid != **pid)) {
+        let tables = held.iter().filter(|table| table.pid == *pid);
+        let tables: Vec<&str> = tables.map(|table| table.table.as_str()).collect();
+        findings.refuse(format!(
+            "a session on {side} (pid {pid}) has locked {} and may have written in the same \
+             transaction: wait until it ends, or end it there with select \
+             pg_terminate_backend({pid})",
+            tables.join(", ")
+        ));
+    }
+    if !writing.is_empty() {
+        findings.refuse(format!(
+            "{side} is being written to by other sessions (pids {}): keep applications away from \
+             the restores and end these sessions",
+            writing.iter().map(i32::to_string).collect::<Vec<_>>().join(", ")
+        ));
+    }
+    Ok(())
 }
 
 /// Whether a recovery reads relation `c` of schema `n`, by name: an SQL expression of the parameters
@@ -94,8 +141,12 @@ fn is_selected(server_version: u32) -> String {
         "false"
     };
     format!(
+        // What is left out is so with all of its partitions.
         "not exists (select from unnest($4::text[], $5::text[]) as x (schema, name)
-                      where x.schema = n.nspname and x.name = c.relname)
+                       join pg_namespace xn on xn.nspname = x.schema
+                       join pg_class xc on xc.relnamespace = xn.oid and xc.relname = x.name
+                      where xc.oid = c.oid
+                         or xc.oid in (select a.relid from pg_partition_ancestors(c.oid) as a))
          and (exists (select from unnest($1::text[], $2::text[]) as t (schema, name)
                        where t.schema = n.nspname and t.name = c.relname)
               or cardinality($1::text[]) = 0

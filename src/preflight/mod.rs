@@ -18,6 +18,7 @@ pub(crate) use locks::locked_tables;
 pub(crate) use restores::{
     counts_lost, other_sessions, restore_ended, restore_id, same_restore, writers, written,
 };
+pub(crate) use rights::refuse_too_few_for_foreign;
 
 use lineage::{Lineage, OneHistory};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Findings;
 use crate::catalog::TablePair;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fdw;
 use crate::model::TableName;
 use crate::postgres::{Session, Side, from_row};
@@ -190,6 +190,37 @@ fn unreadable(pairs: &[TablePair], roles: [(Side, &String); 2], findings: &mut F
         grants.join("; "),
         named.join(", ")
     ));
+}
+
+/// Refuses a database of base that may not have the sessions in which head reads so many foreign
+/// tables, besides our own: one for each work item at a time. They log in as a role that is no
+/// superuser and has no limit of its own.
+///
+/// # Errors
+/// Refused.
+pub(crate) async fn refuse_too_few_for_foreign(
+    base: &Session,
+    parallel: u16,
+    tables: usize,
+) -> Result<()> {
+    let foreign = parallel.min(u16::try_from(tables).unwrap_or(u16::MAX));
+    let needed = i32::from(parallel) + 1 + i32::from(foreign);
+    let (database, limit): (String, i32) = base
+        .query_one(
+            r#"
+        select datname::text, datconnlimit from pg_database where datname = current_database()
+        "#,
+            &[],
+        )
+        .await?;
+    if (0..needed).contains(&limit) {
+        return Err(Error::refused(format!(
+            "database {database} on base has connection limit {limit}, and this recovery needs \
+             {needed} sessions there, since head reads base's tables in sessions of its own: alter \
+             database {database} connection limit {needed}, or lower --parallel"
+        )));
+    }
+    Ok(())
 }
 
 /// Refuses a role or a database that may not have so many sessions at once.

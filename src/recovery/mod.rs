@@ -31,5 +31,7 @@ pub use report::{Report, TableReport};
 pub use store::Due;
 
 pub(crate) use ranges::bytes_a_second;
-pub(crate) use store::{NewRecovery, Page, PendingMessages, Registration, Retried, Store};
+pub(crate) use store::{
+    NewRecovery, Page, PendingMessages, RENEW_PLAN_EVERY, Registration, Retried, Store,
+};
 pub use work::Worked;

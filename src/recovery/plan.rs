@@ -5,10 +5,10 @@ use uuid::Uuid;
 use super::forecast::{self, Timed};
 use super::ranges::{
     BLOCK, block_range, block_ranges, bytes, bytes_a_second, key_ranges, range_blocks,
-    rows_at_once, tables,
+    rows_at_once, tables, whole_range,
 };
 use super::set_up::connect_both;
-use super::strategy_choice::{Choice, choices, choose};
+use super::strategy_choice::{Choice, PLANNING, choices, choose, unreadable};
 use super::work_item::{PlannedItem, WorkItemSpec};
 use crate::catalog::{Key, TablePair};
 use crate::diff::{AllRows, Scope};
@@ -39,7 +39,7 @@ pub async fn plan(servers: &Servers, request: &Request) -> Result<Plan> {
             key: key_names(pair),
             rows: pair.head.rows,
             bytes: bytes(pair),
-            warnings: pair.warnings.clone(),
+            warnings: pair.warnings.iter().cloned().chain(choice.warning).collect(),
         })
         .collect();
     let gap_wal_bytes = checked.ends.map(|(base, head)| head.0 - base.0);
@@ -92,6 +92,7 @@ pub(super) async fn check_link(
     let (base, mut head) = connect_both(servers, "deltacompare preflight").await?;
     fdw::probe(&mut head, &checked.target).await?;
     fdw::check_grants(&base, &foreign).await?;
+    preflight::refuse_too_few_for_foreign(&base, request.parallel, foreign.len()).await?;
     tokio::join!(base.close(), head.close());
     Ok(())
 }
@@ -110,7 +111,9 @@ pub(crate) async fn planned_items(
     let mut session = None;
     let mut items = Vec::new();
     for (pair, choice) in checked.pairs.iter().zip(choices) {
-        let Choice { strategy, reason, storage } = choice;
+        let Choice { strategy, reason, storage, warning } = choice;
+        let mut warnings = pair.warnings.clone();
+        warnings.extend(warning);
         let keyless = pair.table.key == Key::WholeRow;
         let foreign = foreign_table(request, link, pair, strategy);
         let spec = |scope| WorkItemSpec {
@@ -126,6 +129,23 @@ pub(crate) async fn planned_items(
             0 => bytes(pair),
             blocks => blocks * BLOCK,
         };
+        let ranges = match strategy {
+            Strategy::Content if !keyless && pair.same_order().is_ok() => {
+                let whole = spec(Scope::Table).tables;
+                let head = match &session {
+                    Some(head) => head,
+                    None => session.insert(servers.head.connect(PLANNING).await?),
+                };
+                match key_ranges(head, pair, &whole, in_range).await {
+                    Ok(ranges) => ranges,
+                    Err(error) => {
+                        warnings.push(unreadable(servers, &whole, error).await?);
+                        vec![whole_range(pair)]
+                    }
+                }
+            }
+            _ => Vec::new(),
+        };
         let first = items.len();
         let mut item = |scope, bytes: u64| {
             items.push(PlannedItem {
@@ -138,7 +158,7 @@ pub(crate) async fn planned_items(
                     // TOAST counts in the table's bytes, not in a range's: a rough share will do.
                     (rows as f64 * (bytes as f64 / heap_bytes.max(1) as f64).min(1.0)) as u64
                 }),
-                warnings: pair.warnings.clone(),
+                warnings: warnings.clone(),
             });
         };
         match strategy {
@@ -152,11 +172,6 @@ pub(crate) async fn planned_items(
                 item(Scope::HashedKeys(AllRows { rows }), bytes(pair));
             }
             Strategy::Content => {
-                let head = match &session {
-                    Some(head) => head,
-                    None => session.insert(servers.head.connect("deltacompare plan").await?),
-                };
-                let ranges = key_ranges(head, pair, &spec(Scope::Table).tables, in_range).await?;
                 let share = bytes(pair) / ranges.len() as u64;
                 for range in ranges {
                     item(Scope::Keys(range), share);

@@ -110,6 +110,11 @@ pub(super) fn rows_at_once(pair: &TablePair, bytes_at_once: u64) -> u32 {
     (HELD_BYTES / (4 * width)).min(bytes_at_once / width).clamp(1, 8192) as u32
 }
 
+/// All keys of a table as one range.
+pub(super) fn whole_range(pair: &TablePair) -> KeyRange {
+    KeyRange { from: None, to: None, rows: rows_at_once(pair, u64::MAX) }
+}
+
 /// Cuts a table into ranges of keys of about the size of so many blocks, at bounds that head has in
 /// a few blocks of it.
 pub(super) async fn key_ranges(

@@ -1,11 +1,13 @@
 //! By which strategy a table is compared, and why.
 
+use super::diagnosis;
 use super::ranges::{BLOCK, WORTH_A_RANGE, block_range, bytes, bytes_a_second, tables};
 use super::set_up::connect_both;
 use crate::catalog::{Key, SameStorage, TablePair};
-use crate::diff;
-use crate::error::Result;
+use crate::diff::{self, BlockRange, Tables};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Request, Strategy, StrategyChoice};
+use crate::postgres::Session;
 use crate::preflight::{PreflightReport, Servers};
 
 /// How a table is compared.
@@ -14,6 +16,8 @@ pub(super) struct Choice {
     pub(super) reason: String,
     /// For `row-versions`: what holds the rows.
     pub(super) storage: Vec<SameStorage>,
+    /// What kept the table from being looked at. Comparing it will meet that too, and fail it by itself.
+    pub(super) warning: Option<String>,
 }
 
 /// How each pair is compared.
@@ -43,18 +47,17 @@ pub(super) async fn choices(
         }
         let (base, head) = match &mut sessions {
             Some(sessions) => sessions,
-            none => none.insert(connect_both(servers, "deltacompare plan").await?),
+            none => none.insert(connect_both(servers, PLANNING).await?),
         };
-        if !diff::follows_its_key(base, &tables(pair, None), key[0]).await? {
-            continue;
-        }
-        let (mut on_base, mut on_head) =
-            tokio::try_join!(diff::snapshot(base), diff::snapshot(head))?;
-        let both = diff::Sessions { base: &mut on_base, head: &mut on_head };
         let range = block_range(checked, request, pair, &choice.storage[0], 0..u32::MAX);
-        let share = diff::changed_share(both, &tables(pair, None), &range).await?;
-        let _ = tokio::join!(on_base.rollback(), on_head.rollback());
-        if share >= MERGED_FROM {
+        let share = match changed_share(base, head, pair, key[0], &range).await {
+            Err(error) => {
+                choice.warning = Some(unreadable(servers, &tables(pair, None), error).await?);
+                continue;
+            }
+            Ok(share) => share,
+        };
+        if let Some(share) = share.filter(|share| *share >= MERGED_FROM) {
             *choice = Choice {
                 strategy: Strategy::Content,
                 reason: format!(
@@ -63,6 +66,7 @@ pub(super) async fn choices(
                     100.0 * share
                 ),
                 storage: Vec::new(),
+                warning: None,
             };
         }
     }
@@ -70,6 +74,40 @@ pub(super) async fn choices(
         tokio::join!(base.close(), head.close());
     }
     Ok(choices)
+}
+
+/// The share of row versions that one side alone has, of a table whose rows lie in the order of its
+/// key; `None` of any other.
+async fn changed_share(
+    base: &mut Session,
+    head: &mut Session,
+    pair: &TablePair,
+    column: usize,
+    range: &BlockRange,
+) -> Result<Option<f64>> {
+    let tables = tables(pair, None);
+    if !diff::follows_its_key(base, &tables, column).await? {
+        return Ok(None);
+    }
+    let (mut on_base, mut on_head) = tokio::try_join!(diff::snapshot(base), diff::snapshot(head))?;
+    let both = diff::Sessions { base: &mut on_base, head: &mut on_head };
+    let share = diff::changed_share(both, &tables, range).await;
+    let _ = tokio::join!(on_base.rollback(), on_head.rollback());
+    share.map(Some)
+}
+
+/// `application_name` of the sessions that plan.
+pub(super) const PLANNING: &str = "deltacompare plan";
+
+/// A warning of a table that could not be looked at while the plan was made.
+///
+/// # Errors
+/// The error itself, if it is not one of this table alone.
+pub(super) async fn unreadable(servers: &Servers, tables: &Tables, error: Error) -> Result<String> {
+    if error.kind() != ErrorKind::Item || error.raised_on().is_none() {
+        return Err(error);
+    }
+    Ok(diagnosis::explained(servers, PLANNING, tables, error).await.to_string())
 }
 
 /// Share of row versions on one side only from which reading a table in the order of its key is
@@ -124,12 +162,13 @@ pub(super) fn choose(checked: &PreflightReport, request: &Request, pair: &TableP
         choice.reason,
         choice.strategy.as_str()
     );
-    Choice { strategy: Strategy::Full, reason, storage: Vec::new() }
+    Choice { strategy: Strategy::Full, reason, storage: Vec::new(), warning: None }
 }
 
 /// The first strategy that a table's state allows.
 fn by_state(checked: &PreflightReport, request: &Request, pair: &TablePair) -> Choice {
-    let with = |strategy, reason: String| Choice { strategy, reason, storage: Vec::new() };
+    let with =
+        |strategy, reason: String| Choice { strategy, reason, storage: Vec::new(), warning: None };
     if request.strategy == StrategyChoice::Full {
         return with(Strategy::Full, "asked for".to_owned());
     }
@@ -150,6 +189,7 @@ fn by_state(checked: &PreflightReport, request: &Request, pair: &TablePair) -> C
                 }
             },
             storage,
+            warning: None,
         },
         Err(reason) if pair.base.is_none() => {
             let not_on_base = "it is not on base";

@@ -39,6 +39,9 @@ const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
 /// How often a lease is renewed at least: a cancelled item stops when it cannot be.
 const RENEW_EVERY: Duration = Duration::from_secs(3);
 
+/// Bytes of events that are handed to the sinks at once, if it is more than one event.
+const MOST_EVENT_BYTES: usize = 8 << 20;
+
 /// How long the sinks may take to acknowledge what an attempt sent that failed or was stopped.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -275,22 +278,31 @@ impl Worker {
                 DiffItem::Note(note) => notes.push(note),
                 DiffItem::Changes(changes) => {
                     let mut events = Vec::with_capacity(changes.len());
-                    for change in &changes {
-                        let repeated = seen.as_mut().and_then(|seen| seen.repeated(change));
+                    let mut bytes = 0;
+                    for change in changes {
+                        let repeated = seen.as_mut().and_then(|seen| seen.repeated(&change));
                         if let Some(key) = repeated {
                             notes.push(self.look_at_repeated(&spec.tables, &key).await?);
                             seen = None;
                         }
                         now.account.add(&change.row);
-                        now.counts.count(change);
-                        now.digest.add(change);
+                        now.counts.count(&change);
+                        now.digest.add(&change);
                         let event = encoder
                             .encode(change)
                             .map_err(|error| Error::item(error.to_string()).because(error))?;
                         now.events.add(&event);
+                        bytes += event.body.len();
                         events.push(event);
+                        if bytes > MOST_EVENT_BYTES {
+                            live.at_sinks(self.write(&events)).await?;
+                            events.clear();
+                            bytes = 0;
+                        }
                     }
-                    live.at_sinks(self.write(&events)).await?;
+                    if !events.is_empty() {
+                        live.at_sinks(self.write(&events)).await?;
+                    }
                 }
                 DiffItem::Checkpoint(checkpoint) => {
                     now.checkpoint = Some(checkpoint);

@@ -1,5 +1,7 @@
 //! `deltacompare.delta`: the events for SQL users.
 
+mod copied;
+
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
@@ -9,8 +11,8 @@ use crate::event::Event;
 use crate::postgres::{Pool, from_row};
 use crate::telemetry::metrics::{self, SinkKind};
 
-/// Writes events to the delta table of the control database. Each write is one statement and
-/// durable when it returns; an event that is there already is left as it is.
+/// Writes events to the delta table of the control database. What a write took is durable when it
+/// returns; an event that is there already is left as it is.
 pub(crate) struct DeltaTable {
     pool: Pool,
     recovery: Uuid,
@@ -79,7 +81,7 @@ impl DeltaTable {
         Ok(())
     }
 
-    async fn insert(&self, events: &[Event]) -> Result<()> {
+    async fn insert(&self, events: &[Event]) -> Result<u64> {
         let mut ids = Vec::with_capacity(events.len());
         let mut schemas = Vec::with_capacity(events.len());
         let mut tables = Vec::with_capacity(events.len());
@@ -94,8 +96,9 @@ impl DeltaTable {
             operations.push(event.op.letter());
             bodies.push(String::from_utf8_lossy(&event.body));
         }
-        let inserted = self.pool.execute(
-            r#"
+        self.pool
+            .execute(
+                r#"
             insert into deltacompare.delta
               (recovery_id, event_id, schema_name, table_name, op, key, event)
             select $1, e.id, e.schema, e.name, e.op, json_in(textout(e.key)), json_in(textout(e.body))
@@ -103,25 +106,45 @@ impl DeltaTable {
                      as e (id, schema, name, op, key, body)
             on conflict do nothing
             "#,
-            &[&self.recovery, &ids, &schemas, &tables, &operations, &keys, &bodies],
-        )
-        .await
-        .map_err(|error| match error.sqlstate() {
-            // undefined_table, invalid_schema_name
-            Some("42P01" | "3F000") => delta_table_gone(),
-            _ => error,
-        })?
-        ;
-        let events = events.len() as u64;
-        metrics::acknowledged(SinkKind::DeltaTable, events);
-        metrics::repeated(SinkKind::DeltaTable, events - inserted.min(events));
+                &[&self.recovery, &ids, &schemas, &tables, &operations, &keys, &bodies],
+            )
+            .await
+    }
+
+    /// Writes a large event in pieces. As a parameter it would be in memory three times: as it is, in
+    /// the message to the server, and in what the connection has to send.
+    async fn copy(&self, event: &Event) -> Result<u64> {
+        let pieces = copied::pieces(self.recovery, event);
+        match self.pool.copy_in(copied::SQL, pieces).await {
+            // unique_violation: it is there already. Another session's row is committed by then.
+            Err(error) if error.sqlstate() == Some("23505") => Ok(0),
+            copied => copied,
+        }
+    }
+
+    async fn take(&self, events: &[Event]) -> Result<()> {
+        let is_large = |event: &Event| event.body.len() > copied::LARGE_EVENT_BYTES;
+        for events in events.chunk_by(|a, b| !is_large(a) && !is_large(b)) {
+            let taken = match events {
+                [event] if is_large(event) => self.copy(event).await,
+                events => self.insert(events).await,
+            };
+            let inserted = taken.map_err(|error| match error.sqlstate() {
+                // undefined_table, invalid_schema_name
+                Some("42P01" | "3F000") => delta_table_gone(),
+                _ => error,
+            })?;
+            let events = events.len() as u64;
+            metrics::acknowledged(SinkKind::DeltaTable, events);
+            metrics::repeated(SinkKind::DeltaTable, events - inserted.min(events));
+        }
         Ok(())
     }
 }
 
 impl Sink for DeltaTable {
     fn write<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.insert(events))
+        Box::pin(self.take(events))
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<Held>> {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 pub(crate) use content::FileContent;
@@ -116,11 +117,11 @@ impl Opened {
         done
     }
 
-    /// Appends whole lines.
-    fn append(&mut self, lines: &[u8]) -> Result<(), Broken> {
+    /// Appends whole lines, given in pieces.
+    fn append(&mut self, lines: &[Bytes]) -> Result<(), Broken> {
         self.locked(|opened| {
             cut_half_line(&opened.file)?;
-            (&opened.file).write_all(lines)?;
+            lines.iter().try_for_each(|piece| (&opened.file).write_all(piece))?;
             opened.known = FileContent::before(&opened.file, opened.file.metadata()?.len())?;
             Ok(())
         })
@@ -161,21 +162,50 @@ pub(crate) enum Lines {
 }
 
 impl Lines {
-    fn append(self, event: &Event, out: &mut Vec<u8>) {
+    fn append(self, event: &Event, out: &mut Pieces) {
         let Self::Keyed { tombstones } = self else {
-            out.extend_from_slice(&event.body);
-            out.push(b'\n');
+            out.add(&event.body);
+            out.small.push(b'\n');
             return;
         };
-        let mut line = |key: &[u8], value: &[u8]| {
-            for part in [b"{\"key\":", key, b",\"value\":", value, b"}\n"] {
-                out.extend_from_slice(part);
-            }
+        let mut line = |key: &[u8], value: &Bytes| {
+            out.small.extend_from_slice(b"{\"key\":");
+            out.small.extend_from_slice(key);
+            out.small.extend_from_slice(b",\"value\":");
+            out.add(value);
+            out.small.extend_from_slice(b"}\n");
         };
         line(event.key.as_deref().unwrap_or(b"null"), &event.body);
         if let Some(key) = event.key.as_deref().filter(|_| tombstones && event.op == Op::Delete) {
-            line(key, b"null");
+            line(key, &Bytes::from_static(b"null"));
         }
+    }
+}
+
+/// Lines to be written. Large events are written from where they are, all else is put together, so
+/// that a write of small events is one call of the system.
+#[derive(Default)]
+struct Pieces {
+    done: Vec<Bytes>,
+    small: Vec<u8>,
+}
+
+/// Events from this size on are not copied.
+const LARGE_EVENT_BYTES: usize = 1 << 20;
+
+impl Pieces {
+    fn add(&mut self, bytes: &Bytes) {
+        if bytes.len() < LARGE_EVENT_BYTES {
+            self.small.extend_from_slice(bytes);
+        } else {
+            self.done.push(std::mem::take(&mut self.small).into());
+            self.done.push(bytes.clone());
+        }
+    }
+
+    fn close(mut self) -> Vec<Bytes> {
+        self.done.push(self.small.into());
+        self.done
     }
 }
 
@@ -287,10 +317,11 @@ impl Ndjson {
 
 impl Sink for Ndjson {
     fn write<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, Result<()>> {
-        let mut lines = Vec::with_capacity(events.iter().map(|event| event.body.len() + 1).sum());
-        for event in events {
-            self.lines.append(event, &mut lines);
-        }
+        let small = events.iter().map(|event| event.body.len() + 1);
+        let small = small.filter(|&bytes| bytes <= LARGE_EVENT_BYTES).sum();
+        let mut lines = Pieces { small: Vec::with_capacity(small), ..Pieces::default() };
+        events.iter().for_each(|event| self.lines.append(event, &mut lines));
+        let lines = lines.close();
         let writing = self.with_file(move |opened| opened.append(&lines));
         Box::pin(async move {
             writing.await?;
@@ -326,9 +357,46 @@ mod tests {
         Ndjson::open(path, Lines::Events, known)
     }
 
+    fn line(line: &'static [u8]) -> [Bytes; 1] {
+        [Bytes::from_static(line)]
+    }
+
     fn content(path: &Path) -> FileContent {
         let file = File::open(path).unwrap();
         FileContent::before(&file, end_of_whole_lines(&file).unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn large_events_are_lines_like_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = std::sync::Arc::new(crate::model::TableName {
+            schema: "public".into(),
+            name: "t".into(),
+        });
+        let large = "x".repeat(LARGE_EVENT_BYTES);
+        let events = ["1", "2", &large, "3", &large, &large].map(|body| Event {
+            id: uuid::Uuid::nil(),
+            op: Op::Delete,
+            table: std::sync::Arc::clone(&table),
+            key: Some(Bytes::from_static(b"7")),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        });
+        let keyed =
+            |body: &str| format!("{{\"key\":7,\"value\":{body}}}\n{{\"key\":7,\"value\":null}}\n");
+        for (name, lines) in
+            [("plain", Lines::Events), ("keyed", Lines::Keyed { tombstones: true })]
+        {
+            let path = folder.path().join(name);
+            let ndjson = Ndjson::open(&path, lines, FileContent::default()).unwrap();
+            ndjson.write(&events).await.unwrap();
+            ndjson.flush().await.unwrap();
+            let expected: String = events
+                .iter()
+                .map(|event| std::str::from_utf8(&event.body).unwrap())
+                .map(|body| if lines == Lines::Events { format!("{body}\n") } else { keyed(body) })
+                .collect();
+            assert!(std::fs::read_to_string(&path).unwrap() == expected, "{name}");
+        }
     }
 
     #[test]
@@ -412,9 +480,9 @@ mod tests {
         let path = folder.path().join("events");
         let ndjson = open(&path, FileContent::default()).unwrap();
         let mut opened = ndjson.file.lock().unwrap();
-        opened.append(b"1\n").unwrap();
+        opened.append(&line(b"1\n")).unwrap();
         std::fs::write(&path, "22\n33\n").unwrap();
-        assert!(matches!(opened.append(b"4\n"), Err(Broken::Lost(_))));
+        assert!(matches!(opened.append(&line(b"4\n")), Err(Broken::Lost(_))));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "22\n33\n");
     }
 
@@ -429,8 +497,8 @@ mod tests {
         );
         let (mut one, mut other) = (one.file.lock().unwrap(), other.file.lock().unwrap());
         for _ in 0..3 {
-            one.append(b"one\n").unwrap();
-            other.append(b"other\n").unwrap();
+            one.append(&line(b"one\n")).unwrap();
+            other.append(&line(b"other\n")).unwrap();
             // The other dies in the middle of a line.
             std::fs::OpenOptions::new()
                 .append(true)
@@ -448,7 +516,7 @@ mod tests {
         let path = folder.path().join("events");
         let ndjson = open(&path, FileContent::default()).unwrap();
         let mut opened = ndjson.file.lock().unwrap();
-        opened.append(b"1\n").unwrap();
+        opened.append(&line(b"1\n")).unwrap();
         opened.sync(&path).unwrap();
         std::fs::rename(&path, folder.path().join("elsewhere")).unwrap();
         assert!(matches!(opened.sync(&path), Err(Broken::Lost("is gone"))));

@@ -10,7 +10,7 @@ use deltacompare_testbed::{Azurite, Role, schemathesis};
 use reqwest::Response;
 use serde_json::{Value, json};
 
-use crate::support::{Gap, Hosted};
+use crate::support::{Gap, Hosted, deltacompare};
 use service::Service;
 
 const CLI: &str = include_str!("../../docs/cli.md");
@@ -275,6 +275,89 @@ async fn a_fuzzer_finds_no_answer_that_the_document_does_not_describe() {
     println!("{said}");
 }
 
+/// The servers take some seconds to say how they are: a plan takes longer than a caller waits.
+const SLOW: &str = "
+    set allow_system_table_mods = on;
+    create or replace view pg_catalog.pg_prepared_xacts as
+      select p.transaction, p.gid, p.prepared, u.rolname as owner, d.datname as database
+        from pg_prepared_xact() as p
+        left join pg_authid u on p.ownerid = u.oid
+        left join pg_database d on p.dbid = d.oid
+       where (select count(*) from pg_sleep(11)) = 1";
+
+/// The same question leads to one plan, whichever instance it comes to, and any instance answers.
+async fn a_plan_that_takes_long_is_asked_for_again() {
+    let gap = Gap::between(
+        "create table t (id int primary key); create table u (id int primary key);
+         create publication p for all tables",
+        "insert into t values (1)",
+    )
+    .await;
+    let plain: Value = {
+        let plan = deltacompare(&gap, &["plan", "--table", "public.t", "--json"]).run().await;
+        plan.assert_completed();
+        serde_json::from_str(&plan.stdout).unwrap()
+    };
+    for server in [&gap.base, &gap.head] {
+        server.sql(SLOW).await.unwrap();
+    }
+    let (base, head) = (gap.base.url(Role::Admin), gap.head.url(Role::Admin));
+    let settings = [("DELTACOMPARE_BASE", base.as_str()), ("DELTACOMPARE_HEAD", head.as_str())];
+    let (one, other) = tokio::join!(Service::start(&settings), Service::start(&settings));
+    let ask = async |service: &Service, body: &Value| {
+        let answer = service.request("POST", "/api/plan").json(body).send().await.unwrap();
+        let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+        assert_eq!(answer.status(), 202);
+        assert_eq!(header("retry-after"), "5");
+        let location = header("location");
+        let pending: Value = answer.json().await.unwrap();
+        assert_eq!(location, format!("/api/plan/{}", pending["plan_id"].as_str().unwrap()));
+        location
+    };
+    let body = json!({"tables": ["public.t"]});
+    let since = Instant::now();
+    let (first, again, elsewhere) =
+        tokio::join!(ask(&one, &body), ask(&one, &body), ask(&other, &body));
+    assert!(since.elapsed() < Duration::from_secs(24), "{:?}", since.elapsed());
+    assert_eq!((&first, &first), (&again, &elsewhere));
+    let one_worker = "select count(*) = 1 from deltacompare.asked_plan";
+    assert!(gap.head.value::<bool>(one_worker).await.unwrap());
+    let made = async |service: &Service, location: &str| -> Value {
+        loop {
+            let answer = service.get(location).await;
+            match answer.status().as_u16() {
+                202 => tokio::time::sleep(Duration::from_millis(200)).await,
+                200 => return answer.json().await.unwrap(),
+                other => panic!("{other}: {}", answer.text().await.unwrap()),
+            }
+        }
+    };
+    let (here, there) = tokio::join!(made(&one, &first), made(&other, &first));
+    assert_eq!(here, there);
+    assert_eq!(here["tables"], plain["tables"]);
+    assert_problem(one.get("/api/plan/seven").await, 404, "there is no plan seven").await;
+    // A refusal is an answer too. Its process ends meanwhile, and another one makes the plan.
+    let body = json!({"tables": ["public.nothing"]});
+    let lost = ask(&one, &body).await;
+    one.stop().await;
+    gap.head
+        .sql("update deltacompare.asked_plan set lease_until = clock_timestamp() where ended_at is null")
+        .await
+        .unwrap();
+    let refused = loop {
+        let answer = other.get(&lost).await;
+        if answer.status() != 202 {
+            break answer;
+        }
+    };
+    assert_problem(refused, 422, "public.nothing").await;
+    // The command line waits for it.
+    let shown = deltacompare(&gap, &["plan", "--app", &other.url(""), "--json"]).run().await;
+    shown.assert_completed();
+    let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert_eq!(shown["tables"].as_array().unwrap().len(), 2);
+}
+
 tests! {
     it_answers_at_once_before_anything_is_configured: own_servers,
     what_cannot_be_used_is_a_problem_that_says_what_to_do: own_servers,
@@ -282,4 +365,5 @@ tests! {
     lists_come_in_parts_and_with_a_tag,
     the_document_describes_every_http_function_and_request: own_servers,
     a_fuzzer_finds_no_answer_that_the_document_does_not_describe: seconds(600),
+    a_plan_that_takes_long_is_asked_for_again: seconds(300),
 }

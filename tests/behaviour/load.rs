@@ -1,5 +1,7 @@
 //! What a recovery costs the servers and the machine it runs on, in bounds.
 
+mod large_rows;
+
 use std::time::Duration;
 
 use deltacompare_testbed::{Options, Server};
@@ -150,6 +152,7 @@ async fn memory_is_bounded_for_wide_rows_and_holes_in_keys() {
 }
 
 tests! {
+    [large_rows]
     comparing_writes_no_temporary_files,
     sessions_are_as_many_as_documented: own_servers,
     memory_is_bounded_for_wide_rows_and_holes_in_keys: seconds(600),

@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use deltacompare_testbed::Server;
 use futures_util::future::join_all;
 
-use crate::support::{Database, Gap, Run, TableName, assert_recovered, deltacompare};
+use crate::support::{
+    Database, Gap, Run, TableName, assert_recovered, deltacompare, hold_the_sink, run_by, until,
+    waiting_for_the_sink,
+};
 
 async fn run(gap: &Gap, strategy: &str, more: &[&str]) -> Run {
     let arguments = [
@@ -151,6 +154,47 @@ async fn bytes_that_are_no_utf8_are_named() {
     assert!(run.stderr.contains(r#"relation "b\xff""#), "{}", run.stderr);
 }
 
+/// What a filter or a partition's bound says in bytes that are no UTF-8 concerns its own table alone.
+async fn filters_and_bounds_that_are_no_utf8_concern_their_tables() {
+    let production = Database::new().await;
+    let name = format!("{}_filters", production.database());
+    let database = ascii_database(&production, &name).await;
+    database
+        .sql(
+            r"create table filtered (id int primary key, v text);
+              alter table filtered replica identity full;
+              create table plain (id int primary key, v text);
+              create table parts (v text, id int, primary key (v, id)) partition by list (v);
+              create table parts_1 partition of parts for values in (E'caf\xe9');
+              create table parts_2 partition of parts for values in ('tea');
+              insert into parts select 'tea', i from generate_series(1, 100) i;
+              create publication menu for table filtered where (v = E'caf\xe9'), table plain;
+              create publication roots for table parts with (publish_via_partition_root)",
+        )
+        .await
+        .unwrap();
+    let gap = Gap::over(production, async |_| {
+        let more = "insert into plain values (1, 'v'); delete from parts where id < 4";
+        database.sql(more).await.unwrap();
+    })
+    .await;
+    let gap = Gap::of(gap.base.in_database(&name), gap.head.in_database(&name)).await;
+    for strategy in ["row-versions", "content", "full"] {
+        let run = run(&gap, strategy, &["--exclude", "public.filtered"]).await;
+        run.assert_completed();
+        assert_eq!(run.counts("report", "public.plain"), (1, 0, 0), "{strategy}");
+        assert_eq!(run.counts("report", "public.parts"), (0, 0, 3), "{strategy}");
+    }
+    let only = run(&gap, "auto", &["--table", "public.plain"]).await;
+    only.assert_completed();
+    let refused = run(&gap, "auto", &[]).await;
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    let words = ["row filter of public.filtered in publication \"menu\" on ", "--exclude"];
+    for word in words {
+        assert!(refused.stderr.contains(word), "{}", refused.stderr);
+    }
+}
+
 /// Writes nonsense over a page's header that the server has not read since it was restored.
 async fn damage(server: &Server, table: &str, block: u64) {
     let path = format!("select pg_relation_filepath('{table}')");
@@ -192,40 +236,47 @@ async fn a_lock_is_named_with_its_holder() {
          create table part (id int primary key) partition by range (id);
          create table part_1 partition of part for values from (0) to (10);
          create table outside (id int);
-         create publication p for table free, held, part",
+         create publication p for table free, held, part;
+         create publication q for all tables with (publish_via_partition_root)",
         "insert into free values (1)",
     )
     .await;
-    let plan = async |more: &[&str]| {
-        deltacompare(&gap, &[&["plan", "--publication", "p"][..], more].concat()).run().await
+    let plan = async |publication: &str, more: &[&str]| {
+        deltacompare(&gap, &[&["plan", "--publication", publication][..], more].concat())
+            .run()
+            .await
     };
-    // A partition is a part of its root, whatever is left out.
+    // A partition is a part of its root, whether that is selected or left out.
     let cases = [
-        ("held", &[][..], Some("public.held")),
-        ("held", &["--exclude", "public.held"], None),
-        ("part_1", &[], Some("public.part_1")),
-        ("outside", &[], None),
+        ("p", "held", &[][..], Some("public.held")),
+        ("p", "held", &["--exclude", "public.held"], None),
+        ("p", "part_1", &[], Some("public.part_1")),
+        ("q", "part_1", &[], Some("public.part_1")),
+        ("q", "part_1", &["--exclude", "public.part"], None),
+        ("p", "outside", &[], None),
     ];
     for (server, side) in [(&gap.base, "base"), (&gap.head, "head")] {
         let session = server.connect().await.unwrap();
         let pid: i32 = session.value("select pg_backend_pid()", &[]).await.unwrap();
-        for (table, more, named) in cases.into_iter().take(if side == "base" { 4 } else { 1 }) {
+        let some = if side == "base" { cases.len() } else { 1 };
+        for (publication, table, more, named) in cases.into_iter().take(some) {
             session.sql(&format!("begin; lock table {table}")).await.unwrap();
             let since = Instant::now();
-            let run = plan(more).await;
-            // Who holds such a lock may have written, too.
+            let run = plan(publication, more).await;
             assert_eq!(run.code, Some(2), "{}", run.stderr);
-            assert!(run.stderr.contains(&format!("pids {pid}")), "{}", run.stderr);
-            match named {
+            let sentence = match named {
                 Some(named) => {
-                    let sentence =
-                        format!("{named} on {side} is locked by another session (pid {pid})");
-                    assert!(run.stderr.contains(&sentence), "{}", run.stderr);
-                    let end = format!("pg_terminate_backend({pid})");
-                    assert!(run.stderr.contains(&end), "{}", run.stderr);
+                    format!("{named} on {side} is locked by another session (pid {pid})")
                 }
-                None => assert!(!run.stderr.contains("is locked"), "{}", run.stderr),
-            }
+                // Who holds such a lock may have written, too.
+                None => format!(
+                    "a session on {side} (pid {pid}) has locked public.{table} and may have written"
+                ),
+            };
+            assert!(run.stderr.contains(&sentence), "{}", run.stderr);
+            let end = format!("pg_terminate_backend({pid})");
+            assert_eq!(run.stderr.matches(&end).count(), 1, "{}", run.stderr);
+            assert!(!run.stderr.contains("is being written to"), "{}", run.stderr);
             assert!(since.elapsed() < Duration::from_secs(9), "it waited for the lock");
             session.sql("rollback").await.unwrap();
         }
@@ -233,9 +284,113 @@ async fn a_lock_is_named_with_its_holder() {
     }
 }
 
+/// A lock that comes while the recovery runs is named with its holder, and waited for.
+async fn a_lock_that_appears_is_named_and_waited_for() {
+    let gap = Gap::between(
+        "create table one (id int primary key, v text);
+         create table other (id int primary key, v text);
+         insert into one select i, repeat('v', 500) from generate_series(1, 20000) i;
+         insert into other select i, repeat('v', 500) from generate_series(1, 20000) i;
+         create publication p for all tables",
+        "update one set v = 'w'; update other set v = 'w'",
+    )
+    .await;
+    let more = ["--sink", "delta-table", "--parallel", "1"];
+    let program = run_by(&gap, "row-versions", &more);
+    let said = program.folder().join("said");
+    let mut program = program.stderr(std::fs::File::create(&said).unwrap());
+    let mut child = program.spawn();
+    until(&gap, "select to_regclass('deltacompare.delta') is not null").await;
+    // Whoever compares a table waits with its events, and has not opened the next one.
+    let sink = hold_the_sink(&gap).await;
+    until(&gap, &waiting_for_the_sink(1)).await;
+    let next = "select table_name from deltacompare.work_item where state = 'pending' limit 1";
+    let next: String = gap.head.value(next).await.unwrap();
+    let holder = gap.base.connect().await.unwrap();
+    let pid: i32 = holder.value("select pg_backend_pid()", &[]).await.unwrap();
+    holder.sql(&format!("begin; lock table {next}")).await.unwrap();
+    sink.sql("rollback").await.unwrap();
+    sink.close().await.unwrap();
+    let named = format!("public.{next} on base is locked by another session (pid {pid})");
+    let since = Instant::now();
+    while !std::fs::read_to_string(&said).unwrap().contains(&named) {
+        assert!(since.elapsed() < Duration::from_secs(100), "{named}: never said");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    holder.sql("rollback").await.unwrap();
+    holder.close().await.unwrap();
+    let ended = child.wait().await.unwrap();
+    assert!(ended.success(), "{}", std::fs::read_to_string(&said).unwrap());
+}
+
+/// Somebody cancels our statements, or ends our sessions: both are tried again.
+async fn what_somebody_cancels_is_tried_again() {
+    let gap = Gap::between(
+        "create table t (id int primary key, v text);
+         insert into t select i, 'v' from generate_series(1, 300000) i;
+         create publication p for all tables",
+        "update t set v = 'w' where id % 2 = 0",
+    )
+    .await;
+    for (strategy, what) in [
+        ("row-versions", "pg_cancel_backend"),
+        ("full", "pg_cancel_backend"),
+        ("full", "pg_terminate_backend"),
+    ] {
+        let mut program = run_by(&gap, strategy, &["--parallel", "1"]);
+        let child = program.spawn();
+        // Those that compare carry the recovery's name.
+        let end = format!(
+            "select count({what}(pid)) > 0 from pg_stat_activity
+              where application_name ~ '^deltacompare_' and state = 'active'
+                and datname = current_database() and query ilike '%from%public%'"
+        );
+        until(&gap, &end).await;
+        let ended = child.wait_with_output().await.unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success(), "{strategy} {what}: {said}");
+        let report = std::fs::read(program.folder().join("report")).unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+        assert_eq!(report["tables"][0]["updates"], 150_000, "{strategy} {what}");
+    }
+}
+
+/// What cannot be read while the plan is made fails its table alone.
+async fn a_key_that_cannot_be_read_for_the_plan_is_named() {
+    let production = Database::new().await;
+    let name = format!("{}_keys", production.database());
+    let keys = ascii_database(&production, &name).await;
+    keys.sql(
+        r"create table bad (id text primary key, v text);
+          create table good (id text primary key, v text);
+          insert into bad select E'caf\xe9' || i, 'v' from generate_series(1, 2000) i;
+          insert into good select 'é' || i, 'v' from generate_series(1, 2000) i;
+          create publication p for all tables",
+    )
+    .await
+    .unwrap();
+    let gap = Gap::over(production, async |_| {
+        keys.sql(
+            "update bad set v = 'w' where id like '%7'; update good set v = 'w' where id like '%7'",
+        )
+        .await
+        .unwrap();
+    })
+    .await;
+    let gap = Gap::of(gap.base.in_database(&name), gap.head.in_database(&name)).await;
+    let run = run(&gap, "content", &["--range-blocks", "2"]).await;
+    assert_failed(&run, "public.bad", &["column \"id\" of public.bad on ", "no UTF-8"]);
+    assert_eq!(run.counts("report", "public.good"), (0, 200, 0));
+    assert_recovered(&gap, &TableName::of("good"), &run.events("events")).await;
+}
+
 tests! {
     a_value_that_no_server_can_print_is_named: seconds(600),
     bytes_that_are_no_utf8_are_named,
+    filters_and_bounds_that_are_no_utf8_concern_their_tables,
     a_damaged_page_is_named_with_its_server,
     a_lock_is_named_with_its_holder,
+    a_lock_that_appears_is_named_and_waited_for,
+    what_somebody_cancels_is_tried_again,
+    a_key_that_cannot_be_read_for_the_plan_is_named,
 }

@@ -52,6 +52,7 @@ pub const FUNCTIONS: &[Function] = &[
     http("CancelRecovery", "post", "recoveries/{id}/cancel"),
     http("RetryRecovery", "post", "recoveries/{id}/retry"),
     http("Plan", "post", "plan"),
+    http("GetPlan", "get", "plan/{id}"),
     http("OpenApi", "get", "openapi.json"),
     open("Health", "health"),
     // A page without data; what it shows, it asks the functions above for, with the operator's key.

@@ -1,5 +1,6 @@
 //! What an operator, the command line and the dashboard ask over HTTP: one file a resource.
 
+mod asked_plan;
 mod cancel_recovery;
 mod dashboard;
 mod field;
@@ -32,5 +33,6 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/api/recoveries/{id}/cancel", post(cancel_recovery::cancel))
         .route("/api/recoveries/{id}/retry", post(retry_recovery::retry))
         .route("/api/plan", post(plan::show))
+        .route("/api/plan/{id}", get(asked_plan::get))
         .route("/api/openapi.json", get(openapi::describe))
 }

@@ -6,7 +6,10 @@ use utoipa::openapi::ResponseBuilder;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{cancel_recovery, dashboard, health, plan, recoveries, retry_recovery, start_recovery};
+use super::{
+    asked_plan, cancel_recovery, dashboard, health, plan, recoveries, retry_recovery,
+    start_recovery,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -23,6 +26,7 @@ use super::{cancel_recovery, dashboard, health, plan, recoveries, retry_recovery
         cancel_recovery::cancel,
         retry_recovery::retry,
         plan::show,
+        asked_plan::get,
         health::health,
         dashboard::show,
         dashboard::show_recovery,

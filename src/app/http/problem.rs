@@ -20,9 +20,14 @@ impl Problem {
         Self { status, detail: detail.into() }
     }
 
-    #[cfg(test)]
+    /// What is wrong and what to do, in words of the API.
     pub(in crate::app) fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// The status that it is told with.
+    pub(in crate::app) fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// There is no recovery with this id.

@@ -3,6 +3,7 @@
 mod app;
 mod body;
 mod output;
+mod plan;
 mod watch;
 
 use clap::{ArgMatches, Args, Subcommand};
@@ -149,7 +150,7 @@ pub(super) async fn run(command: AppCommand, given: &ArgMatches) -> Result<u8> {
 /// As [`run`].
 pub(super) async fn plan(arguments: &PlanArguments, given: &ArgMatches) -> Result<u8> {
     let body = body::of(arguments.request(), arguments.start(), given)?;
-    let plan = AppClient::at(arguments.app.address()?)?.post("/plan", &body).await?;
+    let plan = AppClient::at(arguments.app.address()?)?.plan(&body).await?;
     if arguments.json {
         output::json(&plan);
     } else {

@@ -7,7 +7,7 @@ const AHEAD: usize = 4;
 
 /// The lines of either side without those that lie at one place of the order and are equal. Where a
 /// side has some lines more, the places move; where it has many, lines that are equal may remain.
-pub(super) fn unequal<'a>(old: &'a [Bytes], new: &'a [Bytes]) -> (Vec<&'a [u8]>, Vec<&'a [u8]>) {
+pub(super) fn unequal<'a>(old: &'a [Bytes], new: &'a [Bytes]) -> (Vec<&'a Bytes>, Vec<&'a Bytes>) {
     let (mut old_left, mut new_left) = (Vec::new(), Vec::new());
     let (mut i, mut j) = (0, 0);
     while i < old.len() && j < new.len() {
@@ -21,12 +21,12 @@ pub(super) fn unequal<'a>(old: &'a [Bytes], new: &'a [Bytes]) -> (Vec<&'a [u8]>,
             Some(more) => (0, more + 1),
             None => more(&old[i + 1..], &new[j]).map_or((1, 1), |more| (more + 1, 0)),
         };
-        old_left.extend(old[i..i + more_old].iter().map(Bytes::as_ref));
-        new_left.extend(new[j..j + more_new].iter().map(Bytes::as_ref));
+        old_left.extend(&old[i..i + more_old]);
+        new_left.extend(&new[j..j + more_new]);
         (i, j) = (i + more_old, j + more_new);
     }
-    old_left.extend(old[i..].iter().map(Bytes::as_ref));
-    new_left.extend(new[j..].iter().map(Bytes::as_ref));
+    old_left.extend(&old[i..]);
+    new_left.extend(&new[j..]);
     (old_left, new_left)
 }
 
@@ -39,7 +39,7 @@ mod tests {
             text.split_whitespace().map(|line| Bytes::copy_from_slice(line.as_bytes())).collect()
         };
         let (old, new) = (lines(old), lines(new));
-        let text = |lines: Vec<&[u8]>| {
+        let text = |lines: Vec<&Bytes>| {
             let lines = lines.into_iter().map(|line| std::str::from_utf8(line).unwrap());
             lines.collect::<Vec<_>>().join(" ")
         };

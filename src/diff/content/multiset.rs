@@ -308,6 +308,8 @@ fn fetch<'a>(
         while let Some(row) = rows.try_next().await? {
             let place = place(&row, 0)?;
             let image = Image::read_columns(&row, 1, source.columns.len())?;
+            // The image is a copy.
+            drop(row);
             let ordinal = wanted
                 .binary_search_by_key(&place, |(place, _)| *place)
                 .map(|at| wanted[at].1)

@@ -227,7 +227,7 @@ fn rows_are_written_as_the_connector_writes_them() {
                 "insert" => RowChange::Insert(image.clone()),
                 _ => RowChange::Delete(image.clone()),
             };
-            let ours = encoder.encode(&testing::change(row)).unwrap();
+            let ours = encoder.encode(testing::change(row)).unwrap();
             let key: Value = serde_json::from_slice(&ours.key.unwrap()).unwrap();
             assert_eq!(key, theirs.key);
             let ours: Value = serde_json::from_slice(&ours.body).unwrap();

@@ -1,5 +1,6 @@
 //! Events in one AMQP message.
 
+use bytes::Bytes;
 use fe2o3_amqp::Sendable;
 use fe2o3_amqp::types::messaging::{self, Data, Message};
 use tokio::sync::OwnedSemaphorePermit;
@@ -23,6 +24,9 @@ const BATCH_BYTES: usize = 512;
 pub(super) struct QueuedEvent {
     pub(super) event: Event,
     pub(super) encoder: std::sync::Arc<MessageEncoder>,
+    /// The message that stands for it, once the event itself is in the delta table. The event's body is
+    /// gone then.
+    pub(super) claim_check: Option<Vec<u8>>,
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
@@ -55,21 +59,22 @@ impl BatchBuilder {
     /// Yields the entry back with what kept its claim check from being made.
     pub(super) async fn add(
         &mut self,
-        entry: QueuedEvent,
+        mut entry: QueuedEvent,
         limits: BatchLimits,
     ) -> Result<Option<Batch>, Box<(QueuedEvent, HubError)>> {
-        let mut message = Vec::new();
-        let mut fits = entry.event.body.len() < limits.message;
-        if fits {
-            message = entry.encoder.form.encode(&entry.event);
-            fits = message.len() + SECTION_BYTES + BATCH_BYTES <= limits.message;
-        }
-        if !fits {
-            message = match entry.encoder.claim_check(&entry.event).await {
-                Ok(message) => message,
-                Err(failure) => return Err(Box::new((entry, failure))),
-            };
-        }
+        let message = match &entry.claim_check {
+            Some(message) => message.clone(),
+            None => match Self::encode(&entry, limits) {
+                Some(message) => message,
+                None => match entry.encoder.claim_check(&entry.event).await {
+                    Ok(message) => {
+                        entry.event.body = Bytes::new();
+                        entry.claim_check.insert(message).clone()
+                    }
+                    Err(failure) => return Err(Box::new((entry, failure))),
+                },
+            },
+        };
         let bytes = message.len() + SECTION_BYTES;
         let full = self.bytes + bytes + BATCH_BYTES > limits.message.min(limits.bytes)
             || self.entries.len() >= limits.events;
@@ -78,6 +83,15 @@ impl BatchBuilder {
         self.sections.push(Data::from(message));
         self.bytes += bytes;
         Ok(batch)
+    }
+
+    /// The message of an event; `None` if it is larger than the hub takes.
+    fn encode(entry: &QueuedEvent, limits: BatchLimits) -> Option<Vec<u8>> {
+        if entry.event.body.len() >= limits.message {
+            return None;
+        }
+        let message = entry.encoder.form.encode(&entry.event);
+        (message.len() + SECTION_BYTES + BATCH_BYTES <= limits.message).then_some(message)
     }
 
     /// What was added, if anything was.

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
 
@@ -166,22 +166,35 @@ impl Producer {
         event: Event,
         encoder: &Arc<MessageEncoder>,
     ) -> Result<()> {
-        let bytes = (event.body.len() + 512).max(1000).min(self.backlog_bytes) as u32;
-        let backlog = &self.backlog;
-        let permit = match Arc::clone(backlog).try_acquire_many_owned(bytes) {
-            Ok(permit) => permit,
-            Err(_) => self
-                .unless_stalled(self.senders.iter(), Arc::clone(backlog).acquire_many_owned(bytes))
-                .await?
-                .map_err(|_| Error::recovery("the producer was closed"))?,
-        };
+        let bytes = (event.body.len() + 512).max(1000);
+        let fills_it = bytes > self.backlog_bytes;
+        let permit = self.room(bytes).await?;
         let sender = &self.senders[partition];
         sender.health.took();
-        let entry = QueuedEvent { event, encoder: Arc::clone(encoder), _permit: permit };
+        let entry =
+            QueuedEvent { event, encoder: Arc::clone(encoder), claim_check: None, _permit: permit };
         sender
             .queue
             .send(Entry::Event(entry))
-            .map_err(|_| Error::recovery("a partition's task has ended unexpectedly"))
+            .map_err(|_| Error::recovery("a partition's task has ended unexpectedly"))?;
+        if fills_it {
+            // More than the backlog may hold: nothing else is read before it is out of memory.
+            drop(self.room(bytes).await?);
+        }
+        Ok(())
+    }
+
+    /// Waits until so much of the backlog is free, or all of it. Bounded.
+    async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit> {
+        let bytes = bytes.min(self.backlog_bytes) as u32;
+        let backlog = &self.backlog;
+        match Arc::clone(backlog).try_acquire_many_owned(bytes) {
+            Ok(permit) => Ok(permit),
+            Err(_) => self
+                .unless_stalled(self.senders.iter(), Arc::clone(backlog).acquire_many_owned(bytes))
+                .await?
+                .map_err(|_| Error::recovery("the producer was closed")),
+        }
     }
 
     /// Returns once all that was put before is accepted. Bounded.

@@ -199,6 +199,19 @@ async fn rights_that_are_missing() {
         assert_refused(&gap, run_with(&gap, side, &on(server, user), &[]), words).await;
         server.sql(give).await.unwrap();
     }
+    // Head's own sessions on base count too, and not those of a role's limit.
+    gap.base.sql("alter database shop connection limit 6").await.unwrap();
+    assert_runs(run_with(&gap, "BASE", &on(&gap.base, "careful"), &[])).await;
+    let full = ["--strategy", "full"];
+    let words = [
+        "database shop on base has connection limit 6, and this recovery needs 7 sessions there",
+        "alter database shop connection limit 7",
+    ];
+    assert_refused(&gap, run_with(&gap, "BASE", &on(&gap.base, "careful"), &full), &words).await;
+    gap.base.sql("alter database shop connection limit 7").await.unwrap();
+    assert_runs(run_with(&gap, "BASE", &on(&gap.base, "careful"), &full)).await;
+    gap.base.sql("alter database shop connection limit -1").await.unwrap();
+    gap.head.sql("drop schema deltacompare cascade").await.unwrap();
     // All at once, and each is told.
     gap.base.sql("alter role reads_some nocreaterole").await.unwrap();
     gap.head.sql("revoke create on database shop from reads_some").await.unwrap();
