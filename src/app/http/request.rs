@@ -148,7 +148,15 @@ pub(in crate::app) fn read(
     })?;
     let said = Value::Object(fields.clone());
     if has_zero(&said) {
-        return Err(unusable("PostgreSQL knows no character U+0000; leave it out".to_owned()));
+        const ZERO: &str = "PostgreSQL knows no character U+0000; leave it out";
+        // The document does not describe each text in a record: there it is well formed, and refused.
+        let of_record = fields.iter().all(|(name, it)| name == "recorded" || !has_zero(it));
+        return Err(if of_record && fields.contains_key("recorded") {
+            let detail = format!("the body cannot be used: {ZERO} of `recorded`");
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+        } else {
+            unusable(ZERO.to_owned())
+        });
     }
     let request = RecoveryRequest::of(fields).map_err(unusable)?;
     Ok((said, request))
@@ -306,6 +314,7 @@ mod tests {
             (r#"{"debezium": {"topic.prefix": "a\u0000b"}}"#, "U+0000"),
             (r#"{"accept": ["holes"]}"#, "`accept` must be a list of"),
             (r#"{"sinks": ["delta_table"]}"#, "did you mean delta-table?"),
+            (r#"{"recorded": {"base": "a\u0000"}}"#, "U+0000; leave it out of `recorded`"),
             (r#"{"recorded": {"base": 1}}"#, "`recorded` must be what deltacompare record wrote"),
             (r#"{"range_blocks": 0.5}"#, "`range_blocks` cannot be used"),
             (r#"{"parallel": 1, "parallel": 2}"#, "`parallel` is given twice"),
