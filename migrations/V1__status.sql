@@ -38,6 +38,8 @@ create table recovery (
   keep_objects boolean not null default false,
   -- When it had ended and nothing of it was left on the two servers.
   cleaned_at timestamptz,
+  -- Where the queues are by which an app drives it. Null: no app has taken it up.
+  queues text,
   -- What the request came with, to know a repetition by.
   idempotency_key text unique,
   body jsonb
@@ -67,8 +69,9 @@ create table work_item (
   -- between two items, too.
   lease_until timestamptz,
   worker uuid,
-  -- When its queue message was last sent; in the future: when the item may be tried again. Null: no
-  -- message is under way, and it may be worked on at once.
+  -- When its queue message was last sent; in the future: when the item may be tried again, or of one
+  -- that runs, when its message will come back. Null: no message is under way, and it may be worked on
+  -- at once.
   sent_at timestamptz,
   -- How often in a row attempts at it failed without a checkpoint in between; one whose process died
   -- counts fourfold, since it may have died of this item and took others with it.

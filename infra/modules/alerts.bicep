@@ -38,6 +38,14 @@ param alerts alertType[] = [
     range: null
   }
   {
+    name: 'error'
+    title: 'DeltaCompare: the program wrote an error: somebody else\'s message, another app on this head, or a fault of its own'
+    severity: 2
+    query: 'AppTraces | where SeverityLevel >= 3 and Message startswith "{"'
+    window: 'PT15M'
+    range: null
+  }
+  {
     name: 'no-progress'
     title: 'DeltaCompare: for half an hour no work item went on, though some were tried'
     severity: 2

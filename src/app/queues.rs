@@ -36,6 +36,8 @@ pub(super) struct Message {
 pub(super) struct Queues {
     plan: QueueClient,
     work: QueueClient,
+    /// Where they are, without a signature.
+    address: String,
 }
 
 impl Queues {
@@ -67,7 +69,13 @@ impl Queues {
                  connection string"
             ))),
         };
-        Ok(Self { plan: client(PLAN_QUEUE)?, work: client(WORK_QUEUE)? })
+        let plan = client(PLAN_QUEUE)?;
+        Ok(Self { address: address_of(plan.url()), plan, work: client(WORK_QUEUE)? })
+    }
+
+    /// Where they are: what tells this app from another one with queues of its own.
+    pub(super) fn address(&self) -> &str {
+        &self.address
     }
 
     /// Sends what a recovery needs, with the trace that it belongs to.
@@ -102,6 +110,15 @@ impl Queues {
             }
             sent => sent.map_err(unsent),
         }
+    }
+}
+
+/// The queue service's address, of a queue's.
+fn address_of(queue: &Url) -> String {
+    let account = queue.path().trim_end_matches(PLAN_QUEUE).trim_end_matches('/');
+    match queue.port() {
+        Some(port) => format!("{}:{port}{account}", queue.host_str().unwrap_or_default()),
+        None => format!("{}{account}", queue.host_str().unwrap_or_default()),
     }
 }
 
@@ -193,6 +210,22 @@ const DEVELOPMENT_STORAGE: &str = "AccountName=devstoreaccount1;\
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_that_of_the_account_and_has_no_signature() {
+        for (queue, address) in [
+            (
+                "https://Shop.queue.core.windows.net/recovery-plan?sig=s",
+                "shop.queue.core.windows.net",
+            ),
+            (
+                "http://127.0.0.1:10001/devstoreaccount1/recovery-plan",
+                "127.0.0.1:10001/devstoreaccount1",
+            ),
+        ] {
+            assert_eq!(address_of(&Url::parse(queue).unwrap()), address);
+        }
+    }
 
     #[test]
     fn what_cannot_be_used_is_refused_without_its_secret() {

@@ -63,19 +63,21 @@ pub struct Remains {
     /// The names that objects of single recoveries have.
     names: Vec<String>,
     extension: Extension,
-    /// Whether the schema of this name is ours.
+    /// Whether the tables in the schema of this name are ours.
     status_schema: bool,
 }
 
-/// What is to be done about the extension.
+/// Where the extension is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Extension {
-    /// It is not ours.
+    /// Not in our schema, or nowhere.
     #[default]
-    Keep,
-    /// Somebody else's foreign servers live on it now: it is theirs.
-    GiveAway,
-    Drop,
+    Elsewhere,
+    /// In our schema, and somebody else's foreign servers live on it: it stays, and the schema with it,
+    /// since Azure lets nobody put an extension into another schema.
+    Used,
+    /// In our schema, and of no use to anybody.
+    Unused,
 }
 
 impl Remains {
@@ -114,7 +116,7 @@ impl Remains {
                     &[&found.names],
                 )
                 .await?;
-            found.extension = if used { Extension::GiveAway } else { Extension::Drop };
+            found.extension = if used { Extension::Used } else { Extension::Unused };
             if !used {
                 found.objects.push("head: extension postgres_fdw".to_owned());
             }
@@ -128,7 +130,7 @@ impl Remains {
         )
         .await?;
         if found.status_schema {
-            found.objects.push("head: schema deltacompare (status and delta tables)".to_owned());
+            found.objects.push(found.status_said().to_owned());
             found.find_recoveries(head).await?;
         }
         Ok(found)
@@ -176,6 +178,17 @@ impl Remains {
         Ok(())
     }
 
+    /// The status, for people.
+    fn status_said(&self) -> &'static str {
+        match self.extension {
+            Extension::Used => {
+                "head: status and delta tables (their schema deltacompare stays: it holds \
+                 postgres_fdw, which others use)"
+            }
+            _ => "head: schema deltacompare (status and delta tables)",
+        }
+    }
+
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
         self.objects.is_empty()
@@ -187,23 +200,18 @@ impl Remains {
     /// Refused while a recovery is at work.
     pub async fn remove(self, base: &Session, head: &mut Session) -> Result<Removed> {
         let mut removed = Vec::new();
+        let status = self.status_said();
         for name in self.names {
             removed.extend(remove(base, head, &Ident::new(name)).await?);
         }
-        match self.extension {
-            Extension::Keep => {}
-            Extension::GiveAway => {
-                head.batch_execute("alter extension postgres_fdw set schema public").await?;
-            }
-            Extension::Drop => {
-                head.batch_execute("drop extension postgres_fdw").await?;
-                removed.push("head: extension postgres_fdw".to_owned());
-            }
+        if self.extension == Extension::Unused {
+            head.batch_execute("drop extension postgres_fdw").await?;
+            removed.push("head: extension postgres_fdw".to_owned());
         }
         if self.status_schema {
-            drop_status_schema(head).await?;
-            removed.push("head: schema deltacompare (status and delta tables)".to_owned());
-        } else if self.extension != Extension::Keep
+            drop_status(head, self.extension == Extension::Used).await?;
+            removed.push(status.to_owned());
+        } else if self.extension == Extension::Unused
             && head.batch_execute("drop schema deltacompare").await.is_ok()
         {
             // The status is in another database; here the schema held the extension only.
@@ -213,9 +221,9 @@ impl Remains {
     }
 }
 
-/// Drops status and delta tables, unless a recovery has begun since they were looked at: nothing can
-/// be registered between the second look and the drop.
-async fn drop_status_schema(head: &mut Session) -> Result<()> {
+/// Drops status and delta tables and, unless it is to stay, their schema; not if a recovery has begun
+/// since they were looked at: nothing can be registered between the second look and the drop.
+async fn drop_status(head: &mut Session, schema_stays: bool) -> Result<()> {
     let transaction = head.begin().await?;
     let exists: bool = transaction
         .query_one("select to_regclass('deltacompare.recovery') is not null", &[])
@@ -226,7 +234,24 @@ async fn drop_status_schema(head: &mut Session) -> Result<()> {
             .await?;
         refuse_while_at_work(&transaction).await?;
     }
-    transaction.batch_execute("drop schema deltacompare cascade").await?;
+    if schema_stays {
+        let tables: Vec<String> = transaction
+            .query(
+                r#"
+                select c.relname::text from pg_class c
+                 where c.relnamespace = (select oid from pg_namespace where nspname = $1)
+                   and c.relkind = 'r'
+                "#,
+                &[&STATUS_SCHEMA],
+            )
+            .await?;
+        for table in tables {
+            let table = QualifiedName::new(STATUS_SCHEMA, table);
+            transaction.batch_execute(&format!("drop table {table} cascade")).await?;
+        }
+    } else {
+        transaction.batch_execute("drop schema deltacompare cascade").await?;
+    }
     transaction.commit().await?;
     Ok(())
 }

@@ -9,6 +9,9 @@ use super::{MARKER, RELATIONS_PER_TRANSACTION};
 use crate::error::{Error, Result};
 use crate::postgres::{Ident, Literal, QualifiedName, Session};
 
+/// PostgreSQL manual, appendix A.
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
+
 /// 32 letters and digits (190 bits) from the operating system's generator, and one sign of each
 /// class that password policies ask for.
 pub(super) fn random_password() -> SecretString {
@@ -59,19 +62,23 @@ pub(crate) async fn may_bypass_row_security(base: &Session) -> Result<bool> {
     .await
 }
 
-/// Whether this session's user may grant `pg_read_all_data`. Before PostgreSQL 16 CREATEROLE
-/// sufficed for that.
+/// Whether this session's user may grant `pg_read_all_data`. That is tried, in a transaction that rolls
+/// back: who may is another matter in each version of PostgreSQL, and on Azure, whose administrators are
+/// no superusers.
 pub(super) async fn reads_all(base: &Session) -> Result<bool> {
-    base.query_one(
-        r#"
-        select rolsuper
-               or (rolcreaterole and int4in(textout(current_setting('server_version_num'))) < 160000)
-               or pg_has_role(current_user, 'pg_read_all_data', 'member with admin option')
-          from pg_roles where rolname = current_user
-        "#,
-        &[],
-    )
-    .await
+    let superuser: bool =
+        base.query_one("select rolsuper from pg_roles where rolname = current_user", &[]).await?;
+    if superuser {
+        return Ok(true);
+    }
+    base.batch_execute("begin").await?;
+    let tried = base.batch_execute("grant pg_read_all_data to current_user").await;
+    base.batch_execute("rollback").await?;
+    match tried {
+        Ok(()) => Ok(true),
+        Err(error) if error.sqlstate() == Some(INSUFFICIENT_PRIVILEGE) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether [`grant`] will work: what may not be handed on PostgreSQL only warns of.

@@ -30,4 +30,14 @@ impl History {
     pub fn recovery_end(&self) -> Option<Lsn> {
         self.ancestors.last().map(|ancestor| ancestor.left_at)
     }
+
+    /// Whether a later history is this one with more timelines behind it: the server was promoted since.
+    pub fn goes_on_in(&self, later: &Self) -> bool {
+        self.system_identifier == later.system_identifier
+            && later.ancestors.starts_with(&self.ancestors)
+            && later
+                .ancestors
+                .get(self.ancestors.len())
+                .is_some_and(|it| it.timeline == self.timeline)
+    }
 }

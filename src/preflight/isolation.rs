@@ -4,7 +4,8 @@ use super::Findings;
 use crate::error::Result;
 use crate::postgres::{Server, Session, Side};
 
-/// Refuses enabled subscriptions, active jobs and event triggers; warns of foreign servers.
+/// Refuses enabled subscriptions, active jobs and event triggers; warns of foreign servers and
+/// replication slots.
 pub(super) async fn quiet(
     side: Side,
     server: &Server,
@@ -24,6 +25,7 @@ pub(super) async fn quiet(
     jobs(side, server, connection, findings).await?;
     event_triggers(side, connection, findings).await?;
     foreign_servers(side, connection, findings).await?;
+    slots(side, connection, findings).await?;
     Ok(())
 }
 
@@ -45,6 +47,24 @@ async fn foreign_servers(side: Side, connection: &Session, findings: &mut Findin
             "{side} has foreign servers ({}): a job or a trigger of the copy would write through \
              them to the real ones; drop their user mappings there unless you need them",
             servers.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// Replication slots that came with the copy. Nobody reads from them there, so all WAL since then stays.
+async fn slots(side: Side, connection: &Session, findings: &mut Findings) -> Result<()> {
+    let slots: Vec<String> = connection
+        .query(
+            "select slot_name::text from pg_replication_slots where not temporary order by 1",
+            &[],
+        )
+        .await?;
+    if !slots.is_empty() {
+        findings.warn(format!(
+            "{side} has replication slots ({}): nobody reads from them on a copy, so they keep WAL \
+             until its disk is full; drop them there with select pg_drop_replication_slot(…)",
+            slots.join(", ")
         ));
     }
     Ok(())

@@ -21,6 +21,7 @@ pub(crate) use restores::{
 pub(crate) use rights::refuse_too_few_for_foreign;
 
 use lineage::{Lineage, OneHistory};
+use record::RecordedHistories;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +31,7 @@ use crate::catalog::{self, SameStorage, Selection, Storage, TablePair};
 use crate::diff::ReusedIds;
 use crate::error::{Error, Result};
 use crate::fdw::FdwTarget;
-use crate::model::{Accept, GapProof, History, Lsn, Recorded, Request};
+use crate::model::{Accept, GapProof, History, Lsn, Record, Recorded, Request};
 use crate::postgres::{Server, Session, Side};
 
 /// The two servers of a recovery, as this process reaches them.
@@ -190,6 +191,7 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Prefli
         // Everything else would be asked of the wrong servers.
         return Err(Error::refused(findings.refusals.join("\n")));
     }
+    restores::same_libraries(&base, &head, &mut findings).await?;
     let selection = Selection {
         publications: request.publications.clone(),
         tables: request.tables.clone(),
@@ -222,8 +224,9 @@ pub(crate) async fn check(servers: &Servers, request: &Request) -> Result<Prefli
         // Everything else would wait for the locks.
         return Err(Error::refused(findings.refusals.join("\n")));
     }
-    let (history, one_lineage) =
+    let Related { history, one_lineage, promoted } =
         lineage(servers, request, &base_facts, &head_facts, &mut findings).await;
+    counts_lost |= promoted;
     let mut gap = gap(request, &history, &mut findings);
     let ends = history.ok().map(|history| (history.base_end, history.head_end));
     refuse_empty_gap(request, ends, &gap, &base_facts, &head_facts, &mut findings);
@@ -430,39 +433,86 @@ fn last_commit(
         .or_else(|| recorded?.last_commit)
 }
 
-/// Relates the two restores, or says why that cannot be done; and whether an oid means the same on
-/// both. Histories that cannot be read are taken from the record, if the request has one. What is
-/// known from neither is a warning; two servers given the wrong way round are refused, by their
-/// histories if they are known, else by their transaction counters.
+/// The histories of two restores as they were restored: of one that was promoted since, and of both if
+/// they cannot be read now, what was recorded.
+fn with_recorded(
+    now: Result<(History, History)>,
+    RecordedHistories { histories, promoted }: RecordedHistories,
+    record: &Record,
+    findings: &mut Findings,
+) -> Result<(History, History)> {
+    match (now, histories) {
+        (Ok((mut base, mut head)), _) => {
+            for side in promoted {
+                let (history, recorded) = if side == Side::Base {
+                    (&mut base, &record.base)
+                } else {
+                    (&mut head, &record.head)
+                };
+                if let Some(recorded) = &recorded.history {
+                    history.clone_from(recorded);
+                }
+            }
+            Ok((base, head))
+        }
+        (Err(error), Some(recorded)) => {
+            findings.warn(format!(
+                "where the restores ended is as it was recorded at {} and {}: {error}",
+                record.base.at, record.head.at
+            ));
+            Ok(recorded)
+        }
+        (Err(error), None) => Err(error),
+    }
+}
+
+/// How the two restores relate.
+struct Related {
+    /// Where they ended, or why that is not known.
+    history: Result<OneHistory, String>,
+    /// Whether an oid means the same on both.
+    one_lineage: bool,
+    /// Whether one was promoted since it was recorded: what was written to it before cannot be seen.
+    promoted: bool,
+}
+
+/// Relates the two restores, or says why that cannot be done. Histories that cannot be read are taken
+/// from the record, if the request has one. What is known from neither is a warning; two servers given
+/// the wrong way round are refused, by their histories if they are known, else by their transaction
+/// counters.
 async fn lineage(
     servers: &Servers,
     request: &Request,
     base: &restores::Facts,
     head: &restores::Facts,
     findings: &mut Findings,
-) -> (Result<OneHistory, String>, bool) {
+) -> Related {
     const SWAPPED: &str = "base and head are swapped: head was restored to an earlier moment than \
                            base; exchange --base and --head";
+    let mut promoted = false;
     let mut histories =
         tokio::try_join!(History::read(&servers.base), History::read(&servers.head));
     if let Some(record) = &request.recorded {
-        match (
-            record.histories((&servers.base, &base.restore), (&servers.head, &head.restore)),
-            &histories,
-        ) {
-            (Ok(Some(recorded)), Err(error)) => {
-                findings.warn(format!(
-                    "where the restores ended is as it was recorded at {} and {}: {error}",
-                    record.base.at, record.head.at
-                ));
-                histories = Ok(recorded);
+        let now = histories.as_ref().ok().map(|(base, head)| (base, head));
+        match record.histories((&servers.base, &base.restore), (&servers.head, &head.restore), now)
+        {
+            Ok(recorded) => {
+                promoted = !recorded.promoted.is_empty();
+                for side in &recorded.promoted {
+                    findings.warn(format!(
+                        "{side} was promoted since it was recorded, as a server is whose size was \
+                         changed: where it was restored to is as recorded, and what was written to it \
+                         before cannot be seen, so contents are compared"
+                    ));
+                }
+                histories = with_recorded(histories, recorded, record, findings);
             }
-            (Ok(_), _) => {}
-            (Err(error), _) => findings.refuse(error.to_string()),
+            Err(error) => findings.refuse(error.to_string()),
         }
     }
+    let related = |history, one_lineage| Related { history, one_lineage, promoted };
     match histories.map(|(base, head)| Lineage::of(&base, &head)) {
-        Ok(Lineage::OneHistory(history)) => return (Ok(history), true),
+        Ok(Lineage::OneHistory(history)) => return related(Ok(history), true),
         Ok(Lineage::Swapped) => findings.refuse(SWAPPED),
         Ok(Lineage::Forked) => findings.warn(
             "base is not on head's history (restores of two sides of a failover, or a server that \
@@ -480,12 +530,12 @@ async fn lineage(
                 findings.refuse(SWAPPED);
             }
             findings.warn(format!("that head continues base's history is not proved: {error}"));
-            return (
+            return related(
                 Err(format!("that head continues base's history is not proved: {error}")),
                 base.system_identifier == head.system_identifier,
             );
         }
     }
     // After a fork both sides give the same oids to different tables.
-    (Err("base is not on head's history".to_owned()), false)
+    related(Err("base is not on head's history".to_owned()), false)
 }

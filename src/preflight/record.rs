@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use super::{Servers, login_triggers, restore_ended, restore_id, same_restore};
 use crate::error::{Error, Result};
 use crate::model::{History, Record, Recorded};
-use crate::postgres::{Server, Session, from_row};
+use crate::postgres::{Server, Session, Side, from_row};
 
 pub(crate) use alterations::{RecordedRelations, altered_publications};
 pub(crate) use relations::{publications, relations};
@@ -79,7 +79,10 @@ impl Record {
         file.write_all((text + "\n").as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
     }
 
-    /// The two histories, if the record is of these restores and has them.
+    /// The two histories, if the record is of these restores and has them. `now`: what the servers say
+    /// of their histories, if they do. One that has gone on since it was recorded is a promoted standby
+    /// of the restore, which a server becomes when its size is changed on Azure: how it was restored is
+    /// in the record.
     ///
     /// # Errors
     /// Refused if the record is of other restores.
@@ -87,9 +90,24 @@ impl Record {
         &self,
         base: (&Server, &str),
         head: (&Server, &str),
-    ) -> Result<Option<(History, History)>> {
-        for (recorded, (server, restore)) in [(&self.base, base), (&self.head, head)] {
+        now: Option<(&History, &History)>,
+    ) -> Result<RecordedHistories> {
+        let mut promoted = Vec::new();
+        let (base_now, head_now) = now.unzip();
+        for (recorded, (server, restore), now) in
+            [(&self.base, base, base_now), (&self.head, head, head_now)]
+        {
             let found = (address(server), restore);
+            let went_on = recorded
+                .history
+                .as_ref()
+                .zip(now)
+                .is_some_and(|(recorded, now)| recorded.goes_on_in(now))
+                && same_database(&recorded.restore, found.1);
+            if recorded.server == found.0 && went_on {
+                promoted.push(server.side());
+                continue;
+            }
             if recorded.server != found.0 || !same_restore(&recorded.restore, found.1) {
                 return Err(Error::refused(format!(
                     "the record is of another restore than {} ({}, {} was recorded; {}, {} is \
@@ -103,8 +121,27 @@ impl Record {
                 )));
             }
         }
-        Ok(self.base.history.clone().zip(self.head.history.clone()))
+        let histories = self.base.history.clone().zip(self.head.history.clone());
+        Ok(RecordedHistories { histories, promoted })
     }
+}
+
+/// What a record has of the histories of two restores.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct RecordedHistories {
+    /// Base's and head's, if both could be read then.
+    pub(crate) histories: Option<(History, History)>,
+    /// Which of the servers was promoted since.
+    pub(crate) promoted: Vec<Side>,
+}
+
+/// Whether two identities of restores are of one database of one cluster, whatever its timeline.
+fn same_database(one: &str, other: &str) -> bool {
+    let parts = |text: &str| -> (Option<String>, Option<String>) {
+        let part = |place| text.split('/').nth(place).map(str::to_owned);
+        (part(0), part(2))
+    };
+    parts(one) == parts(other)
 }
 
 impl Recorded {
@@ -214,8 +251,7 @@ fn address(server: &Server) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Lsn;
-    use crate::postgres::Side;
+    use crate::model::{Ancestor, Lsn};
 
     fn recorded(restore: &str) -> Recorded {
         Recorded {
@@ -299,14 +335,50 @@ mod tests {
             (server("postgres://me@db/shop"), server("postgres://me@other/shop"));
         let record = Record { base: recorded("7/2/5"), head: recorded("7/3/5") };
         let histories =
-            |record: &Record, base, head| record.histories((&here, base), (&here, head));
-        assert!(histories(&record, "7/2/5", "7/3/5").unwrap().is_some());
+            |record: &Record, base, head| record.histories((&here, base), (&here, head), None);
+        assert!(histories(&record, "7/2/5", "7/3/5").unwrap().histories.is_some());
         for (base, head) in [("7/4/5", "7/3/5"), ("7/2/5", "7/2/5")] {
             assert!(histories(&record, base, head).is_err());
         }
-        assert!(record.histories((&here, "7/2/5"), (&elsewhere, "7/3/5")).is_err());
+        assert!(record.histories((&here, "7/2/5"), (&elsewhere, "7/3/5"), None).is_err());
         let unread = Recorded { history: None, ..recorded("7/3/5") };
         let record = Record { head: unread, ..record };
-        assert!(histories(&record, "7/2/5", "7/3/5").unwrap().is_none());
+        assert!(histories(&record, "7/2/5", "7/3/5").unwrap().histories.is_none());
+    }
+
+    #[test]
+    fn a_record_is_good_for_a_restore_that_was_promoted_since() {
+        let here = Server::parse(Side::Base, "postgres://me@db/shop", None).unwrap();
+        let history = |timelines: &[(u32, u64)]| History {
+            system_identifier: "7".to_owned(),
+            timeline: timelines.len() as u32 + 1,
+            ancestors: timelines
+                .iter()
+                .map(|&(timeline, lsn)| Ancestor { timeline, left_at: Lsn(lsn) })
+                .collect(),
+        };
+        let of = |restore, timelines: &[(u32, u64)]| Recorded {
+            history: Some(history(timelines)),
+            ..recorded(restore)
+        };
+        let record = Record { base: of("7/2/5/9", &[(1, 100)]), head: of("7/2/5/9", &[(1, 200)]) };
+        let head_now = history(&[(1, 200)]);
+        let with_base = |restore, timelines: &[(u32, u64)]| {
+            let base_now = history(timelines);
+            record.histories((&here, restore), (&here, "7/2/5/9"), Some((&base_now, &head_now)))
+        };
+        let found = with_base("7/3/5/11", &[(1, 100), (2, 150)]).unwrap();
+        assert_eq!(found.promoted, [Side::Base]);
+        assert_eq!(found.histories, Some((history(&[(1, 100)]), head_now.clone())));
+        assert_eq!(with_base("7/2/5/9", &[(1, 100)]).unwrap().promoted, []);
+        // Restored anew to another moment; promoted before it was recorded; another database.
+        for (restore, timelines) in [
+            ("7/3/5/11", &[(1, 90), (2, 150)][..]),
+            ("7/3/5/11", &[(1, 100)]),
+            ("7/3/6/11", &[(1, 100), (2, 150)]),
+            ("8/3/5/11", &[(1, 100), (2, 150)]),
+        ] {
+            assert!(with_base(restore, timelines).is_err(), "{restore} {timelines:?}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! What must hold of the two restored servers.
 
+use std::collections::BTreeSet;
+
 use super::Findings;
 use crate::catalog::TablePair;
 use crate::error::Result;
@@ -197,6 +199,31 @@ pub(crate) async fn counts_lost(connection: &Session) -> Result<bool> {
             &[],
         )
         .await
+}
+
+/// Warns if the two servers load different libraries, as far as this role may see that: parameters are
+/// not copied to a restore on Azure.
+pub(super) async fn same_libraries(
+    base: &Session,
+    head: &Session,
+    findings: &mut Findings,
+) -> Result<()> {
+    const LIBRARIES: &str =
+        "select setting from pg_settings where name = 'shared_preload_libraries'";
+    let on_base: Option<String> = base.query_opt(LIBRARIES, &[]).await?;
+    let on_head: Option<String> = head.query_opt(LIBRARIES, &[]).await?;
+    let (Some(on_base), Some(on_head)) = (on_base, on_head) else { return Ok(()) };
+    let libraries = |text: &str| -> BTreeSet<String> {
+        text.split(',').map(|name| name.trim().to_owned()).filter(|it| !it.is_empty()).collect()
+    };
+    if libraries(&on_base) != libraries(&on_head) {
+        findings.warn(format!(
+            "shared_preload_libraries is {on_base:?} on base and {on_head:?} on head: what an \
+             extension needs of them may be missing on one side; set them as production has them, \
+             and restart the copy"
+        ));
+    }
+    Ok(())
 }
 
 /// Versions and recovery state. `accept_unknown`: a version that nothing is known of is only told.

@@ -238,6 +238,23 @@ async fn sessions(session: &Session, needed: i32, findings: &mut Findings) -> Re
         )
         .await?;
     let side = session.side();
+    let (most, reserved): (i32, i32) = session
+        .query_one(
+            r#"
+        select int4in(textout(current_setting('max_connections'))),
+               int4in(textout(current_setting('superuser_reserved_connections')))
+               + coalesce(int4in(textout(current_setting('reserved_connections', true))), 0)
+        "#,
+            &[],
+        )
+        .await?;
+    if most - reserved < needed {
+        findings.refuse(format!(
+            "{side} takes {most} connections, {reserved} of them reserved, and this recovery needs \
+             {needed} sessions there: raise max_connections (a restore on Azure has the default of \
+             its size), or lower --parallel"
+        ));
+    }
     for (of, limit) in
         [(format!("role {role}"), of_role), (format!("database {database}"), of_database)]
     {

@@ -45,7 +45,7 @@ impl Engine {
         lock: &mut CoordinatorLock,
     ) -> Result<bool> {
         let Some(recovery) = self.store.recovery(id).await? else { return Ok(true) };
-        if !recovery.state.is_end() && !self.writes_its_sinks(&recovery) {
+        if !recovery.state.is_end() && !self.may_work_on(&recovery) {
             return Ok(false);
         }
         let working = async {

@@ -22,7 +22,7 @@ use super::deadline::Deadline;
 use super::plan::check_link;
 use super::progress::Progress;
 use super::report::Report;
-use super::set_up::{are_restores, remove_objects, same_restores};
+use super::set_up::{are_restores, connect_both, remove_objects, same_restores};
 use super::sinks;
 use super::store::{
     Due, NewRecovery, PendingMessages, Registration, Retried, Store, StoredRecovery,
@@ -30,6 +30,7 @@ use super::store::{
 use super::worker::Worker;
 use crate::error::{Error, Result};
 use crate::model::{RecoveryState, Request, SinkTarget};
+use crate::postgres::Side;
 use crate::preflight::{self, PreflightReport, Servers};
 use crate::sink::EventHubAccess;
 
@@ -45,6 +46,8 @@ pub struct Engine {
     pub(super) event_hub: EventHubAccess,
     pub(super) limits: Limits,
     pub(super) progress: Progress,
+    /// Where the queues are by which this process drives recoveries; `None` on the command line.
+    pub(super) queues: Option<String>,
     /// One a recovery, so that its sinks are shared.
     workers: Arc<Mutex<HashMap<Uuid, WorkerCell>>>,
 }
@@ -115,7 +118,7 @@ impl Engine {
         progress: Progress,
     ) -> Result<Self> {
         let store = Store::open(&servers.head).await?;
-        Ok(Self { store, servers, event_hub, limits, progress, workers: Arc::default() })
+        Ok(Self::on(store, servers, event_hub, limits, progress))
     }
 
     /// The same if there is a status store; creates none.
@@ -129,7 +132,24 @@ impl Engine {
         progress: Progress,
     ) -> Result<Option<Self>> {
         let Some(store) = Store::open_existing(&servers.head).await? else { return Ok(None) };
-        Ok(Some(Self { store, servers, event_hub, limits, progress, workers: Arc::default() }))
+        Ok(Some(Self::on(store, servers, event_hub, limits, progress)))
+    }
+
+    fn on(
+        store: Store,
+        servers: Servers,
+        event_hub: EventHubAccess,
+        limits: Limits,
+        progress: Progress,
+    ) -> Self {
+        let workers = Arc::default();
+        Self { store, servers, event_hub, limits, progress, queues: None, workers }
+    }
+
+    /// The same for a process of an app, which is known by this name and drives recoveries by the queues
+    /// at this address. What an app with other queues drives, it leaves alone.
+    pub(crate) fn of_app(self, worker: Uuid, queues: Option<String>) -> Self {
+        Self { store: self.store.of_worker(worker), queues, ..self }
     }
 
     /// The status store, for those who only look.
@@ -153,20 +173,22 @@ impl Engine {
             servers: &self.servers,
             checked: Some(&approved.checked),
             allow_concurrent: true,
+            queues: None,
             key: None,
             body: None,
         };
         match self.store.register(new).await? {
             Registration::Registered(id) => Ok(id),
-            Registration::KeyUsed | Registration::Live(_) => {
+            Registration::KeyUsed | Registration::Live(_) | Registration::OfOtherQueues { .. } => {
                 Err(Error::recovery("the recovery could not be registered"))
             }
         }
     }
 
-    /// Registers a recovery, unless one of its database is live; it is checked when it is planned.
+    /// Registers a recovery that this app drives, unless one of its database, or one that another app
+    /// drives, is live; it is checked when it is planned.
     pub(crate) async fn register(&self, new: NewRecovery<'_>) -> Result<Registration> {
-        self.store.register(new).await
+        self.store.register(NewRecovery { queues: self.queues.as_deref(), ..new }).await
     }
 
     /// Goes on with a recovery that nobody may be working on: it is checked once more, failures of
@@ -188,7 +210,10 @@ impl Engine {
         }
         let approved = self.check_again(&recovery).await?;
         if failed {
-            self.store.retry(id, true).await?;
+            if let Some(side) = self.lost_counts(&recovery).await? {
+                return Err(Error::refused(counts_lost(side)));
+            }
+            self.store.retry(id, None, true).await?;
             return Ok(Some(approved));
         }
         self.store.forget_failures(id).await?;
@@ -212,6 +237,7 @@ impl Engine {
     pub(crate) async fn pending_messages(
         &self,
         id: Uuid,
+        queues: &str,
         resend: Duration,
     ) -> Result<PendingMessages> {
         let known = self.worker_cell(id).is_some_and(|worker| worker.initialized());
@@ -224,12 +250,21 @@ impl Engine {
                 return Ok(PendingMessages::default());
             }
         }
-        self.store.pending_messages(id, resend).await
+        self.store.pending_messages(id, queues, resend).await
     }
 
     /// Whether this process can go on with a recovery that another one may have begun.
     async fn carries_on(&self, recovery: &StoredRecovery) -> Result<bool> {
         if !self.writes_its_sinks(recovery) {
+            return Ok(false);
+        }
+        if let Some((ours, theirs)) = self.other_queues(recovery) {
+            let why = format!(
+                "two apps are set to this head, with queues at {theirs} and at {ours}: only the first \
+                 one drives this recovery; stop one of them, or give each copies of its own"
+            );
+            tracing::error!(recovery = %recovery.id, "{why}");
+            self.store.note_trouble(recovery.id, &why).await?;
             return Ok(false);
         }
         if recovery.restores.is_empty() {
@@ -250,6 +285,18 @@ impl Engine {
         self.limits.files || !recovery.request.sinks.iter().any(is_file)
     }
 
+    /// The queues of this app and those of another one, by which that one drives the recovery.
+    fn other_queues<'a>(&'a self, recovery: &'a StoredRecovery) -> Option<(&'a str, &'a str)> {
+        let (ours, theirs) = (self.queues.as_deref()?, recovery.queues.as_deref()?);
+        (ours != theirs).then_some((ours, theirs))
+    }
+
+    /// Whether this process may work on the recovery: it can write to its sinks, and no other app drives
+    /// it.
+    pub(super) fn may_work_on(&self, recovery: &StoredRecovery) -> bool {
+        self.writes_its_sinks(recovery) && self.other_queues(recovery).is_none()
+    }
+
     /// Cancels a live recovery: its items are taken from their workers, and what it left on the
     /// servers is removed. Says whether it is cancelled; `None` if there is no such recovery.
     pub(crate) async fn cancel(&self, id: Uuid) -> Result<Option<bool>> {
@@ -265,9 +312,33 @@ impl Engine {
         Ok(Some(true))
     }
 
-    /// Tries again what failed of a recovery.
-    pub(crate) async fn retry(&self, id: Uuid) -> Result<Retried> {
-        self.store.retry(id, false).await
+    /// Tries again what failed of a recovery, unless it is known that it would fail again.
+    pub(crate) async fn retry(&self, recovery: &StoredRecovery) -> Result<Retried> {
+        if recovery.state == RecoveryState::Failed
+            && let Some(side) = self.lost_counts(recovery).await?
+        {
+            return Ok(Retried::CountsLost(side));
+        }
+        self.store.retry(recovery.id, self.queues.as_deref(), false).await
+    }
+
+    /// The server that has lost its counts of writes since tables of the recovery were planned to be
+    /// compared by row versions: nothing will prove any more that these may be compared.
+    async fn lost_counts(&self, recovery: &StoredRecovery) -> Result<Option<Side>> {
+        if !self.store.compares_row_versions(recovery.id).await? {
+            return Ok(None);
+        }
+        let (base, head) =
+            connect_both(&self.servers_of(recovery), "deltacompare last look").await?;
+        let mut lost = None;
+        for (side, session) in [(Side::Base, &base), (Side::Head, &head)] {
+            if preflight::counts_lost(session).await? {
+                lost = Some(side);
+                break;
+            }
+        }
+        tokio::join!(base.close(), head.close());
+        Ok(lost)
     }
 
     /// Leaves a recovery so that it can be resumed at once: gives this process's items back and,
@@ -407,6 +478,15 @@ impl Engine {
 
 const OTHER_RESTORES: &str = "base and head are not the restores that the recovery was planned \
     with: set DELTACOMPARE_BASE and DELTACOMPARE_HEAD as they were, or begin a new recovery";
+
+/// Why a recovery is not tried again whose tables were compared by row versions.
+pub(crate) fn counts_lost(side: Side) -> String {
+    format!(
+        "{side} lost its counts of writes since the recovery was planned (a crash or \
+         pg_stat_reset()), so nothing proves any more that row versions are comparable, and a retry \
+         would fail as well: begin a new recovery of the tables that failed, which compares contents"
+    )
+}
 
 /// There is no such recovery.
 pub fn unknown(servers: &Servers, id: Uuid) -> Error {

@@ -24,6 +24,7 @@ mod work;
 mod work_item;
 mod worker;
 
+pub(crate) use engine::counts_lost;
 pub use engine::{Approved, CallLimit, Engine, Limits, check, unknown};
 pub use plan::plan;
 pub use progress::Progress;

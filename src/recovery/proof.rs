@@ -187,7 +187,7 @@ async fn look_for_writes(
                     format!(
                         "{side} lost its counts of writes while it was compared (a crash or \
                          pg_stat_reset()), so nothing proves that row versions are comparable: \
-                         recover the table anew"
+                         begin a new recovery of the table, which compares contents"
                     ),
                 ));
             }

@@ -33,6 +33,9 @@ const LONGEST_DELAY: Duration = Duration::from_secs(120);
 /// How often a step that met transient trouble is tried again within one attempt.
 const RETRIES: u32 = 4;
 
+/// How long after the end of a lease its item is asked for: a queue counts in seconds.
+const LAPSED: Duration = Duration::from_secs(1);
+
 /// Time between two stores of what was compared of a batch: each costs a flush of every sink.
 const STORE_EVERY: Duration = Duration::from_millis(250);
 
@@ -46,7 +49,8 @@ pub enum Worked {
     NoneOpen,
     /// Each item has ended, or another process has it now.
     Ended,
-    /// Some of the items are open, and go on at their last checkpoints.
+    /// Some of the items are open, or will be when another process has died of them, and go on at their
+    /// last checkpoints.
     Open {
         /// They are put off for so long.
         after: Duration,
@@ -99,19 +103,32 @@ impl Engine {
             let Some(recovery) = self.store.recovery(id).await? else {
                 return Ok(Worked::NoneOpen);
             };
-            if !self.writes_its_sinks(&recovery) || !self.store.is_open(id, batch).await? {
+            if !self.may_work_on(&recovery) {
                 return Ok(Worked::NotNow);
+            }
+            if !self.store.is_open(id, batch).await? {
+                return self.after_lease(id, batch).await;
             }
         }
         // Before the claim: nobody renews its lease until the worker is ready.
         let worker = self.worker(id).await;
         match self.store.claim(id, batch, self.limits.lease).await? {
-            NextItem::NotNow => Ok(Worked::NotNow),
+            NextItem::NotNow => match batch {
+                Some(batch) => self.after_lease(id, batch).await,
+                None => Ok(Worked::NotNow),
+            },
             NextItem::NoneOpen => Ok(Worked::NoneOpen),
             NextItem::Claimed(claims) => {
                 self.work_on(Batch::new(id, claims), worker, deadline, stop).await
             }
         }
+    }
+
+    /// What comes of a call for a batch that cannot be claimed. One that another process has is asked for
+    /// again when the lease of that process has run out: it may be dead.
+    async fn after_lease(&self, id: Uuid, batch: i32) -> Result<Worked> {
+        let left = self.store.leased_for(id, batch).await?;
+        Ok(left.map_or(Worked::NotNow, |left| Worked::Open { after: left + LAPSED, trouble: None }))
     }
 
     async fn work_on(

@@ -4,6 +4,7 @@
 //! Telemetry never holds the work up and never fails it: what cannot be sent is dropped.
 
 mod client;
+mod host_lines;
 pub(crate) mod metrics;
 pub(crate) mod trace;
 
@@ -30,6 +31,9 @@ use url::Url;
 use uuid::Uuid;
 
 use client::Client;
+use host_lines::{HostLines, WithInvocation};
+
+pub(crate) use host_lines::invocation;
 
 /// For what is still to be sent when the program ends.
 const ENDS_WITHIN: Duration = Duration::from_secs(3);
@@ -39,8 +43,8 @@ const ENDS_WITHIN: Duration = Duration::from_secs(3);
 pub enum Log {
     /// For people, on standard error.
     People,
-    /// For the Functions host, which takes standard error for errors: one JSON object a line, on
-    /// standard output.
+    /// For the Functions host: one JSON object a line, on standard output; warnings and errors on
+    /// standard error.
     Host,
 }
 
@@ -81,7 +85,11 @@ impl Telemetry {
             tracing_opentelemetry::layer()
                 .with_tracer(traces.tracer("deltacompare"))
                 // Whatever the log leaves out; and nothing of the libraries'.
-                .with_filter(Targets::new().with_target("deltacompare", LevelFilter::DEBUG))
+                .with_filter(
+                    Targets::new()
+                        .with_target("deltacompare", LevelFilter::DEBUG)
+                        .with_target(host_lines::INVOCATION, LevelFilter::OFF),
+                )
         });
         tracing_subscriber::registry().with(lines(log)).with(spans).init();
         for complaint in complaints {
@@ -129,6 +137,8 @@ fn lines(log: Log) -> Box<dyn Layer<Registry> + Send + Sync> {
             .flatten_event(true)
             .with_span_list(false)
             .with_ansi(false)
+            .map_event_format(WithInvocation)
+            .with_writer(HostLines)
             .with_filter(filter)
             .boxed(),
         Log::People => lines

@@ -38,6 +38,11 @@ impl ParentTrace {
         let _ = span.set_parent(self.0);
     }
 
+    /// Whether who began the trace has it sent.
+    pub(crate) fn is_sampled(&self) -> bool {
+        self.0.span().span_context().is_sampled()
+    }
+
     /// Notes that a span has to do with this trace, of which it is no part.
     pub(crate) fn link(&self, span: &Span) {
         span.add_link(self.0.span().span_context().clone());

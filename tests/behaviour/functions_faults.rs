@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use deltacompare_testbed::functions_host::{HostOptions, Queue};
+use deltacompare_testbed::functions_host::{HostOptions, Level, Queue};
 use deltacompare_testbed::{Options, Postgres, Production, Proxy, Role, Server, StopMode};
 use serde_json::{Value, json};
 
@@ -313,6 +313,75 @@ async fn a_message_that_was_given_up_fails_its_item_and_no_other() {
     assert_whole(&gap, &app, &id).await;
 }
 
+/// Somebody else's messages: one error each, and they are gone.
+async fn messages_that_are_not_ours_are_told_of_once() {
+    let gap = gap().await;
+    let app = start(&gap, 1, &[]).await;
+    let (plan, work) = (app.queue("recovery-plan").await, app.queue("recovery-work").await);
+    let recovery = uuid::Uuid::new_v4();
+    for (queue, text) in [
+        (&plan, "not JSON".to_owned()),
+        (&plan, json!({"order": 7}).to_string()),
+        (&work, json!([1, 2]).to_string()),
+        (&work, json!({"recovery": recovery}).to_string()),
+    ] {
+        queue.send(&STANDARD.encode(text)).await.unwrap();
+    }
+    let since = Instant::now();
+    while app.host.counts().deleted < 4 {
+        assert!(since.elapsed() < Duration::from_secs(60), "{}", app.said());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(app.host.counts().returned, 0);
+    let errors: Vec<String> = app
+        .host
+        .log()
+        .into_iter()
+        .filter(|line| line.by_handler && line.level == Level::Error)
+        .map(|line| line.text)
+        .collect();
+    assert_eq!(errors.len(), 4, "{errors:#?}");
+    for error in errors {
+        assert!(error.contains("a message that is not one of this app's was dropped"), "{error}");
+        assert!(error.contains("\"invocation\":"), "{error}");
+    }
+}
+
+/// Who asks is answered, and what looks by itself does not pile up.
+async fn a_head_that_does_not_answer_is_told_of_within_seconds() {
+    let gap = gap().await;
+    let head = Proxy::to(gap.head.port()).await.unwrap();
+    let on_head = gap
+        .head
+        .url(Role::Admin)
+        .replace(&format!(":{}/", gap.head.port()), &format!(":{}/", head.port()));
+    assert!(on_head.contains(&head.port().to_string()));
+    let app = start(&gap, 1, &[("DELTACOMPARE_HEAD", &on_head)]).await;
+    head.stall();
+    let asked = Instant::now();
+    let answers = (0..12).map(async |_| app.get("/api/recoveries").await);
+    for answer in futures_util::future::join_all(answers).await {
+        assert_eq!(answer.status(), 503);
+        assert!(answer.headers().contains_key("retry-after"));
+        let why = answer.text().await.unwrap();
+        assert!(why.contains("the control database does not answer in 5 s"), "{why}");
+    }
+    assert!(asked.elapsed() < Duration::from_secs(9), "{:?}", asked.elapsed());
+    // The Watchdog, which looks every other second here, has nothing to miss.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    head.heal();
+    head.drop_connections();
+    let since = Instant::now();
+    while app.get("/api/recoveries").await.status() != 200 {
+        assert!(since.elapsed() < Duration::from_secs(30), "{}", app.said());
+    }
+    let said = app.said();
+    assert!(!said.contains("the invocation failed"), "{said}");
+    // Once for each reason: that there is no answer, and perhaps that the connection broke.
+    let told = said.matches("the Watchdog sees no recoveries for now").count();
+    assert!((1..=2).contains(&told), "{told} times: {said}");
+}
+
 async fn hundreds_of_tables_in_one_recovery() {
     many_tables(500).await;
 }
@@ -382,6 +451,8 @@ tests! {
     a_network_that_breaks_or_stands_still_loses_nothing,
     a_table_may_take_many_continuations,
     a_message_that_was_given_up_fails_its_item_and_no_other,
+    messages_that_are_not_ours_are_told_of_once,
+    a_head_that_does_not_answer_is_told_of_within_seconds,
     hundreds_of_tables_in_one_recovery: own_servers,
     thousands_of_tables_in_one_recovery: own_servers on_demand seconds(1800),
 }

@@ -3,14 +3,17 @@
 mod service;
 
 use std::collections::BTreeSet;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use deltacompare::app::bindings::{FUNCTIONS, Trigger};
 use deltacompare_testbed::{Azurite, Role, schemathesis};
-use reqwest::Response;
+use reqwest::{Method, Response};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::support::{Gap, Hosted, deltacompare};
+use crate::functions_faults::{TABLES, changes, request, schema, slow_down};
+use crate::support::{Events, Gap, Hosted, assert_events_turn_base_into_head, deltacompare, until};
 use service::Service;
 
 const CLI: &str = include_str!("../../docs/cli.md");
@@ -226,8 +229,9 @@ async fn the_document_describes_every_http_function_and_request() {
     let functions: BTreeSet<String> = FUNCTIONS
         .iter()
         .filter_map(|function| match function.trigger {
-            Trigger::Http { method, route, key } => {
-                Some(format!("{method} /api/{route} {} {key}", function.name))
+            // That of a `head` is the answer to a `get` without its body.
+            Trigger::Http { methods, route, key } => {
+                Some(format!("{} /api/{route} {} {key}", methods[0], function.name))
             }
             _ => None,
         })
@@ -246,6 +250,129 @@ async fn the_document_describes_every_http_function_and_request() {
     let documented: BTreeSet<&str> =
         cells.map(|cell| cell.trim_matches(['`', ' '])).filter(|cell| !cell.is_empty()).collect();
     assert_eq!(fields, documented);
+}
+
+/// The host hands a path on in the caller's spelling, and answers a broken connection with a 500.
+async fn through_the_host_every_spelling_and_size_is_answered() {
+    let gap = Gap::between("create table t (id int primary key)", "insert into t values (1)").await;
+    let app = Hosted::start(&gap, 1, &[]).await;
+    for page in ["/api/dashboard/", "/api/Dashboard", "/API/DashBoard/x/"] {
+        let answer = app.get(page).await;
+        assert_eq!(answer.status(), 200, "{page}");
+        assert!(answer.text().await.unwrap().contains("<html"), "{page}");
+    }
+    assert_eq!(app.get("/api/Recoveries/?limit=1").await.status(), 200);
+    for probed in ["/api/health", "/api/Health/", "/api/dashboard"] {
+        let answer = app.request(Method::HEAD, probed).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{probed}");
+        assert!(answer.text().await.unwrap().is_empty(), "{probed}");
+    }
+    for megabytes in [33, 90] {
+        let answer = app
+            .request(Method::POST, "/api/recoveries")
+            .header("content-type", "application/json")
+            .body(" ".repeat(megabytes << 20))
+            .send()
+            .await
+            .unwrap();
+        assert_problem(answer, 413, "it may have 32 MB").await;
+    }
+}
+
+/// A host that is killed, or waits no longer for an invocation, leaves its handler: the handler ends, and
+/// gives back what it was at with all that is delivered.
+async fn a_handler_does_not_outlive_its_host() {
+    let gap = Gap::between(&schema(30_000), &changes(7)).await;
+    let azurite = Azurite::shared().unwrap();
+    let temporary = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // The shell is the host: it starts the handler and waits for it.
+    let mut host = tokio::process::Command::new("sh")
+        .args(["-c", "\"$0\" serve & echo $!; wait", env!("CARGO_BIN_EXE_deltacompare")])
+        .env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string())
+        .env("DELTACOMPARE_BASE", gap.base.url(Role::Admin))
+        .env("DELTACOMPARE_HEAD", gap.head.url(Role::Admin))
+        .env("DELTACOMPARE_QUEUES", azurite.connection_string())
+        .env("TMPDIR", temporary.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(host.stdout.take().unwrap());
+    let mut handler = String::new();
+    said.read_line(&mut handler).await.unwrap();
+    let handler = format!("/proc/{}", handler.trim());
+    let service = Service::at(port).await;
+    let post = async |path: &str, body: Value| {
+        service.request("POST", path).json(&body).send().await.unwrap()
+    };
+    let mut asked = request("content");
+    asked["range_blocks"] = json!(100_000);
+    let id = id_of(post("/api/recoveries", asked).await).await;
+    let message = |body: Value| json!({"Data": {"message": body}, "Metadata": {}});
+    slow_down(&gap, 0.4).await;
+    let planned = post("/PlanRecovery", message(json!({"recovery": id}))).await;
+    assert_eq!(planned.status(), 200, "{}", planned.text().await.unwrap());
+    let batch: i32 = gap
+        .head
+        .value("select batch from deltacompare.work_item where table_name = 'orders'")
+        .await
+        .unwrap();
+    let mut working = tokio::spawn(
+        service
+            .request("POST", "/DiffTable")
+            .json(&message(json!({"recovery": id, "item": batch})))
+            .send(),
+    );
+    let stored = "select exists (select from deltacompare.work_item where checkpoint is not null)";
+    until(&gap, stored).await;
+
+    // Its pipes break with it, and so does the call.
+    drop(said);
+    host.kill().await.unwrap();
+    working.abort();
+    let _ = (&mut working).await;
+    let since = Instant::now();
+    while std::path::Path::new(&handler).exists() {
+        assert!(since.elapsed() < Duration::from_secs(15), "it lives on");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    std::println!("the handler ended {:.1?} after its host", since.elapsed());
+    let (state, leased, failures, tells): (String, bool, i32, i64) = gap
+        .head
+        .rows(
+            "select state, lease_until is not null, failures, inserts + updates + deletes
+               from deltacompare.work_item where table_name = 'orders'",
+        )
+        .await
+        .unwrap()
+        .remove(0);
+    assert_eq!((state.as_str(), leased, failures), ("pending", false, 0));
+    let delivered: i64 = gap.head.value("select count(*) from deltacompare.delta").await.unwrap();
+    assert_eq!(tells, delivered, "what the sink has acknowledged is not told");
+
+    // And it goes on from there.
+    let rest = deltacompare(&gap, &["run", "--resume", &id]).run().await;
+    rest.assert_completed();
+    let events = Events::delta_of(&gap.head, &id).await;
+    assert_events_turn_base_into_head(&gap, &TABLES, &events).await;
+}
+
+/// The Watchdog fails, and so alerts, only where a recovery may be missing it.
+async fn the_watchdog_is_quiet_where_nothing_is_configured() {
+    let service = Service::start(&[]).await;
+    let tick = json!({"Data": {"timer": {"IsPastDue": false}}, "Metadata": {}});
+    let answer = service.request("POST", "/Watchdog").json(&tick).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.json::<Value>().await.unwrap().is_object());
+    // Named, and not there.
+    let nowhere = "postgres://user:secret@127.0.0.1:1/shop?sslmode=disable";
+    let servers = [("DELTACOMPARE_BASE", nowhere), ("DELTACOMPARE_HEAD", nowhere)];
+    let service = Service::start(&servers).await;
+    let answer = service.request("POST", "/Watchdog").json(&tick).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
 }
 
 /// Through the host, as callers meet it; so another method is not a known function there. What is
@@ -361,6 +488,9 @@ async fn a_plan_that_takes_long_is_asked_for_again() {
 tests! {
     it_answers_at_once_before_anything_is_configured: own_servers,
     what_cannot_be_used_is_a_problem_that_says_what_to_do: own_servers,
+    through_the_host_every_spelling_and_size_is_answered,
+    a_handler_does_not_outlive_its_host,
+    the_watchdog_is_quiet_where_nothing_is_configured: own_servers,
     a_recovery_is_begun_once,
     lists_come_in_parts_and_with_a_tag,
     the_document_describes_every_http_function_and_request: own_servers,

@@ -34,10 +34,10 @@ fn found(app: &Path) -> BTreeMap<String, Value> {
 /// What the host must be told of a function.
 fn told(function: &Function) -> Value {
     let bindings = match function.trigger {
-        Trigger::Http { method, route, key } => json!([
+        Trigger::Http { methods, route, key } => json!([
             {
                 "type": "httpTrigger", "direction": "in", "name": "request",
-                "methods": [method], "route": route,
+                "methods": methods, "route": route,
                 "authLevel": if key { "function" } else { "anonymous" },
             },
             // One trigger and one output, else the host does not forward the request as it came.

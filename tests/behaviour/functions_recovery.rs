@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use twox_hash::XxHash3_128;
 
 use crate::support::{
-    Events, Gap, Hosted, assert_events_turn_base_into_head, deltacompare, hold_the_sink, until,
-    waiting_for_the_sink,
+    Events, Gap, Hosted, assert_events_turn_base_into_head, deltacompare, hold_the_sink, skip,
+    until, waiting_for_the_sink,
 };
 
 const SHOP: &str = "
@@ -250,6 +250,46 @@ async fn a_request_may_name_another_database_than_the_settings() {
     assert_eq!(leftovers(&gap).await, Vec::<String>::new());
 }
 
+/// A retry could never prove what row versions say of a server that has lost its counts.
+async fn what_would_fail_again_is_not_tried_again() {
+    if Postgres::find(None).unwrap().major() < 15 {
+        skip("PostgreSQL 14 does not say when counts were lost");
+        return;
+    }
+    let gap = Gap::own(Options::default(), SHOP, GAP).await;
+    let app = Hosted::start(&gap, 1, &[]).await;
+    assert_eq!(app.get("/api/recoveries").await.status(), 200);
+    let request = json!({"sinks": ["delta-table"], "format": "landing"});
+    let held = hold_the_sink(&gap).await;
+    let id = app.begin(&request).await;
+    until(&gap, "select exists (select from pg_locks where not granted)").await;
+    // Later than its restore, and so that the clock shows it.
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    gap.base.sql("select pg_stat_reset()").await.unwrap();
+    held.close().await.unwrap();
+    let failed = app.ended(&id).await;
+    assert_eq!(failed["state"], "failed", "{failed:#}");
+    let orders = app.table(&id, "orders").await;
+    let why = orders["error"].as_str().unwrap();
+    assert!(why.contains("base lost its counts of writes while it was compared"), "{why}");
+
+    let attempts = "select sum(attempt)::int8 from deltacompare.work_item";
+    let before = value(&gap, attempts).await;
+    let refused = app.post(&format!("/api/recoveries/{id}/retry"), &json!({})).await;
+    assert_eq!(refused.status(), 409);
+    let why = refused.text().await.unwrap();
+    assert!(why.contains("base lost its counts of writes since the recovery was planned"), "{why}");
+    assert_eq!(app.status(&id).await["state"], "failed");
+    assert_eq!(value(&gap, attempts).await, before);
+
+    // What the sentence says instead.
+    let id = app.begin(&request).await;
+    app.completed(&id).await;
+    assert_eq!(app.table(&id, "orders").await["strategy"], "content");
+    let events = Events::delta_of(&gap.head, &id).await;
+    assert_events_turn_base_into_head(&gap, &TABLES, &events).await;
+}
+
 tests! {
     instances_share_the_work_and_the_events_turn_base_into_head,
     what_failed_is_tried_again_and_nothing_else,
@@ -257,4 +297,5 @@ tests! {
     a_cancelled_recovery_stops_within_seconds_and_leaves_nothing,
     what_cannot_be_planned_says_why,
     a_request_may_name_another_database_than_the_settings: own_servers,
+    what_would_fail_again_is_not_tried_again: own_servers,
 }

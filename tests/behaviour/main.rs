@@ -26,6 +26,7 @@ mod functions_http;
 mod functions_kills;
 mod functions_package;
 mod functions_recovery;
+mod functions_take_over;
 mod gap_proof;
 mod gap_recovery;
 mod hand_over;
@@ -87,6 +88,7 @@ fn main() -> std::process::ExitCode {
             functions_kills::tests(),
             functions_package::tests(),
             functions_recovery::tests(),
+            functions_take_over::tests(),
             gap_proof::tests(),
             gap_recovery::tests(),
             hand_over::tests(),

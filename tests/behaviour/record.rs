@@ -105,7 +105,48 @@ async fn a_record_of_other_restores_and_a_file_that_is_none_are_refused() {
     assert!(refused.stderr.contains("is not a record"), "{}", refused.stderr);
 }
 
+/// A server whose size is changed on Azure may be replaced by a promoted standby of it: another timeline,
+/// and counts of writes that begin anew.
+async fn a_record_is_good_for_a_copy_that_was_promoted_since() {
+    let (gap, base_end, head_end) = restores().await;
+    let recorded = deltacompare(&gap, &["record", "--file", "{dir}/recorded.json"]).run().await;
+    recorded.assert_completed();
+    let file = recorded.file("recorded.json").display().to_string();
+    let (ends_before, warnings) = ends(&plan(&gap, Some(&file)).await);
+    assert_eq!(ends_before, serde_json::json!([base_end, head_end]));
+    assert!(!warnings.contains("promoted"), "{warnings}");
+
+    // As a standby of itself that is promoted once it has replayed what it has.
+    for setting in [
+        "recovery_target_name = ''",
+        "recovery_target_timeline = 'latest'",
+        "restore_command = 'false'",
+    ] {
+        gap.base.sql(format!("alter system set {setting}")).await.unwrap();
+    }
+    gap.base.stop(StopMode::Fast).await.unwrap();
+    std::fs::write(gap.base.data_dir().join("recovery.signal"), "").unwrap();
+    gap.base.start().await.unwrap();
+
+    let told = plan(&gap, Some(&file)).await;
+    let (known, warnings) = ends(&told);
+    assert_eq!(known, serde_json::json!([base_end, head_end]));
+    assert!(warnings.contains("base was promoted since it was recorded"), "{warnings}");
+    assert!(!warnings.contains("head was promoted"), "{warnings}");
+    let table = &serde_json::from_str::<Value>(&told.stdout).unwrap()["tables"][0];
+    assert_eq!(table["strategy"], "content", "{table:#}");
+    // Without the record, the two look like two sides of a failover.
+    let (unknown, warnings) = ends(&plan(&gap, None).await);
+    assert_eq!(unknown, Value::Null);
+    assert!(warnings.contains("is not on head's history"), "{warnings}");
+
+    let run = deltacompare(&gap, &["run", "--sink", "ndjson:{dir}/events", "--recorded", &file]);
+    run.run().await.assert_completed();
+}
+
 tests! {
+    a_record_is_good_for_a_copy_that_was_promoted_since: own_servers,
+
     a_record_tells_where_the_restores_ended_when_they_no_longer_can: own_servers,
     a_record_of_other_restores_and_a_file_that_is_none_are_refused: own_servers,
 }

@@ -1,7 +1,7 @@
 //! Two copies of production are no playground: what lives on them by itself, what we put there,
 //! and that it goes again.
 
-use deltacompare_testbed::{Connection, Options, Role, Server};
+use deltacompare_testbed::{Connection, Options, Role, Server, StopMode};
 
 use crate::support::{Fingerprint, Gap, Program, Run, deltacompare};
 
@@ -215,17 +215,25 @@ async fn cleanup_removes_what_is_ours() {
         .unwrap();
     as_superuser(&gap, &["cleanup", "--yes"]).run().await.assert_completed();
 
-    // The extension is ours, but by now it carries somebody's server.
+    // The extension is ours, but by now it carries somebody's server: it stays where it is, since Azure
+    // lets nobody put it elsewhere.
     as_superuser(&gap, &RUN_AND_KEEP).run().await.assert_completed();
     gap.head.sql("create server theirs foreign data wrapper postgres_fdw").await.unwrap();
     as_superuser(&gap, &["cleanup", "--yes"]).run().await.assert_completed();
+    assert_eq!(ours(&gap.head).await, ["schema deltacompare"]);
+    let count = async |query: &str| gap.head.value::<i64>(query).await.unwrap();
+    let servers = "select count(*) from pg_foreign_server where srvname = 'theirs'";
+    assert_eq!(count(servers).await, 1);
+    let relations = "select count(*) from pg_class
+                      where relnamespace = (select oid from pg_namespace
+                                             where nspname = 'deltacompare')";
+    assert_eq!(count(relations).await, 0, "tables of the status are left");
+    // Recoveries go on from there, and once nobody uses the extension, it goes, too.
+    as_superuser(&gap, &RUN).run().await.assert_completed();
+    gap.head.sql("drop server theirs").await.unwrap();
+    as_superuser(&gap, &["cleanup", "--yes"]).run().await.assert_completed();
     assert_eq!(ours(&gap.head).await, [""; 0]);
-    let servers: i64 = gap
-        .head
-        .value("select count(*) from pg_foreign_server where srvname = 'theirs'")
-        .await
-        .unwrap();
-    assert_eq!(servers, 1);
+    head.assert_same(&Fingerprint::of(&gap.head).await, "head");
     base.assert_same(&Fingerprint::of(&gap.base).await, "base");
 }
 
@@ -302,7 +310,44 @@ async fn foreign_servers_of_the_copies_are_told() {
     assert!(!plan.stdout.contains("base has foreign servers"), "{}", plan.stdout);
 }
 
+/// What is not copied to a restore, and what should not have been.
+async fn parameters_and_slots_of_the_copies_are_told() {
+    let gap = Gap::own(Options::default(), SHOP, GAP).await;
+    let plan = async || as_superuser(&gap, &["plan"]).run().await;
+    let before = plan().await;
+    before.assert_completed();
+    for warning in ["replication slots", "shared_preload_libraries"] {
+        assert!(!before.stdout.contains(warning), "{}", before.stdout);
+    }
+    for statement in [
+        "select pg_create_physical_replication_slot('left_over')",
+        "alter system set shared_preload_libraries = 'auto_explain'",
+    ] {
+        gap.head.sql(statement).await.unwrap();
+    }
+    let restart = async || {
+        gap.head.stop(StopMode::Fast).await.unwrap();
+        gap.head.start().await.unwrap();
+    };
+    restart().await;
+    let told = plan().await;
+    told.assert_completed();
+    for warning in [
+        "head has replication slots (left_over)",
+        "shared_preload_libraries is \"\" on base and \"auto_explain\" on head",
+    ] {
+        assert!(told.stdout.contains(warning), "no {warning:?} in {}", told.stdout);
+    }
+    gap.head.sql("alter system set max_connections = 9").await.unwrap();
+    restart().await;
+    let refused = plan().await;
+    assert_eq!(refused.code, Some(2), "{}", refused.stdout);
+    let why = "head takes 9 connections, 3 of them reserved, and this recovery needs 7 sessions";
+    assert!(refused.stderr.contains(why), "{}", refused.stderr);
+}
+
 tests! {
+    parameters_and_slots_of_the_copies_are_told: own_servers,
     tables_of_one_name_in_many_schemas,
     our_own_tables_are_nobodys_changes: own_servers,
     heads_login_on_base_is_thrown_away: own_servers,

@@ -2,7 +2,10 @@
 
 mod otlp;
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::support::{Gap, Hosted};
 
@@ -44,6 +47,13 @@ async fn every_item_has_a_span_and_its_figures_and_shows_no_row() {
     let ranges: Vec<&str> =
         completed.iter().map(|line| line["span"]["range"].as_str().unwrap()).collect();
     assert!(ranges.iter().any(|range| range.starts_with("blocks 0..")), "{ranges:?}");
+
+    // Each line has the invocation that it belongs to, by the id that the host gave it.
+    let invocations: BTreeSet<&str> =
+        completed.iter().map(|line| line["invocation"].as_str().unwrap()).collect();
+    assert!(invocations.iter().all(|id| id.parse::<Uuid>().is_ok()), "{invocations:?}");
+    assert!(invocations.len() > 1, "{invocations:?}");
+    assert!(!app.said().contains("already exists, skipping"), "{}", app.said());
 
     // Every field that is documented is there, and no other; so too in the queries.
     let of =

@@ -30,8 +30,8 @@ pub struct Function {
 pub enum Trigger {
     /// A request to `/api/<route>`.
     Http {
-        /// The only method, in lower case.
-        method: &'static str,
+        /// Its methods, in lower case; with `get` also `head`, where something may probe.
+        methods: &'static [&'static str],
         /// The route below `/api`.
         route: &'static str,
         /// Whether the caller needs a function key.
@@ -45,15 +45,15 @@ pub enum Trigger {
 
 /// All functions of the app.
 pub const FUNCTIONS: &[Function] = &[
-    http("StartRecovery", "post", "recoveries"),
-    http("ListRecoveries", "get", "recoveries"),
-    http("GetRecovery", "get", "recoveries/{id}"),
-    http("ListTables", "get", "recoveries/{id}/tables"),
-    http("CancelRecovery", "post", "recoveries/{id}/cancel"),
-    http("RetryRecovery", "post", "recoveries/{id}/retry"),
-    http("Plan", "post", "plan"),
-    http("GetPlan", "get", "plan/{id}"),
-    http("OpenApi", "get", "openapi.json"),
+    http("StartRecovery", &["post"], "recoveries"),
+    http("ListRecoveries", &["get"], "recoveries"),
+    http("GetRecovery", &["get"], "recoveries/{id}"),
+    http("ListTables", &["get"], "recoveries/{id}/tables"),
+    http("CancelRecovery", &["post"], "recoveries/{id}/cancel"),
+    http("RetryRecovery", &["post"], "recoveries/{id}/retry"),
+    http("Plan", &["post"], "plan"),
+    http("GetPlan", &["get"], "plan/{id}"),
+    http("OpenApi", &["get"], "openapi.json"),
     open("Health", "health"),
     // A page without data; what it shows, it asks the functions above for, with the operator's key.
     open("ShowDashboard", "dashboard"),
@@ -66,9 +66,13 @@ pub const FUNCTIONS: &[Function] = &[
 ];
 
 const fn open(name: &'static str, route: &'static str) -> Function {
-    Function { name, trigger: Trigger::Http { method: "get", route, key: false } }
+    Function { name, trigger: Trigger::Http { methods: &["get", "head"], route, key: false } }
 }
 
-const fn http(name: &'static str, method: &'static str, route: &'static str) -> Function {
-    Function { name, trigger: Trigger::Http { method, route, key: true } }
+const fn http(
+    name: &'static str,
+    methods: &'static [&'static str],
+    route: &'static str,
+) -> Function {
+    Function { name, trigger: Trigger::Http { methods, route, key: true } }
 }

@@ -7,9 +7,11 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::Span;
+use uuid::Uuid;
 
 use super::bindings::MESSAGE;
 use crate::error::{Error, Result};
+use crate::telemetry;
 use crate::telemetry::trace::ParentTrace;
 
 /// Reads the message of an invocation. `Data` has it as an object, as a string that holds JSON, or
@@ -39,24 +41,57 @@ pub(in crate::app) fn message<T: DeserializeOwned>(body: &Bytes) -> Result<T> {
     serde_json::from_value(message).map_err(|_| unreadable())
 }
 
-/// The span of an invocation. It continues the host's trace, if the host sends one, and else the one
-/// that a message carries.
-pub(in crate::app) fn span(function: &str, headers: &HeaderMap, carried: Option<&str>) -> Span {
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let kind = if carried.is_some() { "consumer" } else { "server" };
-    let span = tracing::debug_span!("invocation", otel.name = function, otel.kind = kind);
-    let host = ParentTrace::read(header("traceparent"), header("tracestate"));
-    match (host, ParentTrace::read(carried, None)) {
-        (Some(host), carried) => {
-            host.adopt(&span);
-            if let Some(carried) = carried {
-                carried.link(&span);
-            }
-        }
-        (None, Some(carried)) => carried.adopt(&span),
-        (None, None) => {}
+/// The span of a message's invocation. It continues the trace that the message carries, and is linked
+/// with the host's. The host's is not continued: with Application Insights connected it says of each
+/// that it is not sampled, which would hold for this span and all below it.
+pub(in crate::app) fn of_message(
+    function: &str,
+    headers: &HeaderMap,
+    carried: Option<&str>,
+) -> Span {
+    let span = tracing::debug_span!("invocation", otel.name = function, otel.kind = "consumer");
+    if let Some(carried) = ParentTrace::read(carried, None) {
+        carried.adopt(&span);
+    }
+    if let Some(host) = sent(headers) {
+        host.link(&span);
     }
     span
+}
+
+/// The span of a request. It continues the caller's trace if that is sampled, and is linked with it
+/// otherwise.
+pub(in crate::app) fn of_request(name: &str, headers: &HeaderMap) -> Span {
+    let span = tracing::debug_span!("invocation", otel.name = name, otel.kind = "server");
+    match sent(headers) {
+        Some(caller) if caller.is_sampled() => caller.adopt(&span),
+        Some(caller) => caller.link(&span),
+        None => {}
+    }
+    span
+}
+
+/// The trace that a request comes with.
+fn sent(headers: &HeaderMap) -> Option<ParentTrace> {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    ParentTrace::read(header("traceparent"), header("tracestate"))
+}
+
+/// The span of whatever the host calls: each line of the log that is written within it has the
+/// invocation's id.
+pub(in crate::app) fn logged(headers: &HeaderMap) -> Span {
+    let id = headers.get("x-azure-functions-invocationid").and_then(|id| id.to_str().ok());
+    match id.and_then(|id| id.parse::<Uuid>().ok()) {
+        Some(id) => telemetry::invocation(&id.to_string()),
+        None => Span::none(),
+    }
+}
+
+/// Tells of a message that nobody can do anything about, and answers that it is dealt with: the host
+/// would bring it again and again.
+pub(in crate::app) fn drop_message(error: &Error) -> Response {
+    tracing::error!(%error, "a message that is not one of this app's was dropped");
+    answer(Ok(()))
 }
 
 /// The answer to an invocation: always an object, without which the host waits for its time-out.

@@ -3,3 +3,5 @@
 pub mod bindings;
 pub(super) mod host_json;
 pub(super) mod invocation;
+pub(super) mod parent;
+pub(super) mod predecessor;

@@ -1,7 +1,6 @@
 //! `GET /api/health`: whether the app can do its work. Anonymous, so it names no host.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -9,10 +8,7 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::app::state::App;
-
-/// How long the control database may take to answer.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+use crate::app::state::{ANSWERS_WITHIN, App};
 
 /// The health of the app, seen from this instance.
 #[derive(Debug, Serialize, ToSchema)]

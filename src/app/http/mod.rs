@@ -8,6 +8,7 @@ mod health;
 mod openapi;
 mod plan;
 pub(super) mod problem;
+mod received;
 mod recoveries;
 mod request;
 mod retry_recovery;
@@ -20,6 +21,8 @@ use axum::Router;
 use axum::routing::{get, post};
 
 use super::state::App;
+
+pub(super) use received::{as_routed, receive_whole};
 
 /// The addresses below `/api`.
 pub(super) fn routes() -> Router<Arc<App>> {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::problem::Problem;
 use super::words;
-use crate::app::state::App;
+use crate::app::state::{App, in_time};
 use crate::model::{ProblemDocument, RecoveryStatus, RecoverySummary, TableStatus};
 use crate::recovery::Page;
 
@@ -84,7 +84,8 @@ pub(in crate::app) async fn list(
     part: Result<Query<Part>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let page = page(part)?;
-    let found = app.store().await?.recoveries(one_more(page)).await?;
+    let store = app.answering_store().await?;
+    let found = in_time(store.recoveries(one_more(page))).await?;
     let (recoveries, next_offset) = cut(found, page);
     tagged(&headers, &Recoveries { recoveries, next_offset })
 }
@@ -113,7 +114,7 @@ pub(in crate::app) async fn get(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let id = recovery_id(&id)?;
-    let found = app.store().await?.status(id).await?;
+    let found = in_time(app.answering_store().await?.status(id)).await?;
     tagged(&headers, &found.ok_or_else(|| Problem::unknown_recovery(id))?)
 }
 
@@ -145,11 +146,11 @@ pub(in crate::app) async fn tables(
 ) -> Result<Response, Problem> {
     let id = recovery_id(&id)?;
     let page = page(part)?;
-    let store = app.store().await?;
-    if store.recovery(id).await?.is_none() {
+    let store = app.answering_store().await?;
+    if in_time(store.recovery(id)).await?.is_none() {
         return Err(Problem::unknown_recovery(id));
     }
-    let found = store.tables(id, one_more(page)).await?;
+    let found = in_time(store.tables(id, one_more(page))).await?;
     let (tables, next_offset) = cut(found, page);
     tagged(&headers, &Tables { tables, next_offset })
 }

@@ -10,7 +10,7 @@ use super::problem::Problem;
 use super::recoveries;
 use crate::app::state::App;
 use crate::model::{ProblemDocument, RecoveryStatus};
-use crate::recovery::Retried;
+use crate::recovery::{self, Retried};
 use crate::telemetry::trace;
 
 /// Works once more on what failed of a recovery, and only on that.
@@ -23,8 +23,8 @@ use crate::telemetry::trace;
         (status = 200, description = "It goes on.", body = RecoveryStatus),
         (status = 404, description = "There is no such recovery.", body = ProblemDocument,
          content_type = "application/problem+json"),
-        (status = 409, description = "It has not failed, writes a file, or another one of its
-         database is live.",
+        (status = 409, description = "It has not failed, writes a file, would fail again, or another
+         one of its database is live.",
          body = ProblemDocument, content_type = "application/problem+json"),
         (status = 422, description = "A setting of the app is wrong.", body = ProblemDocument,
          content_type = "application/problem+json"),
@@ -39,17 +39,17 @@ pub(in crate::app) async fn retry(
     let id = recoveries::recovery_id(&text)?;
     app.queues().await?;
     let engine = app.engine().await?;
-    let recovery =
-        engine.store().recovery(id).await?.ok_or_else(|| Problem::unknown_recovery(id))?;
+    let stored = engine.store().recovery(id).await?.ok_or_else(|| Problem::unknown_recovery(id))?;
     let conflict = |why: String| Problem::new(StatusCode::CONFLICT, why);
-    if !engine.writes_its_sinks(&recovery) {
+    if !engine.writes_its_sinks(&stored) {
         return Err(conflict(format!(
             "recovery {id} writes a file, which the app cannot: go on with deltacompare run \
              --resume {id}"
         )));
     }
-    match engine.retry(id).await? {
+    match engine.retry(&stored).await? {
         Retried::Opened => {}
+        Retried::CountsLost(side) => return Err(conflict(recovery::counts_lost(side))),
         Retried::NotFailed => {
             return Err(conflict(format!(
                 "recovery {id} has not failed: only what has failed is tried again"

@@ -33,7 +33,7 @@ use crate::telemetry::trace;
          body = Begun, headers(("Location" = String, description = "Where its status is."))),
         (status = 400, description = "The body or the key is not such a one.",
          body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 409, description = "Another recovery of the database is live.",
+        (status = 409, description = "Another recovery of the database, or one of another app, is live.",
          body = ProblemDocument, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large.", body = ProblemDocument,
          content_type = "application/problem+json"),
@@ -67,6 +67,7 @@ pub(in crate::app) async fn start(
         servers: &servers,
         checked: None,
         allow_concurrent: body.start.allow_concurrent,
+        queues: None,
         key,
         body: Some(&said),
     };
@@ -76,6 +77,16 @@ pub(in crate::app) async fn start(
             return Err(Problem::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "this Idempotency-Key came with another body before: use a new key",
+            ));
+        }
+        Registration::OfOtherQueues { live, queues } => {
+            return Err(Problem::new(
+                StatusCode::CONFLICT,
+                format!(
+                    "another app, with queues at {queues}, drives recovery {live} on this head: two \
+                     apps must not share copies; wait for it, cancel it with POST \
+                     /api/recoveries/{live}/cancel, or give this app copies of its own"
+                ),
             ));
         }
         Registration::Live(live) => {

@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 
 use super::on_message;
+use crate::app::host::invocation;
 use crate::app::queues::Message;
 use crate::app::state::App;
 use crate::error::{Error, Result};
@@ -18,12 +19,15 @@ pub(in crate::app) async fn diff(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    on_message("DiffTable", &headers, &body, |message| work(&app, message)).await
+    on_message(&app, "DiffTable", &headers, &body, |message| work(&app, message)).await
 }
 
 async fn work(app: &App, message: Message) -> Result<()> {
-    let batch =
-        message.item.ok_or_else(|| Error::refused("a message of this queue must name an item"))?;
+    let Some(batch) = message.item else {
+        let error = Error::refused("a message of this queue must name an item");
+        invocation::drop_message(&error);
+        return Ok(());
+    };
     let worked = app.engine().await?.work(message.recovery, Some(batch), app.stop.clone()).await?;
     if let Worked::Open { after, .. } = worked {
         app.queues().await?.send(&message, after).await?;

@@ -2,8 +2,10 @@
 //! and what is due afterwards is sent as further messages. One file a function.
 
 mod diff_table;
+mod expired_leases;
 mod fail_message;
 mod plan_recovery;
+mod take_over;
 mod watchdog;
 
 use std::sync::Arc;
@@ -20,6 +22,8 @@ use super::queues::Message;
 use super::state::App;
 use crate::error::Result;
 
+pub(super) use take_over::take_over;
+
 /// The addresses to which the Functions host posts messages and timer ticks.
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
@@ -32,17 +36,18 @@ pub(super) fn routes() -> Router<Arc<App>> {
 
 /// Does what the message of an invocation says, in a span that continues the message's trace.
 async fn on_message<F: Future<Output = Result<()>>>(
+    app: &Arc<App>,
     function: &str,
     headers: &HeaderMap,
     body: &Bytes,
     work: impl FnOnce(Message) -> F,
 ) -> Response {
-    let outcome = match invocation::message::<Message>(body) {
+    match invocation::message::<Message>(body) {
         Ok(message) => {
-            let span = invocation::span(function, headers, message.trace.as_deref());
-            work(message).instrument(span).await
+            expired_leases::watch(app, message.recovery);
+            let span = invocation::of_message(function, headers, message.trace.as_deref());
+            invocation::answer(work(message).instrument(span).await)
         }
-        Err(error) => Err(error),
-    };
-    invocation::answer(outcome)
+        Err(error) => invocation::drop_message(&error),
+    }
 }

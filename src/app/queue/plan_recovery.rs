@@ -17,7 +17,7 @@ pub(in crate::app) async fn plan(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    on_message("PlanRecovery", &headers, &body, |message| advance(&app, message)).await
+    on_message(&app, "PlanRecovery", &headers, &body, |message| advance(&app, message)).await
 }
 
 async fn advance(app: &App, message: Message) -> Result<()> {

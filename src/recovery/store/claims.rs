@@ -199,6 +199,19 @@ impl Store {
             .await
     }
 
+    /// Whether items of the recovery compare row versions.
+    pub(crate) async fn compares_row_versions(&self, id: Uuid) -> Result<bool> {
+        self.pool
+            .query_one(
+                r#"
+            select exists (select from deltacompare.work_item
+                            where recovery_id = $1 and strategy = 'row-versions')
+            "#,
+                &[&id],
+            )
+            .await
+    }
+
     /// Whether the recovery has items, or open ones.
     pub(crate) async fn has_items(&self, id: Uuid, open: bool) -> Result<bool> {
         self.pool

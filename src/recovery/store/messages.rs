@@ -21,32 +21,44 @@ pub(crate) struct PendingMessages {
 }
 
 impl Store {
-    /// Which messages a live recovery needs: as many batches as it has free slots, those first whose
-    /// worker or message was lost (no sign of either for `resend`). Marks them as sent, so two who
-    /// ask at once do not both get them.
+    /// Which messages a live recovery needs in the queues at this address: as many batches as it has
+    /// free slots, those first whose worker or message was lost (no sign of either for `resend`). Marks
+    /// them as sent, so two who ask at once do not both get them. A recovery that no app has taken up is
+    /// driven by these queues from then on, and one of other queues needs none.
     pub(crate) async fn pending_messages(
         &self,
         recovery: Uuid,
+        queues: &str,
         resend: Duration,
     ) -> Result<PendingMessages> {
         let transaction = self.pool.begin().await?;
         lock_recovery(&transaction, recovery).await?;
-        let found: Option<(String, i32, bool, bool)> = transaction
+        let found: Option<(String, i32, bool, bool, bool)> = transaction
             .query_opt(
                 r#"
             select state, (request -> 'parallel')::int4,
                    coalesce(sent_at < clock_timestamp() - make_interval(secs => $2), true),
                    exists (select from deltacompare.work_item
-                            where recovery_id = $1 and state in ('pending', 'running'))
+                            where recovery_id = $1 and state in ('pending', 'running')),
+                   queues is null
               from deltacompare.recovery
              where id = $1 and state in ('planning', 'running')
+               and (queues is null or queues = $3)
             "#,
-                &[&recovery, &resend.as_secs_f64()],
+                &[&recovery, &resend.as_secs_f64(), &queues],
             )
             .await?;
-        let Some((state, parallel, silent, open)) = found else {
+        let Some((state, parallel, silent, open, free)) = found else {
             return Ok(PendingMessages::default());
         };
+        if free {
+            transaction
+                .execute(
+                    "update deltacompare.recovery set queues = $2 where id = $1",
+                    &[&recovery, &queues],
+                )
+                .await?;
+        }
         let advance = silent && (state == "planning" || !open);
         if advance {
             transaction

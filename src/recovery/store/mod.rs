@@ -5,6 +5,7 @@
 mod accounts;
 mod claims;
 mod delivered;
+mod leases;
 mod messages;
 mod plans;
 mod registration;
@@ -64,6 +65,8 @@ pub(crate) struct StoredRecovery {
     pub(crate) error: Option<String>,
     /// Whether its objects stay when it has ended.
     pub(crate) keep_objects: bool,
+    /// Where the queues are by which an app drives it, if one does.
+    pub(crate) queues: Option<String>,
     /// Whether nothing of it is left on the servers.
     pub(crate) cleaned: bool,
 }
@@ -130,6 +133,11 @@ impl Store {
         Ok(Self { pool, worker: Uuid::new_v4() })
     }
 
+    /// The same for a process that is known by this name.
+    pub(crate) fn of_worker(self, worker: Uuid) -> Self {
+        Self { worker, ..self }
+    }
+
     /// What was recorded of a recovery's restores, if it was asked for with a record. Its request does
     /// not have it: with thousands of tables it is large, and few need it.
     pub(crate) async fn recorded(&self, id: Uuid) -> Result<Option<Record>> {
@@ -154,7 +162,7 @@ impl Store {
                    (extract(epoch from finished_at) * 1000)::int8 as finished_at,
                    textin(pg_lsn_out(base_end_lsn)) as base_end_lsn,
                    textin(pg_lsn_out(head_end_lsn)) as head_end_lsn,
-                   database, error, keep_objects,
+                   database, error, keep_objects, queues,
                    cleaned_at is not null as cleaned
               from deltacompare.recovery
              where id = $1

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::Store;
 use crate::error::Result;
 use crate::model::{GapProof, Request};
-use crate::postgres::{Json, Session};
+use crate::postgres::{Json, Session, Side};
 use crate::preflight::{PreflightReport, Servers};
 
 /// A recovery to be registered.
@@ -19,6 +19,8 @@ pub(crate) struct NewRecovery<'a> {
     pub(crate) checked: Option<&'a PreflightReport>,
     /// Register it although another recovery of the same database is live.
     pub(crate) allow_concurrent: bool,
+    /// Where the queues are by which an app is to drive it.
+    pub(crate) queues: Option<&'a str>,
     /// A key and what came with it, to know a repetition by.
     pub(crate) key: Option<&'a str>,
     pub(crate) body: Option<&'a Value>,
@@ -33,6 +35,13 @@ pub(crate) enum Registration {
     KeyUsed,
     /// This one is live.
     Live(Uuid),
+    /// This one, of whatever database, is live, and an app with other queues drives it.
+    OfOtherQueues {
+        /// Which one.
+        live: Uuid,
+        /// Where that app's queues are.
+        queues: String,
+    },
 }
 
 /// What became of a request to try a recovery again.
@@ -42,6 +51,9 @@ pub(crate) enum Retried {
     Opened,
     /// It has not failed.
     NotFailed,
+    /// It would fail again: tables were compared by row versions, and this server has lost its counts of
+    /// writes since.
+    CountsLost(Side),
     /// This other one of the same database is live.
     Live(Uuid),
 }
@@ -49,7 +61,7 @@ pub(crate) enum Retried {
 impl Store {
     /// Registers a recovery in the state `planning`, unless one of its database is live.
     pub(crate) async fn register(&self, new: NewRecovery<'_>) -> Result<Registration> {
-        let NewRecovery { request, servers, checked, allow_concurrent, key, body } = new;
+        let NewRecovery { request, servers, checked, allow_concurrent, queues, key, body } = new;
         let transaction = self.pool.begin().await?;
         lock_registration(&transaction).await?;
         if let Some(key) = key {
@@ -63,6 +75,19 @@ impl Store {
                 let same = earlier.is_some_and(|earlier| Some(&earlier.0) == body);
                 return Ok(if same { Registration::Registered(id) } else { Registration::KeyUsed });
             }
+        }
+        let of_others: Option<(Uuid, String)> = transaction
+            .query_opt(
+                r#"
+            select id, queues from deltacompare.recovery
+             where state in ('planning', 'running') and queues <> $1
+             order by created_at limit 1
+            "#,
+                &[&queues],
+            )
+            .await?;
+        if let Some((live, queues)) = of_others {
+            return Ok(Registration::OfOtherQueues { live, queues });
         }
         let live: Option<Uuid> = transaction
             .query_opt(
@@ -90,9 +115,9 @@ impl Store {
                 r#"
             insert into deltacompare.recovery
               (id, state, request, base, head, database, restores, base_end_lsn, head_end_lsn, gap,
-               idempotency_key, body, keep_objects, recorded)
+               idempotency_key, body, keep_objects, recorded, queues)
             values ($1, 'planning', $2, $3, $4, $5, $6, pg_lsn_in(textout($7)),
-                    pg_lsn_in(textout($8)), $9, $10, $11, $12, $13)
+                    pg_lsn_in(textout($8)), $9, $10, $11, $12, $13, $14)
             "#,
                 &[
                     &id,
@@ -108,6 +133,7 @@ impl Store {
                     &body.map(Json),
                     &request.keep_objects,
                     &request.recorded.as_ref().map(Json),
+                    &queues,
                 ],
             )
             .await?;
@@ -155,8 +181,13 @@ impl Store {
 
     /// Opens a failed recovery's failed items again, from their beginning, and has it set up again,
     /// unless another recovery of its database is live and neither now nor then it was asked for
-    /// beside others.
-    pub(crate) async fn retry(&self, id: Uuid, allow_concurrent: bool) -> Result<Retried> {
+    /// beside others. An app that asks for it drives it by its `queues` from then on.
+    pub(crate) async fn retry(
+        &self,
+        id: Uuid,
+        queues: Option<&str>,
+        allow_concurrent: bool,
+    ) -> Result<Retried> {
         let transaction = self.pool.begin().await?;
         lock_registration(&transaction).await?;
         let live: Option<Uuid> = transaction
@@ -181,10 +212,10 @@ impl Store {
                 r#"
             update deltacompare.recovery
                set state = 'planning', finished_at = null, error = null, cleaned_at = null,
-                   sent_at = null
+                   sent_at = null, queues = coalesce($2, queues)
              where id = $1 and state = 'failed'
             "#,
-                &[&id],
+                &[&id, &queues],
             )
             .await?;
         if retried == 0 {

@@ -42,6 +42,7 @@ pub(super) struct RecoveryRow {
     database: String,
     error: Option<String>,
     keep_objects: bool,
+    queues: Option<String>,
     cleaned: bool,
 }
 
@@ -58,6 +59,7 @@ from_row!(RecoveryRow {
     database,
     error,
     keep_objects,
+    queues,
     cleaned
 });
 
@@ -91,6 +93,7 @@ impl RecoveryRow {
             database: self.database,
             error: self.error,
             keep_objects: self.keep_objects,
+            queues: self.queues,
             cleaned: self.cleaned,
         })
     }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, TRANSFER_ENCODING,
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName,
+    TRANSFER_ENCODING, USER_AGENT,
 };
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -56,12 +56,21 @@ async fn answer(State(host): State<Arc<Shared>>, request: Request) -> Response {
     if !anonymous && !key.is_some_and(|key| host.keys.open(&function, &key)) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
-    // A chunked body is lost on the way.
-    let body = if parts.headers.contains_key(CONTENT_LENGTH) { body } else { Body::empty() };
+    // The host fails to forward a chunked request.
+    if parts.headers.contains_key(TRANSFER_ENCODING) {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
     let Ok(body) = axum::body::to_bytes(body, LARGEST_BODY).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
     let mut headers = parts.headers;
+    if body.is_empty() {
+        headers.remove(CONTENT_TYPE);
+    }
+    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    if let Ok(agent) = format!("{agent} Azure-Functions-Host/4.0").trim_start().parse() {
+        headers.insert(USER_AGENT, agent);
+    }
     for lost in [CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION] {
         headers.remove(lost);
     }
@@ -102,10 +111,12 @@ async fn answer(State(host): State<Arc<Shared>>, request: Request) -> Response {
 }
 
 /// The function of this route and method, and whether it is open to all. As with the host, a known
-/// route with another method is an unknown one.
+/// route with another method is an unknown one, and case does not matter.
 fn function(host: &Shared, method: &str, uri: &Uri) -> Option<(String, bool)> {
-    let path = uri.path().strip_prefix('/')?;
-    let path = path.strip_prefix(&host.app.route_prefix)?.strip_prefix('/')?;
+    let (prefix, path) = uri.path().strip_prefix('/')?.split_once('/')?;
+    if !prefix.eq_ignore_ascii_case(&host.app.route_prefix) {
+        return None;
+    }
     host.app.functions.iter().find_map(|function| match &function.trigger {
         Trigger::Http { methods, route, anonymous }
             if route.fits(path) && methods.iter().any(|own| own.eq_ignore_ascii_case(method)) =>

@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use super::Shared;
 use super::log::{Level, LogLine};
@@ -31,6 +32,8 @@ const RESTART: i32 = 200;
 #[derive(Debug)]
 pub(super) struct Instance {
     pub(super) number: usize,
+    /// When its host was started: the timer's lock is looked for in steps from then on.
+    pub(super) since: Instant,
     host: Arc<Shared>,
     handler: watch::Sender<Handler>,
     /// Asks the supervisor to end the handler and start another.
@@ -65,6 +68,7 @@ impl Instance {
     pub(super) fn start(number: usize, host: &Arc<Shared>) -> Arc<Self> {
         let instance = Arc::new(Self {
             number,
+            since: Instant::now(),
             host: Arc::clone(host),
             handler: watch::Sender::new(Handler::Starting),
             recycle: Notify::new(),
@@ -172,9 +176,11 @@ impl Instance {
         let url = format!("http://127.0.0.1:{port}/{function}");
         let request = self.host.client.post(url).json(body);
         let mut request =
-            request.header("X-Azure-Functions-InvocationId", uuid::Uuid::new_v4().to_string());
-        if let Some(parent) = &self.host.traceparent {
-            request = request.header("traceparent", parent);
+            request.header("X-Azure-Functions-InvocationId", Uuid::new_v4().to_string());
+        if self.host.application_insights {
+            // It is the host's telemetry that is sampled, so the flag says no.
+            let (trace, parent) = (Uuid::new_v4().simple(), Uuid::new_v4().as_u64_pair().0);
+            request = request.header("traceparent", format!("00-{trace}-{parent:016x}-00"));
         }
         let answer = request.send().await?;
         let (status, text) = (answer.status(), answer.text().await?);

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use azure_core::http::StatusCode;
 use azure_storage_queue::QueueClient;
 use azure_storage_queue::models::{
-    QueueClientReceiveMessagesOptions, QueueClientSendMessageOptions, QueueMessage, ReceivedMessage,
+    QueueClientReceiveMessagesOptions, QueueMessage, ReceivedMessage,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -19,6 +19,9 @@ use super::instance::Instance;
 use super::log::Level;
 use super::storage::QueueService;
 use super::{Shared, payload};
+
+/// The category under which the host tells of a message that it cannot decode.
+const UNDECODABLE: &str = "Azure.Storage.Queues.QueueServiceClient";
 
 /// The shortest pause after an empty answer; it doubles up to `maxPollingInterval`.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -31,6 +34,8 @@ struct Listener {
     binding: String,
     queue: QueueClient,
     poison: QueueClient,
+    /// Whether it reads a poison queue, which has none of its own.
+    is_poison: bool,
 }
 
 /// Starts the queue functions of an instance.
@@ -51,6 +56,7 @@ pub(super) fn start(instance: &Arc<Instance>, host: &Arc<Shared>) -> Vec<JoinHan
                 function: function.name.clone(),
                 binding: binding.clone(),
                 queue: service.queue(queue)?,
+                is_poison: queue.ends_with("-poison"),
                 poison,
             }))
         };
@@ -125,8 +131,14 @@ impl Listener {
         let done = match self.decode(&text) {
             _ if dequeued > most => false,
             None => {
-                self.say(Level::Error, format!("message {id} is not base64 of UTF-8"));
-                self.set_aside(&text, &id, &receipt).await;
+                self.say(
+                    Level::Warning,
+                    format!("{UNDECODABLE}: message {id} is not base64 of UTF-8"),
+                );
+                // In a poison queue it stays, and is met again when its lease is over.
+                if !self.is_poison {
+                    self.set_aside(&text, &id, &receipt).await;
+                }
                 return;
             }
             Some(text) => {
@@ -146,7 +158,7 @@ impl Listener {
             if let Err(error) = self.queue.delete_message(&id, &receipt, None).await {
                 self.say(Level::Error, format!("cannot delete message {id}: {error}"));
             }
-        } else if dequeued >= most {
+        } else if dequeued >= most && !self.is_poison {
             self.set_aside(&text, &id, &receipt).await;
         } else {
             self.host.counters.returned.fetch_add(1, Ordering::Relaxed);
@@ -188,13 +200,9 @@ impl Listener {
     /// Moves a message to the poison queue.
     async fn set_aside(&self, text: &str, id: &str, receipt: &str) {
         let aside = async {
-            let options = QueueClientSendMessageOptions {
-                message_time_to_live: Some(-1),
-                ..Default::default()
-            };
             let message = QueueMessage { message_text: Some(text.to_owned()) };
             self.poison.create(None).await?;
-            self.poison.send_message(message.try_into()?, Some(options)).await?;
+            self.poison.send_message(message.try_into()?, None).await?;
             self.queue.delete_message(id, receipt, None).await
         };
         self.host.counters.poisoned.fetch_add(1, Ordering::Relaxed);

@@ -4,12 +4,18 @@
 //! for each instance, forwards HTTP functions, polls the storage queues, ticks the timers, and
 //! treats a handler that fails, hangs, exits or dies as the host does:
 //!
-//! - **HTTP:** method, path and query as they came; the body only with a Content-Length;
-//!   Content-Encoding lost; function keys by `x-functions-key` or `?code=`; the answer whole; cut
-//!   off after 230 s.
+//! - **HTTP:** method, path and query as they came;
+//!   chunked requests answered with an empty 500; Content-Encoding lost, and a Content-Type without
+//!   a body; routes whatever their case, with a slash at the end or not; function keys by
+//!   `x-functions-key` or `?code=`; the answer whole; cut off after 230 s.
 //! - **Queues:** `batchSize`, `newBatchThreshold`, `maxDequeueCount`, `visibilityTimeout` after a
 //!   reported failure, `maxPollingInterval`, base64; a lease of 10 minutes renewed at half, so that
-//!   a dead instance's message comes back only then; `<queue>-poison`.
+//!   a dead instance's message comes back only then; `<queue>-poison`, where a message that cannot
+//!   be decoded stays.
+//! - **Timers:** one instance runs them; when it is gone, another takes them over once its lease has
+//!   run out and it looks for the lock, which it does once a minute.
+//! - **Application Insights:** queue and timer calls come with a `traceparent` of the host's that is
+//!   not sampled.
 //! - **Payloads:** `Data` in each of its [encodings](DataEncoding); a message's own fields overwrite
 //!   `Metadata`; an empty answer hangs until the time-out.
 //! - **Handler:** an answer to `GET /` within 30 s; `functionTimeout` kills it with all that it does;
@@ -68,9 +74,12 @@ pub struct HostOptions {
     pub crash_window: Duration,
     /// When the platform cuts an HTTP request off.
     pub request_limit: Duration,
-    /// The `traceparent` that queue and timer invocations come with. Whether and when the host sends
-    /// one was not checked.
-    pub traceparent: Option<String>,
+    /// How long a timer's lock outlives the instance that has it.
+    pub timer_lease: Duration,
+    /// How often the other instances look whether it is free.
+    pub timer_look: Duration,
+    /// Whether Application Insights is connected.
+    pub application_insights: bool,
     /// Whether log lines go to standard error as well.
     pub echo: bool,
 }
@@ -85,7 +94,9 @@ impl Default for HostOptions {
             lease: Duration::from_secs(600),
             crash_window: Duration::from_secs(30 * 60),
             request_limit: Duration::from_secs(230),
-            traceparent: None,
+            timer_lease: Duration::from_secs(15),
+            timer_look: Duration::from_secs(60),
+            application_insights: true,
             echo: false,
         }
     }
@@ -131,7 +142,9 @@ struct Shared {
     lease: Duration,
     crash_window: Duration,
     request_limit: Duration,
-    traceparent: Option<String>,
+    timer_lease: Duration,
+    timer_look: Duration,
+    application_insights: bool,
     keys: Keys,
     client: reqwest::Client,
     log: Log,
@@ -141,12 +154,17 @@ struct Shared {
 }
 
 impl Shared {
-    /// The instances in turn, those that take work.
-    fn choose(&self) -> Option<Arc<Instance>> {
+    /// The instances that take work.
+    fn open(&self) -> Vec<Arc<Instance>> {
         let instances = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
-        let open: Vec<_> = instances.iter().filter(|instance| instance.is_open()).collect();
+        instances.iter().filter(|instance| instance.is_open()).map(Arc::clone).collect()
+    }
+
+    /// The same in turn.
+    fn choose(&self) -> Option<Arc<Instance>> {
+        let open = self.open();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        open.get(turn % open.len().max(1)).map(|instance| Arc::clone(instance))
+        open.get(turn % open.len().max(1)).map(Arc::clone)
     }
 }
 
@@ -180,7 +198,9 @@ impl FunctionsHost {
             lease: options.lease.max(Duration::from_secs(1)),
             crash_window: options.crash_window,
             request_limit: options.request_limit,
-            traceparent: options.traceparent,
+            timer_lease: options.timer_lease,
+            timer_look: options.timer_look,
+            application_insights: options.application_insights,
             keys,
             client,
             log: Log::new(options.echo),

@@ -54,13 +54,12 @@ pub(super) fn of_message(
     json!({ "Data": { binding: data }, "Metadata": metadata })
 }
 
-/// A tick of the clock as an invocation's body.
-pub(super) fn of_tick(function: &str, binding: &str, last: i64, next: i64) -> Value {
-    let (last, next) = (instant(last), instant(next));
+/// A tick of the clock as an invocation's body. A schedule of less than a minute has no status.
+pub(super) fn of_tick(function: &str, binding: &str) -> Value {
     json!({
         "Data": { binding: {
             "Schedule": { "AdjustForDST": true },
-            "ScheduleStatus": { "Last": last, "LastUpdated": last, "Next": next },
+            "ScheduleStatus": null,
             "IsPastDue": false,
         }},
         "Metadata": { "sys": sys(function) },

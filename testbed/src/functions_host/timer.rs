@@ -1,11 +1,12 @@
-//! Timer functions: one for the whole app, however many instances there are.
+//! Timer functions: one instance runs them, however many there are.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 
+use super::instance::Instance;
 use super::{Shared, payload};
 
 /// When a timer function runs: every so many seconds, counted from the hour.
@@ -39,16 +40,50 @@ fn step(text: &str) -> Option<i64> {
     (1..=59).contains(&step).then_some(step)
 }
 
-/// Runs a timer function until the host ends. A tick that comes while the last one is at work is
-/// left out.
+/// The lock on a timer function, which one instance has.
+#[derive(Default)]
+struct Lock {
+    holder: Option<Arc<Instance>>,
+    /// When the lease of a holder that is gone runs out.
+    free_at: Option<Instant>,
+}
+
+impl Lock {
+    /// The instance that has the lock now. One whose holder is gone is free when its lease has run
+    /// out, and goes to the instance that looks for it next.
+    fn holder(&mut self, host: &Shared) -> Option<Arc<Instance>> {
+        if let Some(holder) = self.holder.as_ref().filter(|holder| holder.is_open()) {
+            return Some(Arc::clone(holder));
+        }
+        let now = Instant::now();
+        if self.holder.take().is_some() {
+            self.free_at = Some(now + host.timer_lease);
+        }
+        let taken = host.open().into_iter().find(|instance| {
+            self.free_at.is_none_or(|free| last_look(instance.since, now, host.timer_look) >= free)
+        })?;
+        self.holder = Some(Arc::clone(&taken));
+        Some(taken)
+    }
+}
+
+/// When an instance last looked whether the lock is free: at its start, and each `every` from then on.
+fn last_look(since: Instant, now: Instant, every: Duration) -> Instant {
+    let passed = now.duration_since(since).as_secs_f64();
+    since + every.mul_f64((passed / every.as_secs_f64()).floor())
+}
+
+/// Runs a timer function until the host ends. A tick that comes while the last one is at work, or
+/// while nobody has the lock, is left out.
 pub(super) async fn run(host: Arc<Shared>, function: String, binding: String, schedule: Schedule) {
+    let mut lock = Lock::default();
     loop {
         let now = Timestamp::now();
         let tick = schedule.next(now.as_second());
         let wait = Timestamp::from_second(tick).unwrap_or(now).duration_since(now);
         tokio::time::sleep(wait.try_into().unwrap_or(Duration::from_secs(1))).await;
-        let Some(instance) = host.choose() else { continue };
-        let body = payload::of_tick(&function, &binding, tick, schedule.next(tick));
+        let Some(instance) = lock.holder(&host) else { continue };
+        let body = payload::of_tick(&function, &binding);
         instance.invoke(&function, &body).await;
     }
 }

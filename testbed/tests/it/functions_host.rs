@@ -139,9 +139,13 @@ async fn a_request_is_forwarded_without_what_the_host_loses() -> Result<()> {
     let client = reqwest::Client::new();
     let (url, key) = (host.url(), host.host_key());
     let send = |path: &str| client.post(format!("{url}{path}"));
-    for (path, status) in
-        [("/api/things/1", 401), ("/api/things", 404), ("/api/nothing", 404), ("/other/open", 404)]
-    {
+    for (path, status) in [
+        ("/api/things/1", 401),
+        ("/API/Things/1/", 401),
+        ("/api/things", 404),
+        ("/api/nothing", 404),
+        ("/other/open", 404),
+    ] {
         assert_eq!(send(path).send().await?.status(), status, "{path}");
     }
     assert_eq!(send("/api/open").send().await?.status(), 207);
@@ -165,6 +169,7 @@ async fn a_request_is_forwarded_without_what_the_host_loses() -> Result<()> {
     assert_eq!(seen["url"], "/api/Things/a%2Fb?x=1&y=%20");
     assert_eq!(seen["body"], "text");
     assert_eq!(seen["headers"]["x-mine"], "too");
+    assert!(seen["headers"]["user-agent"].as_str().context("an agent")?.contains("Functions-Host"));
     assert!(seen["headers"]["x-azure-functions-invocationid"].is_string());
     assert!(seen["headers"]["content-encoding"].is_null());
 
@@ -175,7 +180,11 @@ async fn a_request_is_forwarded_without_what_the_host_loses() -> Result<()> {
     connection.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer).await?;
-    assert!(answer.contains(r#""body":"""#), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
+    assert!(app.seen("/api/open").iter().all(|it| it["headers"]["transfer-encoding"].is_null()));
+
+    let typed = send("/api/open").header("Content-Type", "application/json").send().await?;
+    assert!(typed.json::<Value>().await?["headers"]["content-type"].is_null());
     Ok(())
 }
 
@@ -237,10 +246,20 @@ async fn what_fails_comes_again_and_is_poison_in_the_end() -> Result<()> {
     assert_eq!(counts, ["1", "2", "3"]);
     until("the poison queue is read", || app.payloads("/Poison").len() == 1).await;
 
-    // What cannot be decoded is never run.
+    // What cannot be decoded is never run: it goes to the poison queue, where it stays. Nobody but the
+    // host tells of it.
     app.queue.send("no base64").await?;
-    until("it is poison", || is_failed(&host, "is not base64")).await;
-    assert_eq!(app.payloads("/Work").len(), 3);
+    until("it is poison", || host.counts().poisoned == 2).await;
+    let poison = Queue::connect(&app.azurite.connection_string(), "work-poison").await?;
+    let told = |function: &str| {
+        let told = format!("{function}: Azure.Storage.Queues.QueueServiceClient: ");
+        let lines = host.log();
+        lines.iter().filter(|it| it.level == Level::Warning && it.text.starts_with(&told)).count()
+    };
+    // When its lease is over, it is met once more.
+    until("it is met in the poison queue twice", || told("Poison") >= 2).await;
+    assert_eq!((told("Work"), poison.len().await?), (1, 1));
+    assert_eq!((app.payloads("/Work").len(), app.payloads("/Poison").len()), (3, 1));
     Ok(())
 }
 
@@ -351,16 +370,60 @@ async fn an_instance_that_is_scaled_in_ends_what_it_has() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_clock_ticks_for_the_whole_app() -> Result<()> {
+async fn one_instance_has_the_clock_and_another_takes_it_over_late() -> Result<()> {
     let app = App::new().await?;
-    let _host = app.start(HostOptions { instances: 3, ..app.options() }).await?;
+    let options = HostOptions {
+        instances: 3,
+        timer_lease: Duration::from_secs(2),
+        timer_look: Duration::from_secs(3),
+        ..app.options()
+    };
+    let mut host = app.start(options).await?;
     until("it ticks", || app.payloads("/Tick").len() >= 3).await;
-    let ticks = app.payloads("/Tick");
-    let times: std::collections::BTreeSet<String> =
-        ticks.iter().map(|tick| tick["Data"]["timer"]["ScheduleStatus"].to_string()).collect();
-    assert_eq!(times.len(), ticks.len(), "one tick ran twice");
-    let timer = &app.payloads("/Tick")[0]["Data"]["timer"];
-    assert_eq!(timer["IsPastDue"], false);
-    assert!(timer["ScheduleStatus"]["Next"].is_string());
+    let pids = || -> Vec<u64> {
+        app.seen("/Tick").iter().filter_map(|tick| tick["pid"].as_u64()).collect()
+    };
+    let first = pids();
+    assert!(first.iter().all(|pid| *pid == first[0]), "more than one instance ticks: {first:?}");
+    assert_eq!(app.payloads("/Tick")[0]["Data"]["timer"]["IsPastDue"], false);
+    assert!(app.payloads("/Tick")[0]["Data"]["timer"]["ScheduleStatus"].is_null());
+
+    let numbers = host.instance_numbers();
+    let holder = numbers.iter().find(|it| host.handler_pid(**it).map(u64::from) == Some(first[0]));
+    host.kill_instance(*holder.context("nobody has the clock")?).await;
+    let since = Instant::now();
+    let before = pids().len();
+    until("another one ticks", || pids().len() > before).await;
+    assert!(since.elapsed() >= Duration::from_secs(2), "{:?}", since.elapsed());
+    assert_ne!(pids().last(), Some(&first[0]));
+
+    // Nobody is left; a new one looks for the lock at once.
+    for number in host.instance_numbers() {
+        host.kill_instance(number).await;
+    }
+    let before = pids().len();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    host.add_instance();
+    until("the new one ticks", || pids().len() > before).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn calls_come_with_an_id_and_a_trace_that_is_not_sampled() -> Result<()> {
+    for insights in [true, false] {
+        let app = App::new().await?;
+        let options = HostOptions { application_insights: insights, ..app.options() };
+        let _host = app.start(options).await?;
+        app.send(json!({})).await?;
+        until("it is called", || !app.seen("/Work").is_empty() && !app.seen("/Tick").is_empty())
+            .await;
+        for call in app.seen("/Work").iter().chain(&app.seen("/Tick")) {
+            let header = |name: &str| call["headers"][name].as_str();
+            assert!(header("x-azure-functions-invocationid").is_some(), "{call:#}");
+            let traced =
+                header("traceparent").is_some_and(|it| it.len() == 55 && it.ends_with("-00"));
+            assert_eq!(traced, insights, "{call:#}");
+        }
+    }
     Ok(())
 }

@@ -5,11 +5,13 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use reqwest::{RequestBuilder, Response};
+use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 /// A running app. Ends when this is dropped.
 pub(super) struct Service {
-    process: Child,
+    /// With a folder for what it keeps of itself; `None` if somebody else has started it.
+    process: Option<(Child, TempDir)>,
     port: u16,
     client: reqwest::Client,
 }
@@ -18,6 +20,7 @@ impl Service {
     /// Starts it with these settings and nothing else of ours, and waits until it answers.
     pub(super) async fn start(settings: &[(&str, &str)]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let temporary = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_deltacompare"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("DELTACOMPARE_") {
@@ -28,12 +31,19 @@ impl Service {
             .arg("serve")
             .env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string())
             .envs(settings.iter().copied())
+            .env("TMPDIR", temporary.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let service = Self { process, port, client: client() };
+        Self { process: Some((process, temporary)), ..Self::at(port).await }
+    }
+
+    /// The one that listens on this port, once it answers.
+    pub(super) async fn at(port: u16) -> Self {
+        let service = Self { process: None, port, client: client() };
         let since = Instant::now();
         while service.client.get(service.url("/")).send().await.is_err() {
             assert!(since.elapsed() < Duration::from_secs(30), "it does not answer");
@@ -55,10 +65,11 @@ impl Service {
     }
 
     /// Asks it to stop as a system does; its exit code.
-    pub(super) async fn stop(mut self) -> Option<i32> {
-        let pid = self.process.id().unwrap().to_string();
+    pub(super) async fn stop(self) -> Option<i32> {
+        let (mut process, _) = self.process.unwrap();
+        let pid = process.id().unwrap().to_string();
         assert!(Command::new("kill").arg(pid).status().await.unwrap().success());
-        self.process.wait().await.unwrap().code()
+        process.wait().await.unwrap().code()
     }
 }
 

@@ -45,15 +45,14 @@ impl Hosted {
         .await
     }
 
-    /// The same under a host that sends this `traceparent` with each message.
-    pub(crate) async fn start_traced(
+    /// The same without Application Insights.
+    pub(crate) async fn without_insights(
         gap: &Gap,
         instances: usize,
         settings: &[(&str, &str)],
-        traceparent: Option<&str>,
     ) -> Self {
-        let traceparent = traceparent.map(str::to_owned);
-        let options = HostOptions { instances, traceparent, ..HostOptions::default() };
+        let options =
+            HostOptions { instances, application_insights: false, ..HostOptions::default() };
         Self::laid_out(gap, options, settings, |_| {}).await
     }
 
@@ -89,6 +88,7 @@ impl Hosted {
             ("DELTACOMPARE_BASE".to_owned(), gap.base.url(Role::Admin)),
             ("DELTACOMPARE_HEAD".to_owned(), gap.head.url(Role::Admin)),
             ("DELTACOMPARE_QUEUES".to_owned(), azurite.connection_string()),
+            ("TMPDIR".to_owned(), folder.path().display().to_string()),
         ]);
         let more = settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
         all.extend(more);

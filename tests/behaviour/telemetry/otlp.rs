@@ -13,8 +13,6 @@ use crate::support::{Gap, Hosted, deltacompare};
 const KEY: &str = "a-secret-of-the-collector";
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
-const OF_HOST: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-const PARENT_AT_HOST: &str = "00f067aa0ba902b7";
 
 fn traceparent(trace: &str, parent: &str) -> String {
     format!("00-{trace}-{parent}-01")
@@ -35,10 +33,10 @@ async fn gap() -> Gap {
 }
 
 /// Begins a recovery as a part of a trace; its id.
-async fn begin(app: &Hosted) -> String {
+async fn begin(app: &Hosted, traceparent: &str) -> String {
     let begun = app
         .request(reqwest::Method::POST, "/api/recoveries")
-        .header("traceparent", traceparent(TRACE, PARENT))
+        .header("traceparent", traceparent)
         .json(&json!({"sinks": ["delta-table"], "format": "landing", "range_blocks": 8}))
         .send()
         .await
@@ -94,7 +92,7 @@ async fn a_recovery_is_one_trace_and_its_metrics_are_what_it_found() {
         ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test"),
     ];
     let app = Hosted::start(&gap, 1, &settings).await;
-    let id = begin(&app).await;
+    let id = begin(&app, &traceparent(TRACE, PARENT)).await;
     let status = app.completed(&id).await;
     let items = status["items"]["completed"].as_u64().unwrap();
     until("every span of an item arrives", || {
@@ -122,6 +120,8 @@ async fn a_recovery_is_one_trace_and_its_metrics_are_what_it_found() {
     let invocations = named(&spans, "DiffTable");
     for span in invocations.iter().chain(&named(&spans, "PlanRecovery")) {
         assert_eq!((&*span.trace, &span.parent), (TRACE, &asked[0].id), "{span:#?}");
+        // The host sends a trace of its own with each call, which is not sampled.
+        assert!(span.links.len() == 1 && span.links[0] != TRACE, "{span:#?}");
     }
     let worked = named(&spans, "work_item");
     assert_eq!(worked.len() as u64, items);
@@ -178,7 +178,8 @@ async fn a_recovery_is_one_trace_and_its_metrics_are_what_it_found() {
     assert!(!app.said().contains(KEY), "the log has the collector's key");
 }
 
-async fn a_trace_of_the_hosts_is_continued_and_linked_with_that_of_the_request() {
+/// Such a trace decides nothing: what the program measures is sent.
+async fn a_trace_that_is_not_sampled_is_linked_and_not_continued() {
     let gap = gap().await;
     let collector = Collector::start(KEY).await.unwrap();
     let settings = [
@@ -187,20 +188,25 @@ async fn a_trace_of_the_hosts_is_continued_and_linked_with_that_of_the_request()
         ("OTEL_METRICS_EXPORTER", "none"),
         ("OTEL_BSP_SCHEDULE_DELAY", "200"),
     ];
-    let host = traceparent(OF_HOST, PARENT_AT_HOST);
-    let app = Hosted::start_traced(&gap, 1, &settings, Some(&host)).await;
-    let id = begin(&app).await;
+    let app = Hosted::without_insights(&gap, 1, &settings).await;
+    let id = begin(&app, &format!("00-{TRACE}-{PARENT}-00")).await;
     app.completed(&id).await;
-    until("an item's span arrives", || !named(&collector.spans(), "work_item").is_empty()).await;
+    until("the spans arrive", || {
+        ["work_item", "DiffTable", "POST /api/recoveries"]
+            .iter()
+            .all(|name| !named(&collector.spans(), name).is_empty())
+    })
+    .await;
     let spans = collector.spans();
-    let worked = named(&spans, "DiffTable");
-    assert!(!worked.is_empty());
-    for span in worked {
-        assert_eq!((&*span.trace, &*span.parent), (OF_HOST, PARENT_AT_HOST), "{span:#?}");
-        assert_eq!(span.links, [TRACE], "{span:#?}");
+    let asked = named(&spans, "POST /api/recoveries")[0];
+    assert_ne!(asked.trace, TRACE);
+    assert_eq!((asked.links.as_slice(), asked.parent.as_str()), (&[TRACE.to_owned()][..], ""));
+    for span in named(&spans, "DiffTable") {
+        assert_eq!((&span.trace, &span.parent), (&asked.trace, &asked.id), "{span:#?}");
+        assert!(span.links.is_empty(), "{span:#?}");
     }
     for span in named(&spans, "work_item") {
-        assert_eq!(span.trace, OF_HOST);
+        assert_eq!(span.trace, asked.trace);
     }
     assert!(collector.points().is_empty(), "metrics were not wanted");
 }
@@ -266,7 +272,7 @@ async fn a_collector_that_does_not_take_it_keeps_nobody_waiting() {
 
 tests! {
     a_recovery_is_one_trace_and_its_metrics_are_what_it_found,
-    a_trace_of_the_hosts_is_continued_and_linked_with_that_of_the_request,
+    a_trace_that_is_not_sampled_is_linked_and_not_continued,
     a_run_sends_what_is_left_when_it_ends,
     a_collector_that_does_not_take_it_keeps_nobody_waiting,
 }
