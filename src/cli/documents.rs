@@ -353,7 +353,10 @@ fn from_environment(command: &clap::Command, words: &[String]) -> Vec<String> {
         let option = format!("--{}", argument.get_long().unwrap_or_default());
         if ["--base", "--head"].contains(&option.as_str()) {
             supply(option, "postgres://user@host/database");
-        } else if argument.is_required_set() && argument.get_env().is_some() {
+        } else if argument.is_required_set()
+            && !argument.is_positional()
+            && argument.get_env().is_some()
+        {
             supply(option, "https://example.com");
         }
     }

@@ -17,9 +17,10 @@ pub(super) const EXIT_CODES: [(u8, &str); 4] = [
 ];
 
 /// Variables of the environment that are no options.
-pub(super) const VARIABLES: [(&str, &str); 8] = [
+pub(super) const VARIABLES: [(&str, &str); 9] = [
     ("DELTACOMPARE_BASE_PASSWORD", "the password for base, where its URL has none"),
     ("DELTACOMPARE_HEAD_PASSWORD", "the password for head, where its URL has none"),
+    ("DELTACOMPARE_PRODUCTION_PASSWORD", "the password for assess, where its URL has none"),
     ("PGPASSFILE", "libpq's password file, if not ~/.pgpass; any other place wins over it"),
     (
         "DELTACOMPARE_EVENT_HUB_CONNECTION_STRING",
@@ -111,7 +112,11 @@ mod tests {
         let program = Arguments::command();
         for argument in program.get_subcommands().flat_map(Command::get_arguments) {
             let Some(variable) = argument.get_env() else { continue };
-            let name = argument.get_long().unwrap().replace('-', "_").to_uppercase();
+            let name = argument
+                .get_long()
+                .unwrap_or(argument.get_id().as_str())
+                .replace('-', "_")
+                .to_uppercase();
             let known = ["FUNCTIONS_CUSTOMHANDLER_PORT".to_owned(), format!("DELTACOMPARE_{name}")];
             assert!(known.iter().any(|known| variable == known.as_str()), "{name}");
         }
