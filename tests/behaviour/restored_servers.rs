@@ -342,7 +342,7 @@ async fn parameters_and_slots_of_the_copies_are_told() {
     restart().await;
     let refused = plan().await;
     assert_eq!(refused.code, Some(2), "{}", refused.stdout);
-    let why = "head takes 9 connections, 3 of them reserved, and this recovery needs 7 sessions";
+    let why = "head takes 9 connections, 3 of them reserved, and this recovery needs 10 sessions";
     assert!(refused.stderr.contains(why), "{}", refused.stderr);
 }
 

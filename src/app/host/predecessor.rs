@@ -10,6 +10,7 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use data_encoding::HEXLOWER;
 use sha1::{Digest, Sha1};
 use uuid::Uuid;
 
@@ -35,7 +36,7 @@ impl Handler {
         let worker = Uuid::new_v4();
         let folder = app.canonicalize().unwrap_or_else(|_| app.to_owned());
         let digest = Sha1::digest(folder.as_os_str().as_encoded_bytes());
-        let name: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = HEXLOWER.encode(&digest[..8]);
         for place in 0..FILES {
             let path = temporary.join(format!("deltacompare-handler-{name}-{place}"));
             let opened = OpenOptions::new()
