@@ -44,7 +44,11 @@ REFUSED_SITE_CONFIG = {
     "netFrameworkVersion", "preWarmedInstanceCount", "use32BitWorkerProcess", "windowsFxVersion",
 }
 # Of the client, not of the app.
-CLIENT_SETTINGS = {"DELTACOMPARE_APP", "DELTACOMPARE_APP_KEY"}
+# Of commands that never run in the app, and of the build.
+CLIENT_SETTINGS = {
+    "DELTACOMPARE_APP", "DELTACOMPARE_APP_KEY", "DELTACOMPARE_PRODUCTION",
+    "DELTACOMPARE_PRODUCTION_PASSWORD", "DELTACOMPARE_WRITE_DOCUMENTS",
+}
 # Only for a desk: `func start` wants it.
 DESK_SETTINGS = {"FUNCTIONS_WORKER_RUNTIME"}
 
@@ -90,9 +94,9 @@ def parameters(source):
 
 
 def known_settings():
-    """The program's settings: the README's table, which a test compares with the program."""
-    readme = (REPO / "README.md").read_text()
-    names = set(re.findall(r"DELTACOMPARE_[A-Z_]+", readme))
+    """The program's settings: docs/cli.md, which is made of the program's definitions."""
+    reference = (REPO / "docs/cli.md").read_text()
+    names = set(re.findall(r"DELTACOMPARE_[A-Z_]+", reference))
     code = (REPO / "src/app/host/bindings.rs").read_text()
     prefix = re.search(r'QUEUE_CONNECTION: &str = "(\w+)"', code)
     names.add(prefix[1] if prefix else "DELTACOMPARE_QUEUES")

@@ -33,6 +33,7 @@ pub(super) async fn read(
     server: &Server,
     name: &str,
     bytes: Option<u64>,
+    takes_connections: bool,
     slots: Vec<String>,
 ) -> Found {
     let empty = AssessedDatabase {
@@ -47,6 +48,10 @@ pub(super) async fn read(
         seconds: (0, 0),
         error: None,
     };
+    if !takes_connections {
+        let error = Some("it takes no connections (datallowconn)".to_owned());
+        return Found { database: AssessedDatabase { error, ..empty }, wakes: Vec::new() };
+    }
     match looked_at(server, name).await {
         Ok((publications, row, wakes)) => {
             let bytes = row.bytes.unsigned_abs();
@@ -79,7 +84,8 @@ async fn looked_at(server: &Server, name: &str) -> Result<(Vec<String>, TablesRo
     Ok((publications, tables, wakes))
 }
 
-/// Sizes are from the catalog: to ask for a file's size takes a lock on the table.
+/// Sizes are from the catalog, but for tables that neither VACUUM nor ANALYZE has seen: to ask for a
+/// file's size takes a lock on the table.
 async fn tables(session: &Session) -> Result<TablesRow> {
     session
         .query_one(
@@ -94,12 +100,16 @@ async fn tables(session: &Session) -> Result<TablesRow> {
                 union
                 select l.relid::oid from published p cross join pg_partition_tree(p.oid) l)
             select (select count(*) from published) as tables,
-                   (select coalesce(sum((c.relpages::int8 + coalesce(t.relpages, 0)) * 8192), 0)::int8
+                   (select coalesce(sum(case when c.relpages > 0
+                                             then (c.relpages::int8 + coalesce(t.relpages, 0)) * 8192
+                                             else pg_table_size(c.oid) end), 0)::int8
                       from files f
                       join pg_class c on c.oid = f.oid
                       left join pg_class t on t.oid = c.reltoastrelid) as bytes,
                    (select count(*) from published p
-                     where not has_table_privilege(p.oid, 'select')) as unreadable,
+                     where not has_table_privilege(p.oid, 'select')
+                        or not has_schema_privilege((select c.relnamespace from pg_class c
+                                                      where c.oid = p.oid), 'usage')) as unreadable,
                    (select count(*) from published p
                      where p.relreplident <> 'i'
                        and not exists (select from pg_index i

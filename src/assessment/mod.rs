@@ -1,8 +1,8 @@
 //! What can be said of a production server before anything is restored or paid for: its slots and how
 //! long they last, its publications, what a recovery needs of it.
 //!
-//! Reads catalogs and statistics only, in transactions that are read-only, and takes no lock on a user's
-//! table.
+//! Reads catalogs and statistics only, in transactions that are read-only. The locks are those that a
+//! look at `pg_publication_tables` takes.
 
 mod database;
 mod requirements;
@@ -58,17 +58,18 @@ pub async fn assess(server: &Server, known: Known) -> Result<Assessment> {
         None => None,
     };
     let mut slots = slots::read(&session, &facts, wal.bytes_a_second(), free_bytes).await?;
-    slots::add_missing(&mut slots, &known.slots);
+    let there = session.query("select slot_name::text from pg_replication_slots", &[]).await?;
+    slots::add_missing(&mut slots, &known.slots, &there);
     let names = server::databases(&session).await?;
     let mut requirements = requirements::of(&facts);
     let mut wakes = server::subscriptions(&session).await?;
     session.close().await;
 
     let mut databases = Vec::new();
-    for (name, bytes) in &names {
+    for (name, bytes, takes_connections) in &names {
         let readers = slots.iter().filter(|slot| slot.database.as_ref() == Some(name));
         let readers: Vec<String> = readers.map(|slot| slot.name.clone()).collect();
-        let found = database::read(server, name, *bytes, readers).await;
+        let found = database::read(server, name, *bytes, *takes_connections, readers).await;
         wakes.extend(found.wakes);
         if found.database.is_concerned() {
             databases.push(found.database);
@@ -85,7 +86,7 @@ pub async fn assess(server: &Server, known: Known) -> Result<Assessment> {
         server: format!("{}:{}", server.host(), server.port()),
         version: facts.version,
         wal,
-        bytes: names.iter().filter_map(|(_, bytes)| *bytes).sum(),
+        bytes: names.iter().filter_map(|(_, bytes, _)| *bytes).sum(),
         free_bytes,
         slots,
         databases,
@@ -103,6 +104,9 @@ const SESSION: &str = "deltacompare assess";
 
 /// Whether a moment can be restored to, while backups are kept for so many days.
 fn loss(at: Timestamp, now: Timestamp, retention_days: u16) -> Result<Loss> {
+    if at > now {
+        return Err(Error::refused(format!("{at} lies in the future: say when the slot was lost")));
+    }
     let kept = SignedDuration::from_hours(24 * i64::from(retention_days));
     let restorable_until = at.checked_add(kept).map_err(|error| {
         Error::refused(format!("{at} is no moment that a server can be restored to")).because(error)
@@ -122,5 +126,6 @@ mod tests {
         assert!(!found("2026-01-08T00:00:00Z").restorable);
         assert_eq!(found("2026-01-02T00:00:00Z").restorable_until, at("2026-01-08T00:00:00Z"));
         assert!(loss(Timestamp::MAX, Timestamp::MAX, 7).is_err());
+        assert!(loss(at("2026-01-02T00:00:00Z"), at("2026-01-01T00:00:00Z"), 7).is_err());
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn of(facts: &Facts) -> Vec<Requirement> {
         requirement(
             MAJORS.contains(&(facts.version_number / 10_000)),
             "PostgreSQL 14 to 18",
-            "of another version contents are compared with --accept-unknown-version",
+            "of another version contents are compared with --accept unknown-version",
         ),
         requirement(
             facts.wal_level == "logical",
@@ -49,7 +49,7 @@ pub(super) fn of(facts: &Facts) -> Vec<Requirement> {
         ),
         requirement(
             facts.has_postgres_fdw && allowed,
-            "postgres_fdw can be created",
+            "postgres_fdw is there to be created",
             if allowed {
                 "install PostgreSQL's contrib package"
             } else {

@@ -29,6 +29,10 @@ pub(super) struct Facts {
     pub(super) slot_limit: i64,
     /// Seconds after which an idle slot is invalidated (PostgreSQL 18); 0 never.
     pub(super) idle_limit: i64,
+    /// `sync_replication_slots`, which a standby must have too (PostgreSQL 17).
+    pub(super) synchronizes_slots: bool,
+    /// `hot_standby_feedback`, likewise: without it the standby's slots are invalidated.
+    pub(super) standby_feedback: bool,
 }
 
 struct FactsRow {
@@ -47,6 +51,8 @@ struct FactsRow {
     preloaded: String,
     slot_limit: i64,
     idle_limit: i64,
+    synchronizes_slots: bool,
+    standby_feedback: bool,
 }
 
 from_row!(FactsRow {
@@ -64,7 +70,9 @@ from_row!(FactsRow {
     has_postgres_fdw,
     preloaded,
     slot_limit,
-    idle_limit
+    idle_limit,
+    synchronizes_slots,
+    standby_feedback
 });
 
 impl Facts {
@@ -78,7 +86,7 @@ impl Facts {
                    current_setting('server_version') as version,
                    int4in(textout(current_setting('server_version_num'))) as version_number,
                    pg_is_in_recovery() as in_recovery,
-                   r.rolname::text as role,
+                   quote_ident(r.rolname) as role,
                    r.rolreplication or r.rolsuper as may_replicate,
                    r.rolcreaterole or r.rolsuper as may_create_roles,
                    current_setting('wal_level') as wal_level,
@@ -96,7 +104,10 @@ impl Facts {
                    (select s.setting::int8 from pg_settings s
                      where s.name = 'max_slot_wal_keep_size') * 1048576 as slot_limit,
                    coalesce((select s.setting::int8 from pg_settings s
-                              where s.name = 'idle_replication_slot_timeout'), 0) as idle_limit
+                              where s.name = 'idle_replication_slot_timeout'), 0) as idle_limit,
+                   coalesce(current_setting('sync_replication_slots', true) = 'on', false)
+                     as synchronizes_slots,
+                   current_setting('hot_standby_feedback') = 'on' as standby_feedback
               from pg_roles r where r.rolname = current_user
             "#,
                 &[],
@@ -125,6 +136,8 @@ impl Facts {
             preloaded: row.preloaded,
             slot_limit: row.slot_limit,
             idle_limit: row.idle_limit,
+            synchronizes_slots: row.synchronizes_slots,
+            standby_feedback: row.standby_feedback,
         })
     }
 }
@@ -180,24 +193,26 @@ pub(super) async fn used_bytes(session: &Session) -> Result<u64> {
     Ok(used.unsigned_abs())
 }
 
-/// The databases that take connections, with their bytes where the role may see them.
-pub(super) async fn databases(session: &Session) -> Result<Vec<(String, Option<u64>)>> {
-    let rows: Vec<(String, Option<i64>)> = session
+/// The databases, with their bytes where the role may see them, and whether they take connections.
+pub(super) async fn databases(session: &Session) -> Result<Vec<(String, Option<u64>, bool)>> {
+    let rows: Vec<(String, Option<i64>, bool)> = session
         .query(
             r#"
             select d.datname::text,
                    case when has_database_privilege(d.oid, 'connect')
                           or pg_has_role(current_user, 'pg_read_all_stats', 'usage')
                         then pg_database_size(d.oid)
-                   end
+                   end,
+                   d.datallowconn
               from pg_database d
-             where d.datallowconn and not d.datistemplate
+             where not d.datistemplate
              order by 1
             "#,
             &[],
         )
         .await?;
-    Ok(rows.into_iter().map(|(name, bytes)| (name, bytes.map(i64::unsigned_abs))).collect())
+    let bytes = |bytes: Option<i64>| bytes.map(i64::unsigned_abs);
+    Ok(rows.into_iter().map(|(name, size, takes)| (name, bytes(size), takes)).collect())
 }
 
 /// The subscriptions that a copy would go on with: one sentence each.

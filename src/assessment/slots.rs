@@ -75,10 +75,11 @@ pub(super) async fn read(
     Ok(slots)
 }
 
-/// Adds those of these names that are not there, in front: they are lost.
-pub(super) fn add_missing(slots: &mut Vec<AssessedSlot>, names: &[String]) {
+/// Adds those of these names that are not there, in front: they are lost. `known`: all slots, the
+/// physical ones too.
+pub(super) fn add_missing(slots: &mut Vec<AssessedSlot>, names: &[String], known: &[String]) {
     for name in names {
-        if slots.iter().any(|slot| slot.name == *name) {
+        if known.contains(name) {
             continue;
         }
         slots.insert(
@@ -132,7 +133,9 @@ impl SlotRow {
             why,
             hours_left,
             inactive_since,
-            survives_failover: self.failover || preloaded,
+            survives_failover: !self.is_lost()
+                && facts.standby_feedback
+                && (preloaded || self.failover && facts.synchronizes_slots),
             confirmed_flush_lsn: lsn(self.confirmed_flush_lsn)?,
             restart_lsn: lsn(self.restart_lsn)?,
             retained_bytes: self.retained.map(i64::unsigned_abs),
@@ -224,6 +227,8 @@ mod tests {
             preloaded: String::new(),
             slot_limit: -1,
             idle_limit: 0,
+            synchronizes_slots: true,
+            standby_feedback: true,
         }
     }
 
@@ -301,5 +306,14 @@ mod tests {
         assert!(assessed(&facts(), SlotRow { failover: true, ..slot() }).survives_failover);
         let preloaded = Facts { preloaded: "pg_cron, pg_failover_slots".to_owned(), ..facts() };
         assert!(assessed(&preloaded, slot()).survives_failover);
+        let failover = || SlotRow { failover: true, ..slot() };
+        for lacking in [
+            Facts { synchronizes_slots: false, ..facts() },
+            Facts { standby_feedback: false, ..facts() },
+        ] {
+            assert!(!assessed(&lacking, failover()).survives_failover);
+        }
+        let lost = SlotRow { wal_status: Some("lost".to_owned()), ..failover() };
+        assert!(!assessed(&facts(), lost).survives_failover);
     }
 }

@@ -131,14 +131,15 @@ fn print_databases(databases: &[AssessedDatabase]) {
     for database in databases {
         let (least, most) = database.seconds;
         let time = |seconds| HumanDuration(Duration::from_secs(seconds)).to_string();
+        let known = |text: String| if database.error.is_some() { "?".to_owned() } else { text };
         table.add_row([
             Cell::new(&database.name),
-            Cell::new(database.publications.join(", ")),
+            Cell::new(known(database.publications.join(", "))),
             Cell::new(database.slots.join(", ")),
-            Cell::new(HumanCount(database.tables)),
-            Cell::new(HumanCount(database.without_key)),
-            Cell::new(HumanBytes(database.table_bytes)),
-            Cell::new(format!("{} to {}", time(least), time(most))),
+            Cell::new(known(HumanCount(database.tables).to_string())),
+            Cell::new(known(HumanCount(database.without_key).to_string())),
+            Cell::new(known(HumanBytes(database.table_bytes).to_string())),
+            Cell::new(known(format!("{} to {}", time(least), time(most)))),
         ]);
     }
     println!("{table}");

@@ -207,8 +207,8 @@ fn the_example_of_app_settings_is_made_of_the_definitions() {
         let value = match *name {
             "DELTACOMPARE_QUEUES" => "UseDevelopmentStorage=true",
             "DELTACOMPARE_LOG" => "info",
-            // Of the client.
-            "DELTACOMPARE_APP_KEY" => continue,
+            // Of the client, and of assess.
+            "DELTACOMPARE_APP_KEY" | "DELTACOMPARE_PRODUCTION_PASSWORD" => continue,
             _ => "",
         };
         lines.push(((*name).to_owned(), value.to_owned()));

@@ -1,5 +1,22 @@
 //! `deltacompare <command>`: reads arguments, calls the library, prints, sets the exit code.
 
+/// What is printed to somebody who has closed the other end is lost, and nothing else: in place of the
+/// standard library's macros, which panic.
+macro_rules! println {
+    ($($arguments:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($arguments)*);
+    }};
+}
+
+/// The same for standard error.
+macro_rules! eprintln {
+    ($($arguments:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($arguments)*);
+    }};
+}
+
 mod arguments;
 mod assess;
 mod client;
@@ -20,7 +37,7 @@ use deltacompare::app;
 use deltacompare::config;
 use deltacompare::error::{Error, ErrorKind, Result};
 use deltacompare::fdw::Remains;
-use deltacompare::model::{Record, StartOptions};
+use deltacompare::model::{Record, SinkTarget, StartOptions};
 use deltacompare::postgres::statements_stopped;
 use deltacompare::recovery::{self, Progress};
 use deltacompare::telemetry::{self, Log, Telemetry};
@@ -186,6 +203,18 @@ async fn run(arguments: RunArguments) -> Result<u8> {
         Some(id) => Start::Resume(id),
         None => Start::New(Box::new(arguments.request()?)),
     };
+    if let (Start::New(request), Some(report)) = (&start, &arguments.report) {
+        let is_report = |sink: &SinkTarget| match sink {
+            SinkTarget::Ndjson(file) => std::path::absolute(report).is_ok_and(|it| it == *file),
+            _ => false,
+        };
+        if request.sinks.iter().any(is_report) {
+            return Err(Error::refused(format!(
+                "{} is both in --sink and in --report: name another file with --report",
+                report.display()
+            )));
+        }
+    }
     let run = Run {
         servers,
         event_hub: arguments.event_hub()?,
@@ -195,10 +224,13 @@ async fn run(arguments: RunArguments) -> Result<u8> {
     };
     match run.run(start, stop_signal()).await? {
         Outcome::Finished(report) => {
+            // First what is to be kept.
+            let written = match &arguments.report {
+                Some(path) => output::write_report(&report, path),
+                None => Ok(()),
+            };
             output::report(&report);
-            if let Some(path) = &arguments.report {
-                output::write_report(&report, path)?;
-            }
+            written?;
             Ok(if report.is_completed() { COMPLETED } else { FAILED })
         }
         Outcome::Interrupted(id) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table};
-use deltacompare::error::{Error, Result};
+use deltacompare::error::{Error, ErrorKind, Result};
 use deltacompare::fdw::Remains;
 use deltacompare::model::{Plan, Record};
 use deltacompare::recovery::Report;
@@ -189,13 +189,16 @@ pub(super) fn removed(removed: &[String]) {
 }
 
 /// Whether a report can be written there, before there is one.
+///
+/// # Errors
+/// Refused: there is no such folder, or something is there that is no report.
 pub(super) fn check_report(path: &Path) -> Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
     if folder.is_dir() && !path.is_dir() {
-        return Ok(());
+        return refuse_to_replace(path);
     }
     Err(Error::refused(format!(
         "{} cannot be a report: its folder does not exist, or it is a folder itself; name another \
@@ -204,7 +207,32 @@ pub(super) fn check_report(path: &Path) -> Result<()> {
     )))
 }
 
+/// A report replaces an earlier report or an empty file, and nothing else: events may be in it.
+fn refuse_to_replace(path: &Path) -> Result<()> {
+    let Ok(file) = std::fs::File::open(path) else { return Ok(()) };
+    let empty = file.metadata().is_ok_and(|it| it.is_file() && it.len() == 0);
+    let is_report = |value: serde_json::Value| {
+        value.get("recovery_id").is_some() && value.get("tables").is_some()
+    };
+    // Such as a terminal, or /dev/null.
+    let device = file.metadata().is_ok_and(|it| !it.is_file());
+    if empty
+        || device
+        || serde_json::from_reader(std::io::BufReader::new(file)).is_ok_and(is_report)
+    {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "{} is there and is no report, so a report does not replace it: name another file with \
+         --report",
+        path.display()
+    )))
+}
+
+/// # Errors
+/// The file cannot be written, or holds something else by now.
 pub(super) fn write_report(report: &Report, path: &Path) -> Result<()> {
+    refuse_to_replace(path).map_err(|error| error.with_kind(ErrorKind::Recovery))?;
     std::fs::write(path, to_json(report)? + "\n")
         .map_err(|error| report_failed(&report.recovery_id.to_string(), path, error))
 }

@@ -367,6 +367,18 @@ fn gap(
             ));
         }
     }
+    if let (Some(restart), Ok(history)) = (request.new_slot_restart_lsn, history)
+        && restart > history.head_end
+        && !request.accepts(Accept::Hole)
+    {
+        findings.refuse(format!(
+            "--new-slot-restart-lsn {restart} lies after the end of head, {}: head was restored to \
+             a moment before the new slot, or the position is another one's; restore head to a \
+             later moment or correct it; --accept hole recovers what is between the restores and \
+             leaves the rest lost",
+            history.head_end
+        ));
+    }
     if request.new_slot_restart_lsn.is_none() {
         findings.warn(
             "--new-slot-restart-lsn was not given, so the events carry no version: hold the new \

@@ -1,7 +1,7 @@
 //! How far a recovery is: bars on a terminal, plain lines elsewhere. Writes to standard error.
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -82,7 +82,7 @@ impl Progress {
             // Above the bars; a terminal that is gone is no reason to fail.
             let _ = self.bars.println(line);
         } else if self.lines == Lines::All {
-            eprintln!("{line}");
+            let _ = writeln!(std::io::stderr(), "{line}");
         }
     }
 
@@ -90,7 +90,7 @@ impl Progress {
     pub fn warn(&self, line: &str) {
         let line = format!("warning: {line}");
         if self.lines == Lines::Warnings {
-            eprintln!("{line}");
+            let _ = writeln!(std::io::stderr(), "{line}");
         } else {
             self.say(&line);
         }

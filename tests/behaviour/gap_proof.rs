@@ -220,6 +220,13 @@ async fn a_gap_that_is_not_covered_is_refused_and_named_to_the_byte() {
             assert!(refused.stderr.contains(expected), "{expected}: {}", refused.stderr);
         }
         assert!(!refused.file("events").exists());
+        if std::ptr::eq(head, &story.before_new) {
+            // Known by one position alone.
+            let restart = ["plan", "--new-slot-restart-lsn", &story.new_slot];
+            let refused = deltacompare(&gap, &restart).run().await;
+            assert_eq!(refused.code, Some(2), "{}", refused.stdout);
+            assert!(refused.stderr.contains("lies after the end of head"), "{}", refused.stderr);
+        }
         let after = Fingerprint::of_both(&gap).await;
         before.0.assert_same(&after.0, "base");
         before.1.assert_same(&after.1, "head");

@@ -265,6 +265,45 @@ async fn a_full_disk_is_no_ones_fault_but_the_disks() {
     assert_eq!(leftovers(&gap).await, Vec::<String>::new());
 }
 
+/// A report replaces a report. What else is there may be events.
+async fn a_report_replaces_nothing_but_a_report() {
+    let gap = Gap::between(SCHEMA, GAP).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (events, report) = (path("events"), path("report"));
+    let sink = format!("ndjson:{events}");
+    let run = async |arguments: &[&str]| {
+        let small = ["run", "--table", "public.small", "--format", "landing"];
+        deltacompare(&gap, &[&small[..], arguments].concat()).run().await
+    };
+    let refused = run(&["--sink", &sink, "--report", &events]).await;
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("both in --sink and in --report"), "{}", refused.stderr);
+
+    run(&["--sink", &sink, "--report", &report]).await.assert_completed();
+    run(&["--sink", "delta-table", "--report", &report]).await.assert_completed();
+    let kept = std::fs::read(&events).unwrap();
+    assert!(!kept.is_empty());
+    let refused = run(&["--sink", "delta-table", "--report", &events]).await;
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("is no report"), "{}", refused.stderr);
+    assert_eq!(std::fs::read(&events).unwrap(), kept);
+}
+
+/// Whoever reads the output may have gone away: `deltacompare run … | head -1`.
+async fn a_closed_output_ends_no_run() {
+    let gap = Gap::between(SCHEMA, GAP).await;
+    let arguments = ["run", "--sink", "delta-table", "--report", "{dir}/report"];
+    let mut program = deltacompare(&gap, &arguments);
+    let mut child = program.spawn();
+    drop((child.stdout.take(), child.stderr.take()));
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+    let report = std::fs::read(program.folder().join("report")).unwrap();
+    let report: Value = serde_json::from_slice(&report).unwrap();
+    assert_eq!(report["state"], "completed");
+    assert_eq!(leftovers(&gap).await, Vec::<String>::new());
+}
+
 async fn planning_changes_nothing() {
     let gap = Gap::between(SCHEMA, GAP).await;
     let before = Fingerprint::of_both(&gap).await;
@@ -292,4 +331,6 @@ tests! {
     a_restart_of_base_is_borne: own_servers,
     a_full_disk_is_no_ones_fault_but_the_disks,
     planning_changes_nothing,
+    a_report_replaces_nothing_but_a_report,
+    a_closed_output_ends_no_run,
 }
