@@ -46,6 +46,7 @@ pub async fn assess(server: &Server, known: Known) -> Result<Assessment> {
     let session = server.connect_unpooled(SESSION).await?;
     session.batch_execute(READ_ONLY).await?;
     let facts = Facts::read(&session).await?;
+    let at = facts.at()?;
     let position = server::wal_position(&session).await?;
     tokio::time::sleep(known.watch).await;
     let wal = server::wal(&session, position, known.watch).await?;
@@ -79,10 +80,10 @@ pub async fn assess(server: &Server, known: Known) -> Result<Assessment> {
     let loss = known
         .lost_at
         .or_else(|| slots::lost_since(&slots))
-        .map(|at| loss(at, facts.at, known.retention_days))
+        .map(|lost_at| loss(lost_at, at, known.retention_days))
         .transpose()?;
     Ok(Assessment {
-        at: facts.at,
+        at,
         server: format!("{}:{}", server.host(), server.port()),
         version: facts.version,
         wal,

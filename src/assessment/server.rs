@@ -11,10 +11,13 @@ use crate::postgres::{Session, from_row};
 /// What the requirements and the slots are judged by.
 #[derive(Debug)]
 pub(super) struct Facts {
-    pub(super) at: Timestamp,
+    /// When, by the server's clock, in milliseconds since 1970.
+    pub(super) at: i64,
     pub(super) version: String,
     /// `server_version_num`.
     pub(super) version_number: i32,
+    pub(super) in_recovery: bool,
+    /// Quoted, where it must be.
     pub(super) role: String,
     pub(super) may_replicate: bool,
     pub(super) may_create_roles: bool,
@@ -35,27 +38,7 @@ pub(super) struct Facts {
     pub(super) standby_feedback: bool,
 }
 
-struct FactsRow {
-    at: i64,
-    version: String,
-    version_number: i32,
-    in_recovery: bool,
-    role: String,
-    may_replicate: bool,
-    may_create_roles: bool,
-    wal_level: String,
-    track_counts: bool,
-    free_slots: i64,
-    allowed_extensions: Option<String>,
-    has_postgres_fdw: bool,
-    preloaded: String,
-    slot_limit: i64,
-    idle_limit: i64,
-    synchronizes_slots: bool,
-    standby_feedback: bool,
-}
-
-from_row!(FactsRow {
+from_row!(Facts {
     at,
     version,
     version_number,
@@ -79,7 +62,7 @@ impl Facts {
     /// # Errors
     /// Refused if the server is a standby.
     pub(super) async fn read(session: &Session) -> Result<Self> {
-        let row: FactsRow = session
+        let facts: Self = session
             .query_one(
                 r#"
             select (extract(epoch from clock_timestamp()) * 1000)::int8 as at,
@@ -113,32 +96,20 @@ impl Facts {
                 &[],
             )
             .await?;
-        if row.in_recovery {
+        if facts.in_recovery {
             return Err(Error::refused(
                 "this server is a standby or is being restored: name the primary, which has the \
                  slots and the publications",
             ));
         }
-        let at = Timestamp::from_millisecond(row.at)
-            .map_err(|error| Error::item("the server's clock is wrong").because(error))?;
-        Ok(Self {
-            at,
-            version: row.version,
-            version_number: row.version_number,
-            role: row.role,
-            may_replicate: row.may_replicate,
-            may_create_roles: row.may_create_roles,
-            wal_level: row.wal_level,
-            track_counts: row.track_counts,
-            free_slots: row.free_slots,
-            allowed_extensions: row.allowed_extensions,
-            has_postgres_fdw: row.has_postgres_fdw,
-            preloaded: row.preloaded,
-            slot_limit: row.slot_limit,
-            idle_limit: row.idle_limit,
-            synchronizes_slots: row.synchronizes_slots,
-            standby_feedback: row.standby_feedback,
-        })
+        Ok(facts)
+    }
+
+    /// # Errors
+    /// The server's clock is beyond all calendars.
+    pub(super) fn at(&self) -> Result<Timestamp> {
+        Timestamp::from_millisecond(self.at)
+            .map_err(|error| Error::item("the server's clock is wrong").because(error))
     }
 }
 

@@ -125,7 +125,7 @@ impl SlotRow {
         let lsn = |text: Option<String>| text.map(|text| text.parse::<Lsn>()).transpose();
         let inactive_since =
             self.inactive_since.and_then(|at| Timestamp::from_millisecond(at).ok());
-        let hours_left = self.hours_left(facts, bytes_an_hour, free_bytes, inactive_since);
+        let hours_left = self.hours_left(facts, bytes_an_hour, free_bytes);
         let (state, why) = self.judged(hours_left);
         let preloaded = facts.preloaded.split(',').any(|it| it.trim() == "pg_failover_slots");
         Ok(AssessedSlot {
@@ -158,15 +158,15 @@ impl SlotRow {
         facts: &Facts,
         bytes_an_hour: f64,
         free_bytes: Option<u64>,
-        inactive_since: Option<Timestamp>,
     ) -> Option<f64> {
         if self.is_lost() {
             return None;
         }
         let of_bytes = |bytes: f64| (bytes_an_hour > 0.0).then(|| bytes.max(0.0) / bytes_an_hour);
         let limit = self.safe_wal_size.filter(|_| facts.slot_limit >= 0);
-        let idle = inactive_since.filter(|_| !self.active && facts.idle_limit > 0).map(|since| {
-            let idle = facts.at.duration_since(since).as_secs();
+        let idles = !self.active && facts.idle_limit > 0;
+        let idle = self.inactive_since.filter(|_| idles).map(|since| {
+            let idle = (facts.at - since) / 1000;
             (facts.idle_limit - idle).max(0) as f64 / 3600.0
         });
         [
@@ -213,9 +213,10 @@ mod tests {
 
     fn facts() -> Facts {
         Facts {
-            at: "2026-01-01T12:00:00Z".parse().unwrap(),
+            at: "2026-01-01T12:00:00Z".parse::<Timestamp>().unwrap().as_millisecond(),
             version: "18.1".to_owned(),
             version_number: 180_001,
+            in_recovery: false,
             role: "me".to_owned(),
             may_replicate: true,
             may_create_roles: true,
